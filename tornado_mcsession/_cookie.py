@@ -1,0 +1,149 @@
+"""A cookie's attributes, its Set-Cookie line, and its values in a request."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ._checks import known, one_of, type_error
+
+__all__ = ["CookieOptions", "cookie_values"]
+
+# RFC 6265bis 4.1.1: a name is an RFC 9110 token; attribute values end at ";".
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_ATTRIBUTE = re.compile(r"[\x21-\x3a\x3c-\x7e]+")
+_EPOCH = "Thu, 01 Jan 1970 00:00:00 GMT"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CookieOptions:
+    """The attributes of the session cookie; RFC 6265bis says what each does."""
+
+    name: str = "session"
+    path: str = "/"
+    domain: str | None = None
+    secure: bool | str = "auto"
+    """``"auto"``: where the request came over https."""
+    httponly: bool = True
+    samesite: str | None = "Lax"
+    partitioned: bool = False
+    persistent: bool = True
+    """Whether the cookie outlives the browser; `.Session.remember` overrides it."""
+
+    @classmethod
+    def build(cls, options: Mapping[str, Any], **defaults: Any) -> CookieOptions:
+        """Return the options of a ``cookie`` setting, checked."""
+        if not isinstance(options, Mapping):
+            raise type_error("cookie", options, "a dict or a callable")
+        known(options, (f.name for f in dataclasses.fields(cls)), "cookie")
+        return cls(**{**defaults, **options})
+
+    def __post_init__(self) -> None:
+        self._check_types()
+        if self.samesite is not None:
+            object.__setattr__(self, "samesite", self.samesite.capitalize())
+        if not _TOKEN.fullmatch(self.name):
+            raise ValueError("cookie name must be an RFC 9110 token")
+        for attribute in ("path", "domain"):
+            value = getattr(self, attribute)
+            if value is not None and not _ATTRIBUTE.fullmatch(value):
+                raise ValueError(
+                    f"cookie {attribute} must be printable ASCII without ; or spaces"
+                )
+        if not self.path.startswith("/"):
+            raise ValueError("cookie path must begin with /")
+        if self.samesite is not None:
+            one_of("cookie samesite", self.samesite, ("Strict", "Lax", "None"))
+        self._check_secure()
+
+    def _check_types(self) -> None:
+        for attribute in ("name", "path"):
+            if not isinstance(getattr(self, attribute), str):
+                raise type_error(
+                    f"cookie {attribute}", getattr(self, attribute), "text"
+                )
+        for attribute in ("domain", "samesite"):
+            value = getattr(self, attribute)
+            if value is not None and not isinstance(value, str):
+                raise type_error(f"cookie {attribute}", value, "text or None")
+        for attribute in ("httponly", "partitioned", "persistent"):
+            if not isinstance(getattr(self, attribute), bool):
+                raise type_error(
+                    f"cookie {attribute}", getattr(self, attribute), "True or False"
+                )
+        if self.secure != "auto" and not isinstance(self.secure, bool):
+            if isinstance(self.secure, str):
+                raise ValueError("cookie secure must be True, False or 'auto'")
+            raise type_error("cookie secure", self.secure, "True, False or 'auto'")
+
+    def _check_secure(self) -> None:
+        if self.samesite == "None" and self.secure is not True:
+            raise ValueError("cookie samesite='None' needs secure=True")
+        if self.partitioned and not self.secure:
+            raise ValueError("cookie partitioned=True needs secure=True or 'auto'")
+        if self.needs_https and not self.secure:
+            raise ValueError(f"cookie name {self.name!r} needs secure=True or 'auto'")
+        if self.name.lower().startswith("__host-"):
+            if self.domain is not None:
+                raise ValueError(f"cookie name {self.name!r} needs domain=None")
+            if self.path != "/":
+                raise ValueError(f"cookie name {self.name!r} needs path='/'")
+
+    @property
+    def needs_https(self) -> bool:
+        """Whether browsers take a cookie of this name over https alone."""
+        return self.name.lower().startswith(("__host-", "__secure-"))
+
+    def is_secure(self, protocol: str) -> bool:
+        """Return whether the cookie carries ``Secure`` in an answer."""
+        if self.secure == "auto":
+            return protocol == "https" or self.needs_https
+        return bool(self.secure)
+
+    def line(self, value: str, protocol: str, max_age: int | None) -> str:
+        """Return the Set-Cookie line for ``value``.
+
+        ``max_age`` `None` makes a cookie that ends with the browser, 0 removes
+        it. Made here because ``SimpleCookie`` quotes signed values and, before
+        Python 3.14, does not know ``Partitioned``.
+        """
+        parts = [f"{self.name}={value}", f"Path={self.path}"]
+        if self.domain is not None:
+            parts.append(f"Domain={self.domain}")
+        if max_age is not None:
+            parts.append(f"Max-Age={max_age}")
+            if max_age == 0:
+                parts.append(f"Expires={_EPOCH}")
+        if self.httponly:
+            parts.append("HttpOnly")
+        secure = self.is_secure(protocol)
+        if secure:
+            parts.append("Secure")
+        if self.samesite is not None:
+            parts.append(f"SameSite={self.samesite}")
+        if self.partitioned and secure:
+            parts.append("Partitioned")
+        return "; ".join(parts)
+
+
+def cookie_values(headers: Iterable[str], name: str) -> list[str]:
+    """Return the values of the cookies called ``name``, one for each time sent.
+
+    ``headers`` are the request's Cookie headers. A parser that makes a mapping
+    keeps only the last of several cookies of one name.
+    """
+    values = []
+    for header in headers:
+        if name not in header:
+            continue
+        for pair in header.split(";"):
+            key, _, value = pair.partition("=")
+            if key.strip() == name:
+                value = value.strip()
+                if len(value) > 1 and value[0] == value[-1] == '"':
+                    value = value[1:-1]
+                values.append(value)
+    return values

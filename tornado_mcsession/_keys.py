@@ -1,0 +1,65 @@
+"""The secrets of the settings, and the keys derived from them."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+from collections.abc import Mapping, Sequence
+
+from ._checks import type_error
+
+__all__ = ["encryption_keys", "linking_key"]
+
+KEY_LENGTH = 32  # AES-256
+
+CookieSecret = str | bytes | Mapping[int, str | bytes]
+
+
+def encryption_keys(value: object) -> tuple[bytes, ...]:
+    """Return the checked keys of an ``encryption_keys`` setting.
+
+    Each is 32 bytes, or their URL-safe base64 text.
+    """
+    if isinstance(value, str | bytes) or not isinstance(value, Sequence):
+        raise type_error("encryption_keys", value, "a list of keys")
+    keys = tuple(_encryption_key(index, key) for index, key in enumerate(value))
+    if len(set(keys)) != len(keys):
+        raise ValueError("encryption_keys must differ from each other")
+    return keys
+
+
+def _encryption_key(index: int, key: object) -> bytes:
+    name = f"encryption_keys[{index}]"
+    if isinstance(key, str):
+        try:
+            key = base64.b64decode(
+                key + "=" * (-len(key) % 4), altchars=b"-_", validate=True
+            )
+        except (ValueError, binascii.Error):
+            raise ValueError(f"{name} must be URL-safe base64 text") from None
+    if not isinstance(key, bytes):
+        raise type_error(name, key, "32 bytes, or their URL-safe base64 text")
+    if len(key) != KEY_LENGTH:
+        raise ValueError(f"{name} must be 32 bytes long, not {len(key)}")
+    return key
+
+
+def linking_key(
+    keys: Sequence[bytes], secret: CookieSecret | None, key_version: int | None
+) -> bytes:
+    """Return the key under which a principal's digest is made.
+
+    Derived from the newest encryption key, else from the cookie secret, else
+    from nothing: then who can list the store's keys, and guesses a principal,
+    can tell which of them are that principal's.
+    """
+    if keys:
+        root = keys[0]
+    elif secret is not None:
+        newest = secret[key_version or 0] if isinstance(secret, Mapping) else secret
+        root = newest.encode() if isinstance(newest, str) else bytes(newest)
+    else:
+        root = b""
+    return hmac.digest(root, b"tornado_mcsession principal", hashlib.sha256)

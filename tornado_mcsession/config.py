@@ -1,0 +1,163 @@
+"""The settings of a `.SessionManager`, checked when it is built."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from ._checks import known, one_of, positive_int, seconds, type_error
+from ._cookie import CookieOptions
+from ._keys import encryption_keys
+
+__all__ = ["SessionConfig"]
+
+DAY = 86_400.0
+_HEADER = re.compile(r"header:[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+# The rest of memcached's 250 bytes is for 24 characters of digest and 64 of
+# SHA-256. No braces: they would decide the placing.
+_PREFIX = re.compile(r"[\x21-\x7a|~]{0,160}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionConfig:
+    """What applies to all sessions of one manager. Durations are in seconds."""
+
+    store: Any = dataclasses.field(default="memory://", repr=False)
+    """A URL, or a `.Store`."""
+    idle_timeout: float | None = DAY
+    """A session ends without a request for this long; `None`: it does not."""
+    lifetime: float | None = 30 * DAY
+    """A session ends this long after it began; `None`: it does not."""
+    anonymous_timeout: float | None = None
+    """The idle timeout while nobody is logged in; `None`: ``idle_timeout``."""
+    renew_after: float | None = 0.1
+    """The share of the idle timeout after which using a session renews it."""
+    cookie: CookieOptions | Callable[[Any], Mapping[str, Any]] = dataclasses.field(
+        default_factory=CookieOptions
+    )
+    signed: bool | None = None
+    """`None`: where the application has a ``cookie_secret``."""
+    transport: Any = "cookie"
+    """``"cookie"``, ``"header:Name"``, or an object with ``read`` and ``write``."""
+    key_prefix: str = "mcsession:"
+    serializer: Any = "msgpack"
+    """``"msgpack"``, ``"json"``, or an object with ``dumps`` and ``loads``."""
+    encryption_keys: Sequence[Any] = dataclasses.field(default=(), repr=False)
+    """Each 32 bytes, or their URL-safe base64 text; the first one writes."""
+    max_size: int = 900 * 1024
+    """The largest encoded session, in bytes."""
+    persist: str = "before_response"
+    """Or ``"on_finish"``: answers of mere updates do not wait for the store."""
+    on_error: str | Callable[..., str] = "raise"
+    """``"raise"``, ``"degrade"``, or ``callable(phase, error, handler)``."""
+    save_on_server_error: bool = False
+    """Whether a request that ends in a 5xx keeps its changes."""
+    generate_id: Callable[..., Any] | None = None
+    validate: Callable[..., Any] | None = None
+    before_save: Callable[..., Any] | None = None
+    clock: Callable[[], float] = time.time
+    """Returns the seconds since 1970."""
+
+    @classmethod
+    def build(cls, options: Mapping[str, Any], *, name: str) -> SessionConfig:
+        """Return the configuration that ``options`` describe.
+
+        ``name`` is the manager's: the default of the cookie's name, and part of
+        the default prefix. Raises `ValueError` or `TypeError` naming the key.
+        """
+        if not isinstance(options, Mapping):
+            raise type_error("session", options, "a dict of settings")
+        known(options, (field.name for field in dataclasses.fields(cls)), "session")
+        options = dict(options)
+        options.setdefault(
+            "key_prefix", "mcsession:" if name == "session" else f"mcsession:{name}:"
+        )
+        cookie = options.get("cookie", {})
+        if not callable(cookie) and not isinstance(cookie, CookieOptions):
+            options["cookie"] = CookieOptions.build(cookie, name=name)
+        if "idle_timeout" not in options:
+            _clamp_idle(options)
+        return cls(**options)
+
+    def __post_init__(self) -> None:
+        for name in ("idle_timeout", "lifetime", "anonymous_timeout"):
+            object.__setattr__(self, name, seconds(name, getattr(self, name)))
+        self._check_durations()
+        self._check_prefix()
+        object.__setattr__(
+            self, "encryption_keys", encryption_keys(self.encryption_keys)
+        )
+        positive_int("max_size", self.max_size)
+        one_of("persist", self.persist, ("before_response", "on_finish"))
+        if not callable(self.on_error):
+            one_of("on_error", self.on_error, ("raise", "degrade"))
+        if self.signed not in (None, True, False):
+            raise type_error("signed", self.signed, "True, False or None")
+        if not isinstance(self.save_on_server_error, bool):
+            raise type_error(
+                "save_on_server_error", self.save_on_server_error, "True or False"
+            )
+        for name in ("generate_id", "validate", "before_save"):
+            if getattr(self, name) is not None and not callable(getattr(self, name)):
+                raise type_error(name, getattr(self, name), "a callable or None")
+        if not callable(self.clock):
+            raise type_error("clock", self.clock, "a callable")
+        self._check_parts()
+
+    def _check_durations(self) -> None:
+        idle, lifetime = self.idle_timeout, self.lifetime
+        if idle is None and lifetime is None:
+            raise ValueError(
+                "idle_timeout and lifetime are both None, so that no session would "
+                "ever end; set one of them"
+            )
+        if idle is not None and lifetime is not None and idle > lifetime:
+            raise ValueError("idle_timeout must not be longer than lifetime")
+        renew = self.renew_after
+        if renew is None:
+            return
+        if isinstance(renew, bool) or not isinstance(renew, int | float):
+            raise type_error("renew_after", renew, "a share from 0 to 1, or None")
+        if not 0 <= renew <= 1:
+            raise ValueError("renew_after must be a share from 0 to 1, or None")
+
+    def _check_prefix(self) -> None:
+        if not isinstance(self.key_prefix, str):
+            raise type_error("key_prefix", self.key_prefix, "text")
+        if not _PREFIX.fullmatch(self.key_prefix):
+            raise ValueError(
+                "key_prefix must be at most 160 printable ASCII characters "
+                "without spaces and braces"
+            )
+
+    def _check_parts(self) -> None:
+        if isinstance(self.transport, str):
+            if self.transport != "cookie" and not _HEADER.fullmatch(self.transport):
+                raise ValueError("transport must be 'cookie' or 'header:<Header-Name>'")
+        elif not all(hasattr(self.transport, m) for m in ("read", "write", "clear")):
+            raise type_error(
+                "transport", self.transport, "text, or have read, write and clear"
+            )
+        if isinstance(self.serializer, str):
+            one_of("serializer", self.serializer, ("msgpack", "json"))
+        elif not all(hasattr(self.serializer, m) for m in ("dumps", "loads")):
+            raise type_error(
+                "serializer",
+                self.serializer,
+                "'msgpack', 'json', or have dumps and loads",
+            )
+
+
+def _clamp_idle(options: dict[str, Any]) -> None:
+    lifetime = options.get("lifetime")
+    if isinstance(lifetime, timedelta):
+        lifetime = lifetime.total_seconds()
+    if isinstance(lifetime, int | float) and not isinstance(lifetime, bool):
+        # A wrong lifetime is left for the check that names it.
+        if 0 < lifetime < DAY:
+            options["idle_timeout"] = lifetime
