@@ -1,0 +1,172 @@
+"""One connection to a memcached node, made by the rules of this package.
+
+pymemcache takes a ``socket_module``, and asks it for sockets. The one here
+gives links that do in ``connect`` what pymemcache leaves out: they try every
+address of a host name, speak TLS with a deadline, and authenticate each new
+connection. And they bound an operation as a whole, where a socket's timeout
+starts anew with each received byte.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+import time
+from typing import Any
+
+__all__ = ["AuthenticationFailed", "LinkMaker"]
+
+# memcached's own limit for the line that answers an authentication is far
+# shorter; more than this is not memcached.
+_MAX_LINE = 1024
+
+
+class AuthenticationFailed(Exception):
+    """The node refused the user name and password."""
+
+
+class LinkMaker:
+    """Stands in for the module `socket` towards one pymemcache client pool.
+
+    Each thread sets `deadline` before it calls the client.
+    """
+
+    AF_UNIX = getattr(socket, "AF_UNIX", None)
+    AF_INET = socket.AF_INET
+    AF_UNSPEC = socket.AF_UNSPEC
+    SOCK_STREAM = socket.SOCK_STREAM
+    IPPROTO_TCP = socket.IPPROTO_TCP
+    TCP_NODELAY = socket.TCP_NODELAY
+
+    def __init__(
+        self,
+        *,
+        connect_timeout: float,
+        tls: ssl.SSLContext | None = None,
+        credentials: tuple[str, str] | None = None,
+    ) -> None:
+        self.connect_timeout = connect_timeout
+        self.tls = tls
+        self.credentials = credentials
+        self._local = threading.local()
+
+    @property
+    def deadline(self) -> float:
+        """When the calls of this thread must end, on the monotonic clock."""
+        at: float = self._local.deadline
+        return at
+
+    @deadline.setter
+    def deadline(self, at: float) -> None:
+        self._local.deadline = at
+
+    def remaining(self) -> float:
+        """Return the seconds that are left; raise `TimeoutError` if none are."""
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("deadline passed")
+        return left
+
+    def getaddrinfo(self, host: str, port: int, *_: Any) -> list[tuple[Any, ...]]:
+        """Return one stand-in address: `Link.connect` looks up the real ones."""
+        return [(self.AF_INET, self.SOCK_STREAM, 0, "", (host, port))]
+
+    def socket(self, *_: Any) -> Link:
+        """Return a link that is not connected yet."""
+        return Link(self)
+
+
+class Link:
+    """A socket, as far as pymemcache uses one."""
+
+    def __init__(self, maker: LinkMaker) -> None:
+        self._maker = maker
+        self._socket: socket.socket | None = None
+
+    def setsockopt(self, *_: Any) -> None:
+        """Do nothing: `connect` sets what is wanted on the real socket."""
+
+    def settimeout(self, _: float | None) -> None:
+        """Do nothing: the deadline decides."""
+
+    def connect(self, address: Any) -> None:
+        """Connect to ``address``: host and port, or the path of a Unix socket."""
+        maker = self._maker
+        limit = time.monotonic() + min(maker.connect_timeout, maker.remaining())
+        try:
+            if isinstance(address, tuple):
+                self._socket = _connect_tcp(address[0], address[1], limit)
+                if maker.tls is not None:
+                    self._socket = maker.tls.wrap_socket(
+                        self._socket, server_hostname=address[0]
+                    )
+            else:
+                self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+                self._socket.settimeout(_left(limit))
+                self._socket.connect(address)
+            if maker.credentials is not None:
+                self._authenticate(*maker.credentials)
+        except BaseException:
+            self.close()
+            raise
+
+    def _authenticate(self, username: str, password: str) -> None:
+        # memcached's protocol.txt, "Authentication": a set whose key, flags and
+        # exptime are ignored, with "username password" as its value.
+        secret = f"{username} {password}".encode()
+        self.sendall(b"set auth 0 0 %d\r\n%b\r\n" % (len(secret), secret))
+        line = b""
+        while not line.endswith(b"\r\n"):
+            chunk = self.recv(_MAX_LINE)
+            if not chunk or len(line) > _MAX_LINE:
+                raise ConnectionResetError("closed while authenticating")
+            line += chunk
+        if line != b"STORED\r\n":
+            raise AuthenticationFailed
+
+    def sendall(self, data: bytes) -> None:
+        """Send all of ``data`` before the deadline."""
+        assert self._socket is not None
+        self._socket.settimeout(self._maker.remaining())
+        self._socket.sendall(data)
+
+    def recv(self, size: int) -> bytes:
+        """Return what has arrived, waiting for it until the deadline."""
+        assert self._socket is not None
+        self._socket.settimeout(self._maker.remaining())
+        return self._socket.recv(size)
+
+    def close(self) -> None:
+        """Close the connection, if there is one."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+
+def _left(limit: float) -> float:
+    left = limit - time.monotonic()
+    if left <= 0:
+        raise TimeoutError("connecting took too long")
+    return left
+
+
+def _connect_tcp(host: str, port: int, limit: float) -> socket.socket:
+    # localhost is ::1 first on many hosts, where memcached often listens on
+    # 127.0.0.1 alone; pymemcache would try one address.
+    failure: OSError | None = None
+    for family, kind, proto, _, address in socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM
+    ):
+        sock = socket.socket(family, kind, proto)
+        try:
+            sock.settimeout(_left(limit))
+            sock.connect(address)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        except OSError as error:
+            sock.close()
+            failure = error
+        else:
+            return sock
+    raise failure or ConnectionError("the name has no address")

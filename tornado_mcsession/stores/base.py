@@ -1,0 +1,121 @@
+"""The contract that every session store keeps."""
+
+from __future__ import annotations
+
+import enum
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+__all__ = ["CasResult", "Entry", "NodeCallback", "Store"]
+
+NodeCallback = Callable[[str], object]
+
+
+class Entry(NamedTuple):
+    """What is stored under a key.
+
+    ``token`` stands for this very version of it. It is opaque: good only for
+    `Store.cas` with the same key.
+    """
+
+    data: bytes
+    token: Any
+
+
+class CasResult(enum.Enum):
+    """How a `Store.cas` ended."""
+
+    STORED = "stored"
+    CONFLICT = "conflict"
+    MISSING = "missing"
+
+
+class Store(ABC):
+    """A flat map from keys to opaque bytes, where entries expire.
+
+    A store knows nothing of sessions, cookies or serialization. "Not there" is
+    an answer; "cannot tell" is a `.StoreUnavailable`. An implementation must
+    never report the second as the first, or an outage would log every user out
+    and let the next write replace their data.
+
+    A key is 1 to 250 printable ASCII characters without spaces. A part of it
+    in ``{braces}`` decides alone where it is placed. A TTL is in seconds,
+    greater than 0 and may be fractional: an entry lives at least that long, and
+    at most a few seconds longer. No entry lives for ever.
+
+    All methods may be called from any event loop, and from several at once.
+    """
+
+    timeout: float = 1.0
+    """The seconds that one operation may take."""
+
+    keeps_deadline: bool = False
+    """Whether operations end within `timeout` by themselves.
+
+    Where it is false, the manager ends them.
+    """
+
+    @abstractmethod
+    async def get(self, key: str) -> Entry | None:
+        """Return what is stored under ``key``, or `None` if nothing is."""
+
+    @abstractmethod
+    async def add(self, key: str, data: bytes, ttl: float) -> bool:
+        """Store ``data`` under ``key`` if nothing is there.
+
+        Returns whether it was stored. What was there stays as it was.
+        """
+
+    @abstractmethod
+    async def cas(self, key: str, data: bytes, ttl: float, token: Any) -> CasResult:
+        """Replace the version of ``key`` that ``token`` came with.
+
+        `CasResult.CONFLICT` where another version is there now,
+        `CasResult.MISSING` where nothing is. Either leaves the store as it was.
+        """
+
+    @abstractmethod
+    async def touch(self, key: str, ttl: float) -> bool:
+        """Give ``key`` a new ``ttl`` and return whether it was there.
+
+        Whether tokens survive it is up to the store.
+        """
+
+    @abstractmethod
+    async def delete(self, key: str) -> bool:
+        """Remove ``key`` and return whether it was there."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Release connections and threads. The store is unusable afterwards.
+
+        Closing twice is not an error.
+        """
+
+    async def get_many(self, keys: Sequence[str]) -> dict[str, Entry]:
+        """Return what is stored under ``keys``, without those where nothing is.
+
+        This default asks for one after another; a store that can ask for
+        several at once does it here.
+        """
+        found = {}
+        for key in keys:
+            entry = await self.get(key)
+            if entry is not None:
+                found[key] = entry
+        return found
+
+    def on_connect(self, callback: NodeCallback) -> None:
+        """Call ``callback`` with a node's name when the node begins to answer.
+
+        Called once per change, on the event loop that saw it. A store without
+        connections never calls it.
+        """
+
+    def on_disconnect(self, callback: NodeCallback) -> None:
+        """Call ``callback`` with a node's name when the node ceases to answer."""
+
+    def stats(self) -> dict[str, Any]:
+        """Return counters and states, for people and for metrics."""
+        return {}

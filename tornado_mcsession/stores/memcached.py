@@ -1,0 +1,256 @@
+"""Sessions in memcached: keys to nodes, nodes' answers to the store's outcomes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import re
+import ssl
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from typing import Any
+
+from .._checks import known, positive_int, seconds, type_error
+from .._routing import Router
+from ..exceptions import StoreUnavailable
+from ._connection import LinkMaker
+from ._node import Node
+from ._servers import parse_servers, parse_url
+from .base import CasResult, Entry, NodeCallback, Store
+
+__all__ = ["MemcachedStore"]
+
+logger = logging.getLogger("tornado_mcsession")
+
+# memcached takes more than 250 bytes as an error, an empty key as another
+# command, and control characters as they come.
+_KEY = re.compile(r"[\x21-\x7e]{1,250}")
+# protocol.txt: a larger number of seconds is taken as a Unix time.
+_MONTH = 60 * 60 * 24 * 30
+_LAST = 2**31 - 1
+
+
+class MemcachedStore(Store):
+    """Keeps sessions in one or more memcached servers.
+
+    Each server has its own connections, threads and queue, so that one in
+    trouble holds up its own sessions alone. Keys are placed by the servers'
+    names: give them in any order, but by the same names in every process. ::
+
+        MemcachedStore("127.0.0.1:11211")
+        MemcachedStore(["cache1:11211", "cache2:11211"], timeout=0.5)
+
+    Args:
+        servers: ``"host:port"``, several of them separated by commas, the path
+            of a Unix socket, or a list of these.
+        timeout: seconds for one operation as a whole: connecting, TLS and an
+            answer that arrives in drips included.
+        connect_timeout: seconds of it for connecting.
+        threads: threads, and so connections, for each server.
+        max_pending: unfinished operations for each server; more are refused.
+        username: for a server that runs with ``-Y``.
+        password: likewise.
+        tls: `True`, or an `ssl.SSLContext`.
+        executor: run the blocking calls here, instead of on own threads; it is
+            not shut down by `close`.
+    """
+
+    keeps_deadline = True
+
+    def __init__(
+        self,
+        servers: str | Sequence[str | tuple[str, int]],
+        *,
+        timeout: float = 1.0,
+        connect_timeout: float = 0.5,
+        threads: int = 2,
+        max_pending: int = 1024,
+        username: str | None = None,
+        password: str | None = None,
+        tls: bool | ssl.SSLContext = False,
+        executor: Executor | None = None,
+    ) -> None:
+        for name, value in (("threads", threads), ("max_pending", max_pending)):
+            positive_int(name, value)
+        self.timeout = _seconds("timeout", timeout)
+        links = LinkMaker(
+            connect_timeout=_seconds("connect_timeout", connect_timeout),
+            tls=_tls_context(tls),
+            credentials=_credentials(username, password),
+        )
+        self._nodes = {
+            server.name: Node(
+                server.name,
+                server.address,
+                links,
+                timeout=self.timeout,
+                threads=threads,
+                max_pending=max_pending,
+                executor=executor,
+            )
+            for server in parse_servers(servers)
+        }
+        self._router = Router(dict.fromkeys(self._nodes, 1.0))
+        self._connected: list[NodeCallback] = []
+        self._disconnected: list[NodeCallback] = []
+
+    @classmethod
+    def from_url(cls, url: str) -> MemcachedStore:
+        """Return the store that a URL describes.
+
+        ``memcached://host:port,host2:port2/?timeout=1``, ``memcached:///path``
+        for a Unix socket, ``memcacheds://`` for TLS. Raises `ValueError`.
+        """
+        servers, options = parse_url(url)
+        known(options, _URL_OPTIONS, "store URL")
+        try:
+            return cls(
+                servers,
+                **{name: _URL_OPTIONS[name](text) for name, text in options.items()},
+            )
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"store URL: {error}") from None
+
+    async def get(self, key: str) -> Entry | None:
+        entry: Entry | None = await self._ask("get", key)
+        return entry
+
+    async def get_many(self, keys: Sequence[str]) -> dict[str, Entry]:
+        # Submitted in one turn of the loop, they share a hop and a command.
+        asked = [(node := self._node(key), node.submit("get", key)) for key in keys]
+        answers = await asyncio.gather(
+            *(self._heard(node, "get", future) for node, future in asked)
+        )
+        return {
+            key: entry
+            for key, entry in zip(keys, answers, strict=True)
+            if entry is not None
+        }
+
+    async def add(self, key: str, data: bytes, ttl: float) -> bool:
+        return bool(await self._ask("add", key, _bytes(data), _expire(ttl)))
+
+    async def cas(self, key: str, data: bytes, ttl: float, token: Any) -> CasResult:
+        result: CasResult = await self._ask(
+            "cas", key, _bytes(data), _expire(ttl), token
+        )
+        return result
+
+    async def touch(self, key: str, ttl: float) -> bool:
+        return bool(await self._ask("touch", key, _expire(ttl)))
+
+    async def delete(self, key: str) -> bool:
+        return bool(await self._ask("delete", key))
+
+    async def close(self) -> None:
+        for node in self._nodes.values():
+            await node.close()
+
+    def on_connect(self, callback: NodeCallback) -> None:
+        self._connected.append(callback)
+
+    def on_disconnect(self, callback: NodeCallback) -> None:
+        self._disconnected.append(callback)
+
+    def stats(self) -> dict[str, Any]:
+        return {
+            "nodes": {
+                name: {"connected": node.connected, "pending": node.pending}
+                for name, node in self._nodes.items()
+            }
+        }
+
+    def __repr__(self) -> str:
+        return f"<MemcachedStore nodes={len(self._nodes)}>"
+
+    def _node(self, key: str) -> Node:
+        if not isinstance(key, str):
+            raise type_error("a key", key, "text")
+        if _KEY.fullmatch(key) is None:
+            raise ValueError("a key must be 1 to 250 printable ASCII characters")
+        return self._nodes[self._router.node_for(key)]
+
+    async def _ask(self, kind: str, key: str, *args: Any) -> Any:
+        node = self._node(key)
+        return await self._heard(node, kind, node.submit(kind, key, *args))
+
+    async def _heard(self, node: Node, kind: str, future: asyncio.Future[Any]) -> Any:
+        try:
+            answer = await node.answer(kind, future)
+        except StoreUnavailable:
+            self._note(node, False)
+            raise
+        if not node.connected:
+            self._note(node, True)
+        return answer
+
+    def _note(self, node: Node, connected: bool) -> None:
+        if node.connected is connected:
+            return
+        node.connected = connected
+        for callback in self._connected if connected else self._disconnected:
+            try:
+                callback(node.name)
+            except Exception:
+                logger.exception("a store event's callback failed")
+
+
+def _bytes(data: object) -> bytes:
+    if not isinstance(data, bytes):
+        raise type_error("data", data, "bytes")
+    return data
+
+
+def _expire(ttl: float) -> int:
+    """Return the exptime that keeps an item for ``ttl`` seconds at least.
+
+    memcached counts whole seconds and may be up to one early; 0 would mean for
+    ever, as would a number over 32 bits.
+    """
+    if isinstance(ttl, bool) or not isinstance(ttl, int | float):
+        raise type_error("ttl", ttl, "seconds")
+    if not 0 < ttl < math.inf:
+        raise ValueError("ttl must be finite and greater than 0")
+    whole = math.ceil(ttl) + 1
+    if whole > _MONTH:
+        whole += int(time.time())
+    return min(whole, _LAST)
+
+
+def _seconds(name: str, value: object) -> float:
+    checked = seconds(name, value)
+    if checked is None:
+        raise type_error(name, value, "seconds")
+    return checked
+
+
+def _credentials(username: str | None, password: str | None) -> tuple[str, str] | None:
+    if username is None and password is None:
+        return None
+    for name, value in (("username", username), ("password", password)):
+        if not isinstance(value, str):
+            raise type_error(name, value, "text; give both or none")
+        if not value or any(c.isspace() or not c.isprintable() for c in value):
+            raise ValueError(f"{name} must be printable, without spaces")
+    return str(username), str(password)
+
+
+def _tls_context(tls: object) -> ssl.SSLContext | None:
+    if isinstance(tls, ssl.SSLContext):
+        return tls
+    if not isinstance(tls, bool):
+        raise type_error("tls", tls, "True, False or an ssl.SSLContext")
+    return ssl.create_default_context() if tls else None
+
+
+_URL_OPTIONS: dict[str, Callable[[str], Any]] = {
+    "timeout": float,
+    "connect_timeout": float,
+    "threads": int,
+    "max_pending": int,
+    "username": str,
+    "password": str,
+    "tls": lambda text: text == "1",
+}

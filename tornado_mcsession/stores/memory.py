@@ -1,0 +1,195 @@
+"""Sessions in this process: for development, tests, and a single process."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import logging
+import math
+import os
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from .._checks import positive_int, type_error
+from ..exceptions import StoreRejected, StoreUnavailable
+from .base import CasResult, Entry, Store
+
+__all__ = ["MemoryStore"]
+
+logger = logging.getLogger("tornado_mcsession")
+
+# What an entry costs beside its key and data: the tuple, two dictionary and
+# heap slots, and the objects' heads.
+OVERHEAD = 300
+
+
+class _Item(NamedTuple):
+    data: bytes
+    token: int
+    expires: float
+
+
+class MemoryStore(Store):
+    """Keeps sessions in the memory of this process, and forgets them with it.
+
+    It keeps the whole contract: entries expire and are freed, and no more than
+    ``max_bytes`` are kept; the least recently used make room, and are counted
+    in `stats`. Several processes do not share it: behind a load balancer, use
+    `.MemcachedStore`.
+
+    Args:
+        max_bytes: bound of keys, data and their overhead.
+        clock: returns seconds; for tests.
+    """
+
+    keeps_deadline = True
+
+    def __init__(
+        self,
+        max_bytes: int = 64 * 1024 * 1024,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        positive_int("max_bytes", max_bytes)
+        self._max_bytes = max_bytes
+        self._clock = clock
+        self._items: OrderedDict[str, _Item] = OrderedDict()
+        self._expiries: list[tuple[float, int, str]] = []
+        self._tokens = itertools.count(1)
+        self._bytes = 0
+        self._evictions = 0
+        self._closed = False
+        self._pid = os.getpid()
+        # Event loops in several threads may share the store.
+        self._lock = threading.Lock()
+
+    async def get(self, key: str) -> Entry | None:
+        with self._use("get"):
+            item = self._find(key)
+            return None if item is None else Entry(item.data, item.token)
+
+    async def add(self, key: str, data: bytes, ttl: float) -> bool:
+        with self._use("add"):
+            if self._find(key) is not None:
+                return False
+            self._put("add", key, data, ttl)
+            return True
+
+    async def cas(self, key: str, data: bytes, ttl: float, token: Any) -> CasResult:
+        with self._use("cas"):
+            item = self._find(key)
+            if item is None:
+                return CasResult.MISSING
+            if item.token != token:
+                return CasResult.CONFLICT
+            self._put("cas", key, data, ttl)
+            return CasResult.STORED
+
+    async def touch(self, key: str, ttl: float) -> bool:
+        with self._use("touch"):
+            item = self._find(key)
+            if item is None:
+                return False
+            self._keep(key, item._replace(expires=self._clock() + _checked(ttl)))
+            return True
+
+    async def delete(self, key: str) -> bool:
+        with self._use("delete"):
+            found = self._find(key) is not None
+            if found:
+                self._remove(key)
+            return found
+
+    async def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            self._items.clear()
+            self._expiries.clear()
+            self._bytes = 0
+
+    def stats(self) -> dict[str, Any]:
+        return {
+            "entries": len(self._items),
+            "bytes": self._bytes,
+            "max_bytes": self._max_bytes,
+            "evictions": self._evictions,
+        }
+
+    def __repr__(self) -> str:
+        return f"<MemoryStore entries={len(self._items)} bytes={self._bytes}>"
+
+    def _use(self, operation: str) -> threading.Lock:
+        if self._closed:
+            raise StoreUnavailable(operation, "", "the store is closed")
+        if os.getpid() != self._pid:
+            self._pid = os.getpid()
+            self._lock = threading.Lock()
+            logger.warning(
+                "MemoryStore is used after a fork: the processes do not share their "
+                "sessions; set store to a memcached:// URL"
+            )
+        return self._lock
+
+    def _find(self, key: str) -> _Item | None:
+        if not isinstance(key, str):
+            raise type_error("a key", key, "text")
+        item = self._items.get(key)
+        if item is None:
+            return None
+        if item.expires <= self._clock():
+            self._remove(key)
+            return None
+        self._items.move_to_end(key)
+        return item
+
+    def _put(self, operation: str, key: str, data: bytes, ttl: float) -> None:
+        if not isinstance(data, bytes):
+            raise type_error("data", data, "bytes")
+        expires = self._clock() + _checked(ttl)
+        size = len(key) + len(data) + OVERHEAD
+        if size > self._max_bytes:
+            raise StoreRejected(
+                operation, "", "larger than the whole store", too_large=True
+            )
+        if key in self._items:
+            self._remove(key)
+        self._free_expired()
+        while self._bytes + size > self._max_bytes:
+            self._remove(next(iter(self._items)))
+            self._evictions += 1
+        self._bytes += size
+        self._keep(key, _Item(bytes(data), next(self._tokens), expires))
+
+    def _keep(self, key: str, item: _Item) -> None:
+        self._items[key] = item
+        heapq.heappush(self._expiries, (item.expires, item.token, key))
+        # Each renewal leaves a stale pair in the heap; more of them than
+        # entries would be a leak.
+        if len(self._expiries) > 2 * len(self._items) + 64:
+            self._expiries = [
+                (item.expires, item.token, key) for key, item in self._items.items()
+            ]
+            heapq.heapify(self._expiries)
+
+    def _remove(self, key: str) -> None:
+        item = self._items.pop(key)
+        self._bytes -= len(key) + len(item.data) + OVERHEAD
+
+    def _free_expired(self) -> None:
+        now = self._clock()
+        while self._expiries and self._expiries[0][0] <= now:
+            _, token, key = heapq.heappop(self._expiries)
+            item = self._items.get(key)
+            if item is not None and item.token == token and item.expires <= now:
+                self._remove(key)
+
+
+def _checked(ttl: float) -> float:
+    if isinstance(ttl, bool) or not isinstance(ttl, int | float):
+        raise type_error("ttl", ttl, "seconds")
+    if not 0 < ttl < math.inf:
+        raise ValueError("ttl must be finite and greater than 0")
+    return float(ttl)
