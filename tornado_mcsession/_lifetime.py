@@ -1,0 +1,76 @@
+"""When a session ends, and when using it puts that off. All pure."""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+
+from ._record import Record
+from .config import SessionConfig
+
+__all__ = ["ends_at", "idle_timeout", "is_over", "is_sound", "renewal_due", "renewed"]
+
+# With no idle timeout, or an end of its own, a record never needs renewing.
+
+
+def idle_timeout(config: SessionConfig, record: Record) -> float | None:
+    """Return the idle timeout that holds for ``record``; `None`: no idle end."""
+    if record.idle_timeout is not None:
+        return record.idle_timeout
+    if record.end is not None:
+        return None  # a fixed end replaces the idle one
+    if record.principal is None and config.anonymous_timeout is not None:
+        return config.anonymous_timeout
+    return config.idle_timeout
+
+
+def ends_at(config: SessionConfig, record: Record) -> float:
+    """Return when ``record`` ends at the latest, whatever happens."""
+    end = math.inf if record.end is None else record.end
+    if config.lifetime is not None:
+        end = min(end, record.created + config.lifetime)
+    return end
+
+
+def renewed(config: SessionConfig, record: Record, now: float) -> Record:
+    """Return ``record`` with its end put off from ``now``.
+
+    The idle timeout is stretched by ``renew_after``, since that share of it may
+    pass before the next renewal: so a session never ends before its idle
+    timeout, and at most that share later.
+    """
+    idle = idle_timeout(config, record)
+    end = ends_at(config, record)
+    if idle is not None:
+        end = min(end, now + idle * (1 + (config.renew_after or 0)))
+    if math.isinf(end):
+        # Neither bound holds: an own idle timeout of None cannot be, and the
+        # settings are never both None. A record from other settings may.
+        end = now + (config.idle_timeout or config.lifetime or 0)
+    return msgspec.structs.replace(record, renewed_at=now, expires_at=end)
+
+
+def renewal_due(config: SessionConfig, record: Record, now: float) -> bool:
+    """Return whether using ``record`` now must put off its end."""
+    share = config.renew_after
+    if share is None:
+        return False
+    idle = idle_timeout(config, record)
+    if idle is None or now - record.renewed_at < share * idle:
+        return False
+    return record.expires_at < ends_at(config, record)
+
+
+def is_over(config: SessionConfig, record: Record, now: float) -> bool:
+    """Return whether ``record`` has ended."""
+    return now >= record.expires_at or now >= ends_at(config, record)
+
+
+def is_sound(record: Record) -> bool:
+    """Return whether the times in ``record`` are times."""
+    times = (record.created, record.renewed_at, record.expires_at)
+    own = (record.idle_timeout, record.end, record.authenticated_at)
+    return all(math.isfinite(t) for t in times) and all(
+        t is None or math.isfinite(t) for t in own
+    )

@@ -1,0 +1,226 @@
+"""What one request knows of its session, and has done to it.
+
+`.Session` shows it to the handler; the manager and its commits work on it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import secrets
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from . import _merge
+from ._merge import Delta
+from ._record import UNSET, Changes, Flash, Options, Record
+from .exceptions import EncodeError
+from .serializers import Serializer, check_items
+
+__all__ = ["Delivery", "SessionState"]
+
+_NO_DELTA = Delta({}, frozenset())
+
+
+class Delivery(enum.Enum):
+    """What the answer tells the client about the session's id."""
+
+    NOTHING = "nothing"
+    SEND = "send"
+    CLEAR = "clear"
+
+
+class SessionState:
+    """The session of one request: where it came from, and what became of it."""
+
+    __slots__ = (
+        "accessed",
+        "available",
+        "closed",
+        "data",
+        "delivery",
+        "doomed",
+        "end",
+        "flashed",
+        "flashes_read",
+        "gone",
+        "handler",
+        "id",
+        "idle_timeout",
+        "is_new",
+        "lock",
+        "persistent",
+        "presented",
+        "record",
+        "retired",
+        "sealed",
+        "serializer",
+        "started",
+        "token",
+        "unloaded",
+    )
+
+    def __init__(
+        self,
+        serializer: Serializer,
+        started: float,
+        handler: weakref.ref[Any] | None = None,
+    ) -> None:
+        self.serializer = serializer
+        self.started = started
+        self.handler = handler
+        self.accessed = False
+        self.available = True
+        self.closed = False  # the answer is finished
+        self.sealed = False  # the headers have left: the id cannot change
+        self.retired = False  # loaded under an id that was replaced
+        self.gone = False  # another request ended it
+        self.unloaded: str | None = None  # why it was not loaded
+        self.delivery = Delivery.NOTHING
+        self.doomed: list[str] = []  # ids to destroy at the end of the request
+        self.presented: str | None = None  # the id that the request carried
+        self.lock: asyncio.Lock | None = None
+        self.is_new = True
+        self.forget()
+
+    def forget(self) -> None:
+        """Become the empty session of nobody, as before a first save."""
+        self.id: str | None = None
+        self.record: Record | None = None
+        self.token: Any = None
+        self.data: dict[str, Any] = {}
+        self.drop_changes()
+
+    def drop_changes(self) -> None:
+        """Forget what was changed beside the data."""
+        self.flashed: list[Flash] = []
+        self.flashes_read: set[bytes] = set()
+        self.idle_timeout: Any = UNSET
+        self.end: Any = UNSET
+        self.persistent: Any = UNSET
+
+    def adopt(
+        self, session_id: str, record: Record, token: Any, data: dict[str, Any]
+    ) -> None:
+        """Stand for ``record`` as it is stored, with nothing changed."""
+        self.id = session_id
+        self.record = record
+        self.token = token
+        self.data = data
+        self.drop_changes()
+
+    def saved(
+        self,
+        session_id: str,
+        record: Record,
+        changes: Changes,
+        loads: Callable[[Record], dict[str, Any]],
+    ) -> None:
+        """Stand for ``record``, which was stored with ``changes`` in it.
+
+        What was changed while the save was under way stays changed. Values that
+        are stored as they are here keep their objects; others get the stored.
+        """
+        if record.data != changes.encoded:
+            self._take_in(loads(record), changes)
+        self.id = session_id
+        self.record = record
+        self.token = None  # a cas does not tell the new one
+        self.gone = False
+        self.flashed = [f for f in self.flashed if f not in changes.flashed]
+        self.flashes_read -= changes.read
+        for name, value in changes.options.as_fields().items():
+            if getattr(self, name) == value:
+                setattr(self, name, UNSET)
+
+    def _take_in(self, stored: dict[str, Any], changes: Changes) -> None:
+        dumps = self._dumps_or_differs
+        seen = self.serializer.loads(changes.encoded)
+        later = _merge.diff(seen, self.data, dumps)
+        newer = _merge.apply(later, stored)
+        for key, value in newer.items():
+            if key in self.data and dumps(self.data[key]) == dumps(value):
+                newer[key] = self.data[key]
+        self.data.clear()
+        self.data.update(newer)
+
+    @property
+    def options(self) -> Options:
+        """What was set of the record's own options."""
+        return Options(self.idle_timeout, self.end, self.persistent)
+
+    def has_data(self) -> bool:
+        """Return whether there is anything worth a first save."""
+        return bool(self.data or self.flashed)
+
+    def changes(self, loads: Callable[[Record], dict[str, Any]]) -> Changes:
+        """Return what was changed since the session was loaded or saved.
+
+        The encoded form decides. Raises `.EncodeError` for a value that would
+        not come back as it was.
+        """
+        record = self.record
+        if record is not None and not self.accessed:
+            delta, encoded = _NO_DELTA, record.data
+        else:
+            delta, encoded = self._delta(loads)
+        return Changes(
+            delta,
+            encoded,
+            tuple(self.flashed),
+            frozenset(self.flashes_read),
+            self.options,
+        )
+
+    def _delta(self, loads: Callable[[Record], dict[str, Any]]) -> tuple[Delta, bytes]:
+        dumps = self.serializer.dumps
+        try:
+            encoded = dumps(self.data)
+        except Exception:
+            check_items(self.serializer, self.data)
+            raise EncodeError("session", "mapping", "which cannot be encoded") from None
+        if self.record is None:
+            check_items(self.serializer, self.data)
+            return Delta(dict(self.data), frozenset()), encoded
+        if encoded == self.record.data:
+            return _NO_DELTA, encoded
+        # The bytes also differ where another serializer wrote them, or where
+        # the keys stand in another order.
+        delta = _merge.diff(loads(self.record), self.data, dumps)
+        check_items(self.serializer, delta.changed)
+        return delta, encoded if delta else self.record.data
+
+    def _dumps_or_differs(self, value: Any) -> Any:
+        try:
+            return self.serializer.dumps(value)
+        except Exception:
+            return object()  # equal to nothing: the next save will tell
+
+    def is_modified(self, loads: Callable[[Record], dict[str, Any]]) -> bool:
+        """Return whether a save would have something to save."""
+        if self.doomed:
+            return True
+        try:
+            changes = self.changes(loads)
+        except EncodeError:
+            return True
+        return self.has_data() if self.record is None else bool(changes)
+
+    def flash(self, message: str, category: str) -> None:
+        """Add a message for the next page."""
+        self.flashed.append(Flash(secrets.token_bytes(6), category, message))
+
+    def read_flashes(self, category: str | None) -> list[Flash]:
+        """Return the messages of ``category``, or all, and mark them as read."""
+        stored = self.record.flashes if self.record is not None else ()
+        waiting = [f for f in stored if f.id not in self.flashes_read]
+        found = [
+            flash
+            for flash in (*waiting, *self.flashed)
+            if category is None or flash.category == category
+        ]
+        mine = {flash.id for flash in self.flashed}
+        self.flashes_read.update(f.id for f in found if f.id not in mine)
+        self.flashed = [flash for flash in self.flashed if flash not in found]
+        return found
