@@ -1,0 +1,95 @@
+"""Sessions by their id, for code outside a request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+
+import msgspec
+
+from . import _drafts, _ids, _lifetime
+from ._checks import seconds, type_error
+from ._commit import Committer
+from ._merge import Delta
+from ._record import Changes, Options, Record
+from ._record_store import Stored
+from .codec import Codec
+from .config import SessionConfig
+from .exceptions import SessionConflict, SessionGone
+from .serializers import check_items
+
+__all__ = ["Records"]
+
+_ATTEMPTS = 3
+
+
+class Records:
+    """Reads and writes the records of given session ids."""
+
+    def __init__(
+        self,
+        committer: Committer,
+        codec: Codec,
+        config: SessionConfig,
+        key_of: Callable[[str], str],
+    ) -> None:
+        self._committer = committer
+        self._codec = codec
+        self._config = config
+        self._key_of = key_of
+
+    def key_of(self, session_id: str) -> str:
+        """Return the store key of ``session_id``; raise `ValueError` if it is bad."""
+        if not isinstance(session_id, str):
+            raise type_error("a session id", session_id, "text")
+        if not _ids.is_valid(session_id):
+            raise ValueError("a session id must be 22 to 200 of A-Z, a-z, 0-9, _ and -")
+        return self._key_of(session_id)
+
+    async def get(self, session_id: str) -> Stored | None:
+        """Return the record of ``session_id``, or `None` if there is none."""
+        try:
+            return await self._committer.read(self.key_of(session_id))
+        except SessionGone:
+            return None
+
+    async def set(
+        self, session_id: str, data: object, ttl: float | timedelta | None
+    ) -> None:
+        """Put ``data`` in the place of what ``session_id`` holds, or begin it."""
+        key = self.key_of(session_id)
+        if not isinstance(data, Mapping):
+            raise type_error("data", data, "a mapping")
+        values = dict(data)
+        check_items(self._codec.serializer, values)
+        encoded = self._codec.serializer.dumps(values)
+        lifespan = seconds("ttl", ttl)
+        for _ in range(_ATTEMPTS):
+            try:
+                await self._committer.replace(
+                    key, None, lambda record: self._with(record, encoded, lifespan)
+                )
+                return
+            except SessionGone:
+                pass
+            if await self._committer.create(key, self._fresh(encoded, lifespan)):
+                return
+        raise SessionConflict(_ATTEMPTS)
+
+    def _end(self, lifespan: float | None) -> float | None:
+        return None if lifespan is None else self._config.clock() + lifespan
+
+    def _with(self, record: Record, encoded: bytes, lifespan: float | None) -> Record:
+        end = record.end if lifespan is None else self._end(lifespan)
+        newer = msgspec.structs.replace(record, data=encoded, end=end)
+        return _lifetime.renewed(self._config, newer, self._config.clock())
+
+    def _fresh(self, encoded: bytes, lifespan: float | None) -> Record:
+        changes = Changes(
+            delta=Delta({}, frozenset()),
+            encoded=encoded,
+            flashed=(),
+            read=frozenset(),
+            options=Options(end=self._end(lifespan)),
+        )
+        return _drafts.fresh(self._config, changes, self._config.clock())

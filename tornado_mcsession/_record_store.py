@@ -1,0 +1,143 @@
+"""Records in a store: encoded, of allowed size, and within the deadline."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Iterator
+from typing import Any, NamedTuple, TypeVar
+
+from . import _lifetime
+from ._record import Record
+from .codec import Codec
+from .config import SessionConfig
+from .exceptions import SessionTooLarge, StoreRejected, StoreUnavailable
+from .stores.base import CasResult, Entry, Store
+
+__all__ = ["RecordStore", "Stored"]
+
+_T = TypeVar("_T")
+
+logger = logging.getLogger("tornado_mcsession")
+
+# The store keeps entries whole seconds longer by itself; the record's own
+# deadline decides, and must not find its record gone a moment before.
+TTL_MARGIN = 1.0
+LARGE = 64 * 1024
+
+
+class Stored(NamedTuple):
+    """A record as it was found, with the token to replace it."""
+
+    record: Record
+    token: Any
+
+
+class RecordStore:
+    """A `.Store` of records instead of bytes."""
+
+    def __init__(self, store: Store, codec: Codec, config: SessionConfig) -> None:
+        self._store = store
+        self._codec = codec
+        self._config = config
+        self._warned = False
+        self.timeout = store.timeout
+
+    async def get(self, key: str) -> Entry | None:
+        """Return what is stored under ``key``, for `examine`."""
+        return await self._bounded("load", self._store.get(key))
+
+    def examine(self, key: str, entry: Entry | None) -> Stored | None:
+        """Return the record in ``entry``, retired or not; `None` if it is over.
+
+        Raises `.DecodeError`.
+        """
+        if entry is None:
+            return None
+        record = self._codec.decode(entry.data, key)
+        if _lifetime.is_over(self._config, record, self._config.clock()):
+            return None
+        return Stored(record, entry.token)
+
+    async def add(self, key: str, record: Record) -> bool:
+        """Store ``record`` if nothing is under ``key``; return whether it was."""
+        data = self._encode(record, key)
+        with _sized(data):
+            return await self._bounded(
+                "save", self._store.add(key, data, self._ttl(record)), write=True
+            )
+
+    async def cas(
+        self, key: str, record: Record, token: Any, operation: str = "save"
+    ) -> CasResult:
+        """Replace the version that ``token`` came with by ``record``."""
+        data = self._encode(record, key)
+        with _sized(data):
+            return await self._bounded(
+                operation,
+                self._store.cas(key, data, self._ttl(record), token),
+                write=True,
+            )
+
+    async def delete(self, key: str) -> bool:
+        """Remove the record under ``key``; return whether it was there."""
+        return await self._bounded("destroy", self._store.delete(key), write=True)
+
+    async def _bounded(
+        self, operation: str, awaitable: Awaitable[_T], *, write: bool = False
+    ) -> _T:
+        """Await a store's answer, within the deadline if it keeps none itself."""
+        if self._store.keeps_deadline:
+            return await awaitable
+        try:
+            async with asyncio.timeout(self._store.timeout):
+                return await awaitable
+        except TimeoutError as error:
+            raise StoreUnavailable(
+                operation,
+                "",
+                f"no answer within {self._store.timeout:g} s",
+                outcome_unknown=write,
+            ) from error
+
+    def _ttl(self, record: Record) -> float:
+        left = record.expires_at - self._config.clock()
+        return max(left, 0.0) + TTL_MARGIN
+
+    def _encode(self, record: Record, key: str) -> bytes:
+        data = self._codec.encode(record, key)
+        size = len(data)
+        if size > self._config.max_size:
+            raise SessionTooLarge(size, self._config.max_size, self._largest(record))
+        if size > LARGE:
+            self._warn_of_size()
+        return data
+
+    def _warn_of_size(self) -> None:
+        if not self._warned:
+            self._warned = True
+            logger.warning(
+                "a session is larger than %d bytes, all of which each request loads; "
+                "keep large data elsewhere",
+                LARGE,
+            )
+
+    def _largest(self, record: Record) -> list[tuple[str, int]]:
+        dumps = self._codec.serializer.dumps
+        sizes = [
+            (key, len(dumps(value)))
+            for key, value in self._codec.values(record).items()
+        ]
+        return sorted(sizes, key=lambda pair: -pair[1])[:3]
+
+
+@contextlib.contextmanager
+def _sized(data: bytes) -> Iterator[None]:
+    # The node's item size may be set below ``max_size``.
+    try:
+        yield
+    except StoreRejected as error:
+        if error.too_large:
+            raise SessionTooLarge(len(data), None) from error
+        raise

@@ -1,0 +1,187 @@
+"""A session's way into the store: created, updated, renewed, or moved."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+from . import _drafts, _ids, _lifetime
+from ._commit import Committer, Make
+from ._hooks import Hooks
+from ._record import Changes, Record
+from ._record_store import Stored
+from ._state import Delivery, SessionState
+from .codec import Codec
+from .config import SessionConfig
+from .exceptions import SessionGone, StoreRejected
+
+__all__ = ["Saver", "refuse_sealed"]
+
+ID_ATTEMPTS = 3
+
+
+class Saver:
+    """Puts what a request did to its session into the store, and notes it there.
+
+    A principal's digest in an id is made with ``linking_key``.
+    """
+
+    def __init__(
+        self,
+        committer: Committer,
+        codec: Codec,
+        config: SessionConfig,
+        hooks: Hooks,
+        counts: Counter[str],
+        linking_key: bytes,
+    ) -> None:
+        self._committer = committer
+        self._codec = codec
+        self._config = config
+        self._hooks = hooks
+        self._counts = counts
+        self._linking_key = linking_key
+
+    def key_of(self, session_id: str) -> str:
+        """Return the store key of a session id."""
+        return _ids.record_key(self._config.key_prefix, session_id)
+
+    def changes(self, state: SessionState) -> Changes:
+        """Return what the request changed; raise `.EncodeError` if it cannot be."""
+        return state.changes(self._codec.values)
+
+    async def store(
+        self, state: SessionState, *, always: bool = False, renew: bool = True
+    ) -> None:
+        """Create or update the session; nothing where nothing was changed.
+
+        With ``always`` an existing one is written all the same. A renewal that
+        is due goes along.
+        """
+        if state.record is None:
+            if state.has_data():
+                refuse_sealed(state, "begin a session")
+                await self.create(state, self.changes(state), principal=None)
+            return
+        changes = self.changes(state)
+        if changes or always:
+            due = renew and _lifetime.renewal_due(
+                self._config, state.record, self._config.clock()
+            )
+            await self._update(state, changes, due)
+
+    async def renew(self, state: SessionState) -> bool:
+        """Put off the session's end; return whether nobody came in between."""
+        record, session_id = state.record, state.id
+        if record is None or session_id is None or state.token is None:
+            return False
+        newer = _lifetime.renewed(self._config, record, self._config.clock())
+        if not await self._committer.try_once(
+            self.key_of(session_id), Stored(record, state.token), newer
+        ):
+            return False
+        state.record, state.token = newer, None
+        state.delivery = Delivery.SEND
+        return True
+
+    def draft(
+        self, record: Record, changes: Changes, state: SessionState, keep: bool
+    ) -> Record:
+        """Return the stored ``record`` as this request leaves it, or emptied."""
+        if keep:
+            return _drafts.applied(self._codec, changes, record, state.record)
+        return _drafts.emptied(self._codec, record)
+
+    async def create(
+        self, state: SessionState, changes: Changes, principal: str | None
+    ) -> None:
+        """Store a session for the first time, under a new id."""
+        record = _drafts.fresh(self._config, changes, self._config.clock(), principal)
+        for _ in range(ID_ATTEMPTS):
+            session_id = await self._mint(state, principal)
+            stored = await self._committer.create(self.key_of(session_id), record)
+            if stored is not None:
+                state.saved(session_id, stored, changes, self._codec.values)
+                state.delivery = Delivery.SEND
+                self._counts["saves"] += 1
+                return
+        raise StoreRejected("save", "", f"{ID_ATTEMPTS} new ids in a row were taken")
+
+    async def _mint(self, state: SessionState, principal: str | None) -> str:
+        digest = ""
+        if principal is not None:
+            digest = _ids.principal_digest(principal, self._linking_key)
+        return await self._hooks.mint(state, digest)
+
+    async def _update(self, state: SessionState, changes: Changes, due: bool) -> None:
+        now = self._config.clock()
+        renew = due or bool(changes.options)
+
+        def make(record: Record) -> Record:
+            newer = self.draft(record, changes, state, True)
+            return _lifetime.renewed(self._config, newer, now) if renew else newer
+
+        await self.replace(state, changes, make)
+        if renew:
+            state.delivery = Delivery.SEND
+
+    async def replace(self, state: SessionState, changes: Changes, make: Make) -> None:
+        """Put ``make(stored)`` in the place of what is stored of the session."""
+        assert state.id is not None
+        try:
+            record = await self._committer.replace(
+                self.key_of(state.id), _start(state), make
+            )
+        except SessionGone:
+            state.gone = True
+            raise
+        state.saved(state.id, record, changes, self._codec.values)
+        self._counts["saves"] += 1
+
+    async def move(
+        self,
+        state: SessionState,
+        changes: Changes,
+        principal: str | None,
+        make: Make,
+        keep: Callable[[], bool],
+    ) -> None:
+        """Put ``make(stored)`` under a new id; ``keep``: did the data go along?"""
+        assert state.id is not None
+        session_id = await self._mint(state, principal)
+        try:
+            record = await self._committer.move(
+                self.key_of(state.id), _start(state), self.key_of(session_id), make
+            )
+        except SessionGone:
+            state.gone = True
+            raise
+        if keep():
+            state.saved(session_id, record, changes, self._codec.values)
+        else:
+            state.adopt(session_id, record, None, {})
+        state.delivery = Delivery.SEND
+        self._counts["saves"] += 1
+
+    async def read(self, state: SessionState) -> Stored:
+        """Return what is stored of the session; raise `.SessionGone` if nothing is."""
+        assert state.id is not None
+        try:
+            return await self._committer.read(self.key_of(state.id))
+        except SessionGone:
+            state.gone = True
+            raise
+
+
+def _start(state: SessionState) -> Stored | None:
+    if state.record is None or state.token is None:
+        return None
+    return Stored(state.record, state.token)
+
+
+def refuse_sealed(state: SessionState, act: str) -> None:
+    if state.sealed:
+        raise RuntimeError(
+            f"the headers have left: too late to {act}, since its cookie could not be "
+            "sent"
+        )

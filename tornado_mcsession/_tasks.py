@@ -1,0 +1,71 @@
+"""Work that goes on after the request that began it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+__all__ = ["Tasks"]
+
+
+class Tasks:
+    """Tasks that are to be waited for before the process ends.
+
+    Of each key the newest is remembered while it runs, so that who comes after
+    it can wait for it.
+    """
+
+    def __init__(self) -> None:
+        # Event loops keep only weak references to their tasks.
+        self._running: set[asyncio.Task[Any]] = set()
+        self._newest: dict[str, asyncio.Task[Any]] = {}
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    def start(
+        self, work: Coroutine[Any, Any, Any], key: str | None = None
+    ) -> asyncio.Task[Any]:
+        """Run ``work`` on the running loop."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        if key is not None:
+            self._newest[key] = task
+            task.add_done_callback(lambda done: self._forget(key, done))
+        return task
+
+    def _forget(self, key: str, task: asyncio.Task[Any]) -> None:
+        if self._newest.get(key) is task:
+            del self._newest[key]
+
+    async def wait_for(self, key: str) -> None:
+        """Wait until the newest task of ``key`` is over, however it ends."""
+        task = self._newest.get(key)
+        if task is not None and task.get_loop() is asyncio.get_running_loop():
+            await asyncio.wait([task])
+
+    def has(self, key: str) -> bool:
+        """Return whether a task of ``key`` is running."""
+        return key in self._newest
+
+    async def drain(self, timeout: float | None) -> bool:
+        """Wait for this loop's tasks, those begun meanwhile included.
+
+        Returns whether all of them ended within ``timeout`` seconds.
+        """
+        loop = asyncio.get_running_loop()
+        limit = None if timeout is None else loop.time() + timeout
+        while True:
+            mine = {
+                task
+                for task in self._running
+                if task.get_loop() is loop and task is not asyncio.current_task()
+            }
+            if not mine:
+                return True
+            left = None if limit is None else limit - loop.time()
+            if left is not None and left <= 0:
+                return False
+            await asyncio.wait(mine, timeout=left)

@@ -1,0 +1,259 @@
+"""The sessions of one application, and everything that lives as long as it."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Coroutine, Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from . import _keys, _parts
+from ._by_id import Records
+from ._commit import Committer
+from ._hooks import Hooks
+from ._keeper import Keeper
+from ._policy import Policy
+from ._record_store import RecordStore
+from ._saver import Saver
+from ._tasks import Tasks
+from ._undeleted import Undeleted
+from .config import SessionConfig
+from .session import Session, state_of
+from .stores.base import NodeCallback
+
+if TYPE_CHECKING:
+    from tornado.web import Application, RequestHandler
+
+__all__ = ["SessionManager", "attached_manager"]
+
+logger = logging.getLogger("tornado_mcsession")
+
+# Longer than any commit may take with the default timeouts.
+DRAIN_TIMEOUT = 30.0
+
+
+class SessionManager:
+    """Loads and saves the sessions of an application, and lives as long as it.
+
+    Attaches itself to ``application``, where `.SessionMixin` finds it. Where
+    none is attached, the first handler with a session attaches one built from
+    the application's settings; building it at start checks them at start::
+
+        app = Application(handlers, session={"store": "memcached://10.0.0.1"})
+        SessionManager(app)
+
+    ``options`` are the settings, and override those of
+    ``application.settings["session"]``. A second manager of one application
+    needs another ``name``, which is its cookie's name by default. Without an
+    application it serves jobs and tests, by session id.
+
+    Raises `ValueError` or `TypeError` for a setting that makes no sense, and
+    `RuntimeError` where a manager of this name is attached already. Starts no
+    thread, connection or task before its first use.
+    """
+
+    def __init__(
+        self,
+        application: Application | None = None,
+        *,
+        name: str = "session",
+        **options: Any,
+    ) -> None:
+        settings = {} if application is None else application.settings
+        slot = _slot(name)
+        if slot in settings:
+            raise RuntimeError(f"a SessionManager named {name!r} is attached already")
+        given = {**(settings.get("session") or {}), **options}
+        self.name = name
+        self.config = SessionConfig.build(given, name=name)
+        secret, version = settings.get("cookie_secret"), settings.get("key_version")
+        self.transport = _parts.build_transport(
+            self.config, name=name, secret=secret, key_version=version
+        )
+        self.counts: Counter[str] = Counter()
+        self._tasks = Tasks()
+        self.store = _parts.build_store(self.config)
+        self._assemble(_keys.linking_key(self.config.encryption_keys, secret, version))
+        if "store" not in given and not settings.get("debug"):
+            logger.warning(
+                "sessions are kept in this process alone, and lost with it; set "
+                "session={'store': 'memcached://host:port'}"
+            )
+        settings[slot] = self
+
+    def _assemble(self, linking_key: bytes) -> None:
+        config, counts = self.config, self.counts
+        codec = _parts.build_codec(config)
+        records = RecordStore(self.store, codec, config)
+        committer = Committer(records, codec, config, counts)
+        hooks = Hooks(config)
+        saver = Saver(committer, codec, config, hooks, counts, linking_key)
+        keep_for = config.lifetime or config.idle_timeout or 0.0
+        self._undeleted = Undeleted(records.delete, keep_for, config.clock)
+        self._keeper = Keeper(saver, records, codec, config, hooks, self._undeleted.add)
+        self._records = Records(committer, codec, config, saver.key_of)
+        self.policy = Policy(
+            config=config,
+            transport=self.transport,
+            codec=codec,
+            records=records,
+            saver=saver,
+            keeper=self._keeper,
+            hooks=hooks,
+            tasks=self._tasks,
+            counts=counts,
+        )
+        self.store.on_connect(lambda _: self._finish_logouts())
+
+    def __repr__(self) -> str:
+        return f"<SessionManager {self.name!r} store={self.store!r}>"
+
+    # For requests: what SessionMixin calls.
+
+    async def open(self, handler: RequestHandler) -> Session:
+        """Return the session of a request, loaded; empty where it has none.
+
+        Raises `.StoreError` where the store cannot tell.
+        """
+        begun = self.policy.begin(handler)
+        if isinstance(begun, str):
+            return await self.policy.load(handler, begun)
+        return begun
+
+    async def commit(self, session: Session) -> None:
+        """Save what the request did to ``session``, if it did anything.
+
+        Raises `.SessionConflict`, `.SessionTooLarge`, `.EncodeError` or
+        `.StoreError`; changes to a session that another request ended are
+        dropped and counted.
+        """
+        state = state_of(session)
+        step = self.policy.plan(state, failed=False, save=None, renew=True)
+        await self.policy.commit(state, step)
+
+    def start(self, work: Coroutine[Any, Any, None], session_id: str | None) -> None:
+        """Run ``work``, which `drain` waits for.
+
+        With a ``session_id``, so does the next request for that session.
+        """
+        key = None if session_id is None else self._records.key_of(session_id)
+        self._tasks.start(work, key)
+
+    # For code outside a request.
+
+    async def get(self, session_id: str) -> Session | None:
+        """Return the session of ``session_id``, or `None` if there is none.
+
+        It can be changed and saved like a request's own. Raises `ValueError`
+        for what is no session id, and `.StoreError`.
+        """
+        stored = await self._records.get(session_id)
+        if stored is None:
+            return None
+        return self.policy.show(session_id, stored)
+
+    async def set(
+        self,
+        session_id: str,
+        data: Mapping[str, Any],
+        ttl: float | timedelta | None = None,
+    ) -> None:
+        """Put ``data`` in the place of a session's, or begin the session.
+
+        A session that exists keeps its principal and its beginning. It ends
+        after ``ttl`` seconds, within its lifetime; without one it is renewed, as
+        by a request. Raises `ValueError` for what is no session id.
+        """
+        await self._records.set(session_id, data, ttl)
+
+    async def destroy(self, session_id: str) -> bool:
+        """End the session of ``session_id``; return whether it was there.
+
+        Raises `ValueError` for what is no session id. Where the store cannot
+        tell it raises `.StoreUnavailable`, and tries again when it answers.
+        """
+        self._records.key_of(session_id)
+        return await self._keeper.delete(session_id)
+
+    # The store's events, and the manager's own life.
+
+    def on_connect(self, callback: NodeCallback) -> None:
+        """Call ``callback`` with a node's name when the node begins to answer.
+
+        Once per change, on the event loop that saw it.
+        """
+        self.store.on_connect(callback)
+
+    def on_disconnect(self, callback: NodeCallback) -> None:
+        """Call ``callback`` with a node's name when the node ceases to answer."""
+        self.store.on_disconnect(callback)
+
+    def stats(self) -> dict[str, Any]:
+        """Return counters since the start, and the store's own figures.
+
+        ``loads``, ``hits``, ``misses``, ``saves``, ``renewals``, ``conflicts``
+        (saves that were tried again), ``dropped_saves``, ``corrupt_records``,
+        ``held_answers``, and errors by phase.
+        """
+        names = (
+            "loads",
+            "hits",
+            "misses",
+            "saves",
+            "renewals",
+            "conflicts",
+            "dropped_saves",
+            "corrupt_records",
+            "held_answers",
+        )
+        return {
+            **dict.fromkeys(names, 0),
+            **self.counts,
+            "running_saves": len(self._tasks),
+            "pending_destroys": len(self._undeleted),
+            "store": self.store.stats(),
+        }
+
+    async def drain(self, timeout: float | None = None) -> bool:
+        """Wait for the saves under way; return whether all of them ended.
+
+        ``timeout`` is in seconds, `None` waits for all. Call it between
+        `~tornado.httpserver.HTTPServer.stop` and ``close_all_connections``,
+        which would end the answers that wait for their sessions.
+        """
+        return await self._tasks.drain(timeout)
+
+    async def close(self) -> None:
+        """Wait for the saves under way, then close the store."""
+        await self.drain(DRAIN_TIMEOUT)
+        await self.store.close()
+
+    async def __aenter__(self) -> SessionManager:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    def _finish_logouts(self) -> None:
+        if len(self._undeleted):
+            self._tasks.start(self._undeleted.retry())
+
+
+def _slot(name: str) -> str:
+    return "session_manager" if name == "session" else f"session_manager:{name}"
+
+
+def attached_manager(application: Application, name: str) -> SessionManager:
+    """Return the application's manager of this name; attach one if there is none."""
+    manager = application.settings.get(_slot(name))
+    if manager is None and name != "session":
+        raise RuntimeError(
+            f"no SessionManager named {name!r} is attached: "
+            f"SessionManager(application, name={name!r})"
+        )
+    if manager is None:
+        manager = SessionManager(application, name=name)
+    elif not isinstance(manager, SessionManager):
+        raise TypeError(f"the setting {_slot(name)!r} must hold a SessionManager")
+    return manager
