@@ -1,0 +1,169 @@
+"""One request: its handler, its session and its gate, and how they end."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Coroutine
+from http.client import responses
+from typing import Any, Protocol
+
+from tornado.escape import json_encode, utf8
+from tornado.httputil import HTTPHeaders, ResponseStartLine
+
+from . import _headers
+from ._gate import Head
+from ._policy import Step
+from ._state import Delivery
+from .exceptions import SessionError
+from .manager import SessionManager
+from .session import Session, state_of
+
+__all__ = ["RequestCycle", "SessionHandler"]
+
+logger = logging.getLogger("tornado_mcsession")
+
+
+class SessionHandler(Protocol):
+    """What a cycle asks of a handler with a session."""
+
+    request: Any
+    session_renew: bool
+    session_save: bool | None
+
+    def session_error(self, error: Exception) -> str | bytes | dict[str, Any]: ...
+
+
+class RequestCycle:
+    """Ends the session of one request: the `._gate.Cycle` of its gate.
+
+    ``errored`` is set where the handler failed after its headers had left, and
+    ``retry_after`` where its own answer is an error of the store's.
+    """
+
+    def __init__(self, handler: Any, manager: SessionManager, session: Session) -> None:
+        self._handler = handler
+        self._manager = manager
+        self.session = session
+        self.errored = False
+        self.retry_after: int | None = None
+        self.detached = False  # a WebSocket: the session outlives the answer
+
+    def decide(self, status: int, *, final: bool) -> Coroutine[Any, Any, None] | None:
+        """Return what the answer must wait for, or `None` if it need not."""
+        manager, state = self._manager, state_of(self.session)
+        policy = manager.policy
+        if final:
+            state.closed = True
+        renew = self._handler.session_renew
+        step = policy.plan(
+            state,
+            failed=status >= 500 or self.errored,
+            save=self._handler.session_save,
+            renew=renew,
+        )
+        if not final and step is not Step.CREATE:
+            state.sealed = True
+        if step is Step.NOTHING:
+            return None
+        work = policy.commit(state, step, renew=renew)
+        if self._may_leave_first(step):
+            manager.start(self._afterwards(work), state.id)
+            return None
+        manager.counts["held_answers"] += 1
+        return work
+
+    def _may_leave_first(self, step: Step) -> bool:
+        # With its session's renewal an answer carries the cookie, and what the
+        # cookie says must be stored.
+        state = state_of(self.session)
+        return (
+            self._manager.config.persist == "on_finish"
+            and step is Step.UPDATE
+            and not state.options
+            and not self._manager.policy.renewal_due(state)
+        )
+
+    async def _afterwards(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except SessionError as error:
+            logger.error(
+                "a session could not be saved after its answer: %s",
+                type(error).__name__,
+            )
+        except Exception:
+            logger.exception("a session could not be saved after its answer")
+
+    def run(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run ``work``, which goes on when the client leaves."""
+        self._manager.start(work, None)
+
+    def leave(self, headers: HTTPHeaders, *, final: bool) -> None:
+        """Put the cookie, Vary and Retry-After into headers that are leaving."""
+        if not final:
+            state_of(self.session).sealed = True
+        self._manager.policy.deliver(
+            self._handler, headers, self.session, early=not final
+        )
+        if self.retry_after is not None:
+            headers["Retry-After"] = str(self.retry_after)
+            headers["Cache-Control"] = "no-store"
+
+    def replacement(self, head: Head, error: Exception) -> tuple[Head, bytes]:
+        """Return the error page for an answer whose session is not stored."""
+        if not isinstance(error, SessionError):
+            logger.error("a session could not be saved", exc_info=error)
+        else:
+            logger.error("a session could not be saved: %s", error)
+        status = error.status if isinstance(error, SessionError) else 500
+        retry_after = error.retry_after if isinstance(error, SessionError) else None
+        body, kind = self._page(error)
+        headers = head.headers
+        _headers.drop_representation(headers)
+        # A logout takes the cookie away even so; a new id that an earlier
+        # login() stored is told: the old one is dead.
+        self._manager.policy.deliver(self._handler, headers, self.session)
+        headers["Cache-Control"] = "no-store"
+        headers["Content-Type"] = kind
+        headers["Content-Length"] = str(len(body))
+        if retry_after is not None:
+            headers["Retry-After"] = str(retry_after)
+        line = ResponseStartLine("", status, responses.get(status, "Unknown"))
+        if self._handler.request.method == "HEAD":
+            body = b""
+        return Head(line, headers), body
+
+    def _page(self, error: Exception) -> tuple[bytes, str]:
+        try:
+            page = self._handler.session_error(error)
+            if isinstance(page, dict):
+                return utf8(json_encode(page)), "application/json; charset=UTF-8"
+            return utf8(page), "text/html; charset=UTF-8"
+        except Exception:
+            logger.exception("session_error failed")
+            return b"Session not saved", "text/plain; charset=UTF-8"
+
+    def finished(self) -> None:
+        """Note that the handler can change nothing any more."""
+        state = state_of(self.session)
+        state.sealed = True
+        if not self.detached:
+            state.closed = True
+        self._handler = None
+
+    async def before_handshake(self, headers: HTTPHeaders) -> None:
+        """Save what was done before a WebSocket opens; put the cookie in ``headers``.
+
+        A 101 cannot wait in the gate: Tornado detaches the stream at once.
+        """
+        state = state_of(self.session)
+        policy, renew = self._manager.policy, self._handler.session_renew
+        step = policy.plan(
+            state, failed=False, save=self._handler.session_save, renew=renew
+        )
+        if step is not Step.NOTHING:
+            await policy.commit(state, step, renew=renew)
+        if state.delivery is not Delivery.NOTHING:
+            policy.deliver(self._handler, headers, self.session)
+        state.sealed = True
+        self.detached = True

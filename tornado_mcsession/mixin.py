@@ -1,0 +1,264 @@
+"""The session in a Tornado handler: the request's way through this package."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Generator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from tornado.httputil import HTTPHeaders
+from tornado.websocket import WebSocketHandler
+
+from ._checks import one_of
+from ._cycle import RequestCycle
+from ._gate import ResponseGate
+from .exceptions import SessionError, SessionNotLoaded
+from .manager import SessionManager, attached_manager
+from .session import Session
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from tornado.web import RequestHandler
+
+    _Handler = RequestHandler
+else:
+    _Handler = object
+
+__all__ = ["SessionMixin"]
+
+logger = logging.getLogger("tornado_mcsession")
+
+_NEVER_PREPARED = (
+    "the session was not loaded: SessionMixin.prepare() was not called; a handler "
+    "that overrides prepare() must await super().prepare()"
+)
+_LAZY = (
+    "the session was not loaded: session_load is 'lazy'; await self.load_session() "
+    "first"
+)
+_OFF = "the session was not loaded: session_load is 'off' for this handler"
+_FAILED = "the session was not loaded: the store could not tell"
+
+
+class _Done:
+    """What there is to wait for where nothing is: cheaper than a finished future."""
+
+    def __await__(self) -> Generator[None, None, None]:
+        return
+        yield
+
+
+_DONE = _Done()
+
+
+class SessionMixin(_Handler):
+    """Gives a `~tornado.web.RequestHandler` its user's session.
+
+    Put it before the handler class. The session is loaded in `prepare`, and
+    saved when the request finishes, before its answer leaves::
+
+        class Visits(SessionMixin, RequestHandler):
+            def get(self):
+                self.session["visits"] = self.session.get("visits", 0) + 1
+                self.write(f"visit {self.session['visits']}")
+
+    A handler that overrides ``prepare`` awaits ``super().prepare()``; one that
+    overrides ``on_finish`` should call ``super().on_finish()``. An answer that
+    cannot be saved is replaced by an error page, see `session_error`.
+    """
+
+    session_load: str = "eager"
+    """When the session is loaded: ``"eager"`` in `prepare`, ``"lazy"`` by
+    `load_session`, ``"off"`` never."""
+    session_renew: bool = True
+    """Whether using the session keeps it alive; False for polling routes."""
+    session_save: bool | None = None
+    """True: save an existing session even unchanged; False: never save."""
+    session_manager_name: str = "session"
+    """Which of the application's managers keeps this handler's session."""
+
+    __session: Session | None = None
+    __manager: SessionManager | None = None
+    __cycle: RequestCycle | None = None
+    __gate: ResponseGate | None = None
+    __reason: str = _NEVER_PREPARED
+    __flushed: bool = False
+    __refused: bool = False
+
+    # What handlers use.
+
+    @property
+    def session(self) -> Session:
+        """The session of this request's user; `None` may be assigned, to end it.
+
+        Raises `.SessionNotLoaded` where it was never loaded. While an error
+        page is made for such a request, it is an empty one that is not saved.
+        """
+        session = self.__session
+        if session is None:
+            session = self.__session = self.__without_load()
+        if self.__cycle is None:
+            self.__watch(session)
+        return session
+
+    @session.setter
+    def session(self, value: Mapping[str, Any] | None) -> None:
+        if value is None:
+            session = self.session
+            assert self.__manager is not None
+            self.__manager.policy.doom(session)
+        else:
+            self.session.replace(value)
+
+    @property
+    def session_id(self) -> str | None:
+        """The id of the session; `None` before it is first saved."""
+        return self.session.id
+
+    async def load_session(self) -> Session:
+        """Load the session, where `session_load` is ``"lazy"``, and return it.
+
+        Loaded before, it is returned as it is. Raises `.StoreError`.
+        """
+        if self.__manager is None or self.session_load != "lazy":
+            return self.session
+        if self.__reason == _LAZY:
+            session = await self.__manager.open(self)
+            self.__session, self.__reason = session, ""
+            if self.__cycle is not None:
+                self.__cycle.session = session
+        return self.session
+
+    def session_error(self, error: Exception) -> str | bytes | dict[str, Any]:
+        """Return the page for an answer whose session could not be saved.
+
+        Override it. The handler has finished by then: it cannot write or
+        render, and its status and headers are set. Text is sent as HTML, a dict
+        as JSON. ``error`` is a `.SessionError`, or what a hook raised.
+        """
+        advice = ""
+        if getattr(error, "retry_after", None) is not None:
+            advice = "<p>Please try again in a moment.</p>"
+        return (
+            "<!doctype html><title>Session not saved</title>"
+            "<h1>Your changes could not be saved</h1>" + advice
+        )
+
+    # What Tornado calls.
+
+    def prepare(self) -> Awaitable[None]:
+        """Load the session, then let other classes prepare."""
+        manager = attached_manager(self.application, self.session_manager_name)
+        self.__manager = manager
+        if self.session_load == "eager":
+            begun = manager.policy.begin(self)
+            if isinstance(begun, str):
+                return self.__prepare(manager, begun)
+            self.__session = begun
+        else:
+            one_of("session_load", self.session_load, ("eager", "lazy", "off"))
+            self.__reason = _LAZY if self.session_load == "lazy" else _OFF
+        return super().prepare() or _DONE
+
+    async def __prepare(self, manager: SessionManager, session_id: str) -> None:
+        try:
+            self.__session = await manager.policy.load(self, session_id)
+        except Exception:
+            self.__reason = _FAILED
+            raise
+        rest = super().prepare()
+        if rest is not None:
+            await rest
+
+    def on_finish(self) -> None:
+        """Save the session, if there is anything to save, and let the answer go."""
+        super().on_finish()
+        if self.__gate is not None:
+            self.__gate.commit()
+        elif self.session_save and self.__session is not None and self.__manager:
+            # Its data is as it was, so that the answer need not wait.
+            cycle = RequestCycle(self, self.__manager, self.__session)
+            work = cycle.decide(self.get_status(), final=True)
+            if work is not None:
+                self.__manager.start(work, None)
+
+    def flush(self, include_footers: bool = False) -> asyncio.Future[None]:
+        """Flush, with a Vary header where the headers leave before the end."""
+        if not include_footers and not self.__flushed:
+            self.__flushed = True
+            vary = self.__manager and getattr(self.__manager.transport, "vary", None)
+            if vary and self.__cycle is None and self.session_load != "off":
+                # Whether the rest will depend on the session is not known yet.
+                self.add_header("Vary", vary)
+        return super().flush(include_footers)
+
+    async def get(self, *args: Any, **kwargs: Any) -> None:
+        """Save what was done before a WebSocket opens; else only pass on."""
+        if isinstance(self, WebSocketHandler):
+            await self.__open_websocket()
+        result: Awaitable[None] | None = super().get(*args, **kwargs)
+        if result is not None:
+            await result
+
+    async def __open_websocket(self) -> None:
+        if self.__session is None or self.__manager is None:
+            return
+        if self.__cycle is None:
+            self.__cycle = RequestCycle(self, self.__manager, self.__session)
+        headers = HTTPHeaders()
+        await self.__cycle.before_handshake(headers)
+        for name, value in headers.get_all():
+            self.add_header(name, value)
+
+    def send_error(self, status_code: int = 500, **kwargs: Any) -> None:
+        """Send an error page; a session's error has a status of its own."""
+        error = (kwargs.get("exc_info") or (None, None, None))[1]
+        self.__refused = True
+        retry_after = None
+        if isinstance(error, SessionError):
+            status_code, retry_after = error.status, error.retry_after
+        if retry_after is not None or (self.__cycle is None and status_code >= 500):
+            # The headers are cleared on the way; the cycle adds to what leaves.
+            self.session  # noqa: B018
+        if self.__cycle is not None:
+            self.__cycle.retry_after = retry_after
+            self.__cycle.errored |= status_code >= 500
+        super().send_error(status_code, **kwargs)
+
+    def log_exception(
+        self,
+        typ: type[BaseException] | None,
+        value: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        """Log an outage of the store in a line, and all else as ever."""
+        if isinstance(value, SessionError) and value.status == 503:
+            logger.error("%s: %s", self.request.path, value)
+        else:
+            super().log_exception(typ, value, tb)
+
+    # How they hang together.
+
+    def __without_load(self) -> Session:
+        manager = self.__manager
+        if self.__refused:
+            # An error page for a request that was refused before prepare().
+            if manager is None:
+                manager = attached_manager(self.application, self.session_manager_name)
+                self.__manager = manager
+            return manager.policy.unavailable(self)
+        if manager is not None and self.__reason == _LAZY:
+            return manager.policy.unloaded(self, _LAZY)
+        raise SessionNotLoaded(self.__reason)
+
+    def __watch(self, session: Session) -> None:
+        assert self.__manager is not None
+        connection = self.request.connection
+        assert connection is not None
+        self.__cycle = RequestCycle(self, self.__manager, session)
+        self.__gate = ResponseGate(connection, self.__cycle)
+        if self.__flushed:
+            self.__gate.begin_open()
+        self.request.connection = self.__gate
