@@ -1,0 +1,70 @@
+"""Fixtures that more than one module of tests uses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import hypothesis
+import pytest
+
+from .support.browser import Browser
+from .support.clock import ManualClock
+from .support.memcached import Memcached
+from .support.proxy import FaultProxy
+
+# On a busy machine an example may take any time; what is wrong is wrong every time.
+hypothesis.settings.register_profile("tests", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("tests")
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    """Time that stands still until a test moves it on."""
+    return ManualClock()
+
+
+@pytest.fixture(scope="session")
+def _shared_memcached() -> Iterator[Memcached]:
+    server = Memcached()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def memcached(_shared_memcached: Memcached) -> Memcached:
+    """An empty memcached that all tests share: not to be stopped or killed."""
+    _shared_memcached.flush()
+    return _shared_memcached
+
+
+@pytest.fixture
+def memcached_factory() -> Iterator[Callable[..., Memcached]]:
+    """Starts memcached processes of a test's own, with the arguments it gives."""
+    with ExitStack() as stack:
+
+        def start(*args: str) -> Memcached:
+            server = Memcached(*args)
+            stack.callback(server.close)
+            return server
+
+        yield start
+
+
+@pytest.fixture
+def own_memcached(memcached_factory: Callable[..., Memcached]) -> Memcached:
+    """A memcached that a test may stop, kill and restart."""
+    return memcached_factory()
+
+
+@pytest.fixture
+def proxy(memcached: Memcached) -> Iterator[FaultProxy]:
+    """A faulty network in front of ``memcached``."""
+    with FaultProxy(memcached.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def browser(http_server: object, http_port: int) -> Browser:
+    """A browser for the application of the ``app`` fixture."""
+    return Browser(http_port)

@@ -1,0 +1,135 @@
+"""memcached processes, and a raw connection to look into them."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import signal
+import socket
+import time
+from urllib.parse import unquote
+
+from .processes import Process, find_server, free_port
+
+
+class Memcached:
+    """A memcached process on a free port, started with further ``args``."""
+
+    def __init__(self, *args: str) -> None:
+        self.port = free_port()
+        self._args = args
+        self._process: Process | None = None
+        self.start()
+
+    def __repr__(self) -> str:
+        return f"<Memcached {self.port}>"
+
+    @property
+    def server(self) -> tuple[str, int]:
+        return ("127.0.0.1", self.port)
+
+    @property
+    def url(self) -> str:
+        return f"memcached://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Start it, empty; it accepts connections when this returns."""
+        # It refuses to run as root unless it is told so.
+        user = ["-u", "root"] if os.getuid() == 0 else []
+        listen = ["-l", "127.0.0.1", "-p", str(self.port), "-U", "0"]
+        command = [find_server("memcached"), *listen, *user, *self._args]
+        self._process = Process(command, self.port)
+
+    def kill(self) -> None:
+        """End it at once: connections break, new ones are refused."""
+        if self._process is not None:
+            self._process.kill()
+            self._process = None
+
+    close = kill
+
+    def restart(self) -> None:
+        """Lose all data and every connection, and come back on the same port."""
+        self.kill()
+        self.start()
+
+    def stop(self) -> None:
+        """Hang (SIGSTOP): the kernel still accepts connections, nobody answers."""
+        assert self._process is not None
+        self._process.signal(signal.SIGSTOP)
+
+    def cont(self) -> None:
+        """Go on after `stop`, with what has been sent meanwhile."""
+        assert self._process is not None
+        self._process.signal(signal.SIGCONT)
+
+    def command(self, line: bytes) -> bytes:
+        """Send one command (a value too, if it has one); return the whole answer.
+
+        ``line`` comes without its last line end, and so does the answer.
+        """
+        # "mn" is answered with "MN" when all before it has been.
+        return self._ask(line + b"\r\nmn\r\n", b"MN\r\n").removesuffix(b"\r\n")
+
+    def _ask(self, data: bytes, *ends: bytes) -> bytes:
+        with socket.create_connection(self.server, 5) as connection:
+            connection.sendall(data)
+            answer = b""
+            while not answer.endswith(ends):
+                chunk = connection.recv(65536)
+                if not chunk:
+                    raise ConnectionError(f"closed after {answer!r}")
+                answer += chunk
+        return answer.removesuffix(b"MN\r\n")
+
+    def flush(self) -> None:
+        """Remove all items."""
+        assert self.command(b"flush_all") == b"OK"
+
+    def keys(self) -> list[str]:
+        """All keys that hold a live item, sorted."""
+        # No "mn" here: what comes after this command is dropped. BUSY is the answer
+        # while memcached's own crawler is at work, for a moment.
+        deadline = time.monotonic() + 5
+        ask = b"lru_crawler metadump all\r\n"
+        while (dump := self._ask(ask, b"END\r\n", b"BUSY\r\n")).startswith(b"BUSY"):
+            assert time.monotonic() < deadline, dump
+            time.sleep(0.01)
+        keys = re.findall(r"^key=(\S+) ", dump.decode("ascii"), re.MULTILINE)
+        return sorted(unquote(key) for key in keys)
+
+    def get(self, key: str) -> bytes | None:
+        """The bytes under ``key``; None if there are none."""
+        answer = self.command(b"mg %b v" % key.encode())
+        if answer == b"EN":
+            return None
+        head, _, value = answer.partition(b"\r\n")
+        assert head.startswith(b"VA "), answer
+        return value
+
+    def set(self, key: str, value: bytes, ttl: int = 0) -> None:
+        """Replace what is under ``key``, as another program may."""
+        head = b"set %b 0 %d %d\r\n" % (key.encode(), ttl, len(value))
+        answer = self.command(head + value)
+        assert answer == b"STORED", answer
+
+    def delete(self, key: str) -> bool:
+        """Remove ``key``; say whether it was there."""
+        return self.command(b"delete " + key.encode()) == b"DELETED"
+
+    def ttl(self, key: str) -> float | None:
+        """Seconds left; infinite for an item that never ends, None for no item."""
+        answer = self.command(b"mg %b t" % key.encode())
+        if answer == b"EN":
+            return None
+        seconds = int(answer.removeprefix(b"HD t"))
+        return math.inf if seconds == -1 else float(seconds)
+
+    def stats(self) -> dict[str, str]:
+        """The counters of memcached itself (``cmd_get``, ``cmd_touch``, …).
+
+        They go on over a `flush`, and ``curr_items`` still has what it removed.
+        """
+        lines = self.command(b"stats").decode().splitlines()
+        return dict(line.split(" ", 2)[1:] for line in lines if line != "END")

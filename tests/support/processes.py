@@ -1,0 +1,117 @@
+"""Server processes of the tests' own, on free ports of 127.0.0.1."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+START_TIMEOUT = 20.0
+
+# Debian and Homebrew keep servers where a plain user's PATH does not look.
+SERVER_PATH = os.pathsep.join(
+    [
+        os.environ.get("PATH", os.defpath),
+        "/usr/local/sbin",
+        "/usr/sbin",
+        "/sbin",
+        "/opt/homebrew/bin",
+    ]
+)
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def find_server(name: str) -> str:
+    """The path of a server's binary; without it the test run ends here."""
+    path = shutil.which(name, path=SERVER_PATH)
+    if path is None:
+        pytest.exit(
+            f"{name} is needed by these tests and was not found. Install it "
+            f"(apt-get install {name}, brew install {name}), or start the tests "
+            "with scripts/test, which does.",
+            returncode=pytest.ExitCode.USAGE_ERROR,
+        )
+    return path
+
+
+class Process:
+    """A server process that listens on ``port`` once it is constructed."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        port: int,
+        *,
+        cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        self.port = port
+        self._output = tempfile.TemporaryFile()
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=self._output,
+            stderr=subprocess.STDOUT,
+            cwd=cwd,
+            env=env,
+        )
+        try:
+            self._wait_until_it_accepts()
+        except BaseException:
+            self.kill()
+            raise
+
+    def _wait_until_it_accepts(self) -> None:
+        deadline = time.monotonic() + START_TIMEOUT
+        while time.monotonic() < deadline:
+            if self._process.poll() is not None:
+                break
+            with contextlib.suppress(OSError):
+                socket.create_connection(("127.0.0.1", self.port), 1).close()
+                return
+            time.sleep(0.01)
+        raise RuntimeError(f"{self._process.args} did not start: {self.output()}")
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def is_running(self) -> bool:
+        return self._process.poll() is None
+
+    def output(self) -> str:
+        """What it has printed so far."""
+        size = os.fstat(self._output.fileno()).st_size
+        return os.pread(self._output.fileno(), size, 0).decode(errors="replace")
+
+    def signal(self, number: int) -> None:
+        self._process.send_signal(number)
+
+    def terminate(self, timeout: float = 10) -> int:
+        """Ask it to end; return its exit status."""
+        self._process.terminate()
+        try:
+            return self._process.wait(timeout)
+        finally:
+            self.kill()
+
+    def kill(self) -> None:
+        """End it at once (SIGKILL), also when it is stopped."""
+        self._process.kill()
+        self._process.wait()
+        self._output.close()
