@@ -1,0 +1,152 @@
+# shellcheck shell=sh disable=SC2034
+# Sourced by scripts/test, scripts/check and .ci/run, which say what they need
+# of a machine; the functions here see to it that it is there. POSIX sh.
+
+ROOT=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd -P)
+VENV=$ROOT/.venv-test
+
+# Debian keeps servers where a plain user's PATH does not look.
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+export PATH
+
+say() {
+    printf '== %s\n' "$*"
+}
+
+die() {
+    printf 'error: %s\n' "$*" >&2
+    exit 1
+}
+
+# has COMMAND...: whether all of them are there.
+has() {
+    for command_name; do
+        command -v "$command_name" >/dev/null 2>&1 || return 1
+    done
+}
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then
+        "$@"
+    elif has sudo; then
+        sudo "$@"
+    else
+        echo "Neither root nor sudo: cannot run $1." >&2
+        return 1
+    fi
+}
+
+# quietly COMMAND...: what it prints is shown only when it fails.
+quietly() {
+    printed=$("$@" 2>&1) || {
+        printf '%s\n' "$printed" >&2
+        return 1
+    }
+}
+
+# install_packages NAME...: fails where it cannot.
+install_packages() {
+    if has apt-get; then
+        say "Installing $* (apt-get)"
+        quietly as_root apt-get -qq update || return 1
+        # RUNLEVEL=1 keeps the packages from starting a server on this machine.
+        quietly as_root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
+            apt-get -qq -o DPkg::Lock::Timeout=120 -o Dpkg::Use-Pty=0 \
+            install -y --no-install-recommends "$@"
+    elif has brew; then
+        say "Installing $* (brew)"
+        quietly brew install "$@"
+    else
+        return 1
+    fi
+}
+
+# ensure_servers NAME...: each has a package of its own name.
+ensure_servers() {
+    missing=
+    for server; do
+        has "$server" || missing="$missing $server"
+    done
+    [ -n "$missing" ] || return 0
+    # shellcheck disable=SC2086 # names without spaces
+    { install_packages $missing && has $missing; } || die \
+        "The tests need$missing, which could not be installed from here. Install" \
+        "what is named with this system's package manager, and start this again."
+    # systemd does not ask for the runlevel; the tests start their own servers.
+    if [ -d /run/systemd/system ]; then
+        # shellcheck disable=SC2086
+        as_root systemctl --quiet disable --now $missing || true
+    fi
+}
+
+# is_python COMMAND LOWEST ABOVE: whether its version is LOWEST or newer, and
+# older than ABOVE.
+is_python() {
+    "$1" -c "import sys; sys.exit(not ($2) <= sys.version_info < ($3))" 2>/dev/null
+}
+
+# Print the Python to use: $PYTHON, or the first that the tests are known to pass
+# on, or one that is newer.
+find_python() {
+    if [ -n "${PYTHON:-}" ]; then
+        is_python "$PYTHON" 3,11 4,0 && printf '%s\n' "$PYTHON"
+        return
+    fi
+    for candidate in python3 python3.13 python3.12 python3.11; do
+        if is_python "$candidate" 3,11 3,14; then
+            printf '%s\n' "$candidate"
+            return
+        fi
+    done
+    is_python python3 3,14 4,0 && printf 'python3\n'
+}
+
+# Set PYTHON, installing one where there is none at all.
+ensure_python() {
+    told=${PYTHON:-}
+    if ! PYTHON=$(find_python) && ! has python3 && has apt-get; then
+        install_packages python3 python3-venv || true
+        PYTHON=$(find_python) || true
+    fi
+    [ -n "$PYTHON" ] || die \
+        "Python 3.11 or newer is needed, and ${told:-python3} is none. Install" \
+        "one, or name it: PYTHON=/path/to/python $0"
+}
+
+# make_venv PYTHON DIRECTORY: Debian has the module that makes one in a package
+# of its own.
+make_venv() {
+    "$1" -m venv --clear "$2" >/dev/null 2>&1 && return
+    version=$("$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+    { has apt-get && install_packages "python$version-venv" &&
+        "$1" -m venv --clear "$2"; } || die \
+        "$1 cannot make virtual environments: its venv or ensurepip module is" \
+        "missing (on Debian: the package python$version-venv)."
+}
+
+# ensure_venv PYTHON DIRECTORY [REQUIREMENT...]: this project (editable) with its
+# test extra, at the newest versions that meet the REQUIREMENTs too. Made anew
+# only when something that it depends on has changed.
+ensure_venv() {
+    python=$1
+    venv=$2
+    shift 2
+    stamp=$("$python" - "$ROOT" "$@" <<'PYTHON'
+import hashlib, pathlib, sys
+
+project = pathlib.Path(sys.argv[1], "pyproject.toml").read_bytes()
+told = repr((sys.version, sys.base_prefix, sys.argv)).encode()
+print(hashlib.sha256(told + project).hexdigest())
+PYTHON
+    )
+    if [ "$(cat "$venv/stamp" 2>/dev/null)" = "$stamp" ] &&
+        "$venv/bin/python" -c '' 2>/dev/null; then
+        return
+    fi
+    say "Setting up ${venv#"$ROOT/"} with $("$python" --version)${*:+, $*}"
+    make_venv "$python" "$venv"
+    "$venv/bin/python" -m pip --disable-pip-version-check install -qq \
+        --editable "${ROOT}[test]" "$@" ||
+        die "The Python packages could not be installed; pip says why above."
+    printf '%s\n' "$stamp" >"$venv/stamp"
+}
