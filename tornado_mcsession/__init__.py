@@ -1,4 +1,25 @@
-"""Server-side sessions for Tornado, kept in memcached."""
+"""Server-side sessions for Tornado, kept in memcached.
+
+The way of a request through the modules, each of which imports only from those
+below it::
+
+    mixin            SessionMixin: what Tornado calls, what handlers use
+    _cycle  _gate    one request and its held answer
+    manager          SessionManager: lives as long as the application
+    _policy          what is loaded at the beginning, and saved at the end
+    _verbs           save, login, regenerate, transact, destroy ...
+    _saver           a session created, updated, renewed, moved
+    _commit          add and cas loops: rebase, retry, recognise lost answers
+    _record_store    records as bytes in a store, within the deadline
+    codec  _record   what is stored of a session
+    session  _state  what the request sees of it, and what it changed
+    stores.memcached keys to nodes; stores._node and _executor ask one
+    stores.memory    the same contract in this process
+
+Beside the way: `transport` (cookie or header), `serializers`, `config`,
+`exceptions`, ``_merge`` (three-way), ``_lifetime`` (when a session ends),
+``_routing`` (which node), ``_ids`` (session ids and store keys).
+"""
 
 from __future__ import annotations
 
