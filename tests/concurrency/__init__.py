@@ -1,0 +1,1 @@
+"""Parallel requests on one session."""
