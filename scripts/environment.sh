@@ -1,5 +1,5 @@
 # shellcheck shell=sh disable=SC2034
-# Sourced by scripts/test, scripts/check and .ci/run, which say what they need
+# Sourced by scripts/test, scripts/check, scripts/demo and .ci/run, which say what they need
 # of a machine; the functions here see to it that it is there. POSIX sh.
 
 ROOT=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd -P)
