@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
@@ -14,8 +15,27 @@ from .support.memcached import Memcached
 from .support.proxy import FaultProxy
 
 # On a busy machine an example may take any time; what is wrong is wrong every time.
-hypothesis.settings.register_profile("tests", deadline=None, derandomize=True)
+hypothesis.settings.register_profile(
+    "tests",
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
 hypothesis.settings.load_profile("tests")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _first_loop() -> Iterator[None]:
+    """Keeps and closes the loop that pytest-tornado asks for and puts back.
+
+    It would be made on demand, dropped by the first `asyncio.run`, and warned of
+    wherever the next garbage collection happens to be.
+    """
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    yield
+    asyncio.set_event_loop(None)
+    loop.close()
 
 
 @pytest.fixture

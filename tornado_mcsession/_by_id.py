@@ -38,11 +38,9 @@ class Records:
         self._config = config
         self._key_of = key_of
 
-    def key_of(self, session_id: str) -> str:
+    def key_of(self, session_id: object) -> str:
         """Return the store key of ``session_id``; raise `ValueError` if it is bad."""
-        if not isinstance(session_id, str):
-            raise type_error("a session id", session_id, "text")
-        if not _ids.is_valid(session_id):
+        if not isinstance(session_id, str) or not _ids.is_valid(session_id):
             raise ValueError("a session id must be 22 to 200 of A-Z, a-z, 0-9, _ and -")
         return self._key_of(session_id)
 
@@ -72,7 +70,11 @@ class Records:
                 return
             except SessionGone:
                 pass
-            if await self._committer.create(key, self._fresh(encoded, lifespan)):
+            fresh = self._fresh(encoded, lifespan)
+            if await self._committer.create(key, fresh):
+                return
+            # memcached keeps what has ended a moment longer.
+            if await self._committer.supersede(key, fresh):
                 return
         raise SessionConflict(_ATTEMPTS)
 

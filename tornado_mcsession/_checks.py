@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Any
 
-__all__ = ["known", "one_of", "positive_int", "seconds", "type_error"]
+__all__ = ["known", "one_of", "positive_int", "seconds", "text", "type_error"]
 
 
 def type_error(name: str, value: object, allowed: str) -> TypeError:
@@ -44,6 +44,15 @@ def seconds(name: str, value: object) -> float | None:
     if not math.isfinite(value) or value <= 0:
         raise ValueError(f"{name} must be finite and greater than 0 seconds")
     return float(value)
+
+
+def text(name: str, value: object) -> str:
+    """Return ``value`` as plain text; raise unless it is text, and Unicode."""
+    if not isinstance(value, str):
+        raise type_error(name, value, "text")
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise ValueError(f"{name} must not hold half of a surrogate pair")
+    return str.__str__(value)
 
 
 def one_of(name: str, value: object, allowed: Iterable[str]) -> None:

@@ -9,13 +9,12 @@ recognised when it is looked for, and neither taken for failed nor made twice.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
+import logging
 import random
-import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
-
-import msgspec
+from collections.abc import Awaitable, Callable, Iterator
 
 from . import _lifetime
 from ._record import Record, new_write_id
@@ -26,19 +25,41 @@ from .exceptions import (
     DecodeError,
     SessionConflict,
     SessionGone,
-    StoreRejected,
     StoreUnavailable,
 )
 from .stores.base import CasResult
 
-__all__ = ["RETIRED_FOR", "Committer"]
+__all__ = ["Committer", "Make"]
 
-# How long a replaced id is remembered, for the requests under way with it.
-RETIRED_FOR = 60.0
+logger = logging.getLogger("tornado_mcsession")
+
 # With fifty requests at once on one session the unluckiest needed 13.
 MAX_ATTEMPTS = 32
 
 Make = Callable[[Record], Record | Awaitable[Record]]
+
+
+class _Tries:
+    """What was tried to replace a record, so far."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.written: dict[bytes, Record] = {}
+        self.unknown: StoreUnavailable | None = None
+        """The last write whose answer was lost."""
+
+
+@contextlib.contextmanager
+def _paused(scope: asyncio.Timeout) -> Iterator[None]:
+    """Let the time of what is done here not count."""
+    loop = asyncio.get_running_loop()
+    began, when = loop.time(), scope.when()
+    scope.reschedule(None)
+    try:
+        yield
+    finally:
+        assert when is not None
+        scope.reschedule(when + loop.time() - began)
 
 
 class Committer:
@@ -62,13 +83,37 @@ class Committer:
         Raises `.SessionGone` where there is none: no entry, or one that has
         ended, was replaced, or cannot be read.
         """
-        entry = await self._records.get(key)
-        try:
-            stored = self._records.examine(key, entry)
-        except DecodeError:
-            stored = None
+        stored = await self._find(key)
         if stored is None or stored.record.retired:
             raise SessionGone("session was ended by another request")
+        return stored
+
+    def _has_ended(self, record: Record) -> bool:
+        now = self._config.clock()
+        return record.retired or _lifetime.is_over(self._config, record, now)
+
+    async def _find(
+        self, key: str, lost: StoreUnavailable | None = None
+    ) -> Stored | None:
+        """Return the record under ``key``, living or retired.
+
+        ``lost`` is the write that is looked for; it is raised where the store
+        cannot tell.
+        """
+        try:
+            entry = await self._records.get(key)
+        except StoreUnavailable:
+            if lost is None:
+                raise
+            raise lost from None
+        try:
+            stored = self._records.examine(key, entry)
+            if stored is not None and not stored.record.retired:
+                self._codec.values(stored.record)
+        except DecodeError as error:
+            self._counts["corrupt_records"] += 1
+            logger.warning("a session record was taken as empty: %s", error.reason)
+            return None
         return stored
 
     async def create(self, key: str, record: Record) -> Record | None:
@@ -83,12 +128,33 @@ class Committer:
                 raise
             unknown = error
         # Not stored: unless this very add was done before, and its answer lost.
-        found = await self._look(key, {stamped.writes[0]})
-        if found is not None:
+        found = await self._find(key, unknown)
+        if found is not None and found.record.written_by(stamped.writes):
             return stamped
         if unknown is not None:
             raise unknown
         return None
+
+    async def supersede(self, key: str, record: Record) -> bool:
+        """Put ``record`` over one that has ended or cannot be read.
+
+        Returns whether that was done. Raises `.SessionGone` for a retired one:
+        its id stays dead.
+        """
+        entry = await self._records.get(key)
+        if entry is None:
+            return False
+        try:
+            stored = self._records.examine(key, entry)
+            if stored is not None and stored.record.retired:
+                raise SessionGone("session was ended by another request")
+            if stored is not None:
+                self._codec.values(stored.record)
+                return False
+        except DecodeError:
+            pass
+        stamped = record.stamped(new_write_id(), None)
+        return await self._records.cas(key, stamped, entry.token) is CasResult.STORED
 
     async def replace(self, key: str, start: Stored | None, make: Make) -> Record:
         """Put ``make(stored)`` in the place of the record that is stored.
@@ -98,102 +164,66 @@ class Committer:
         was stored. Raises `.SessionGone`, `.SessionConflict`, `.StoreError`, and
         whatever ``make`` raises.
         """
-        limit = time.monotonic() + 2 * self._records.timeout
-        written: dict[bytes, Record] = {}
-        stored = start
-        for attempt in range(MAX_ATTEMPTS):
-            if attempt:
-                await self._pause(attempt, limit)
+        tries = _Tries()
+        scope = asyncio.timeout(2 * self._records.timeout)
+        try:
+            async with scope:
+                return await self._replace(key, start, make, tries, scope)
+        except TimeoutError as error:
+            if not scope.expired():
+                raise  # an own one of ``make``
+            if tries.unknown is not None:
+                raise tries.unknown from None
+            if tries.count > 1:
+                raise SessionConflict(tries.count) from None
+            raise self._records.too_late("save") from error
+
+    async def _replace(
+        self,
+        key: str,
+        stored: Stored | None,
+        make: Make,
+        tries: _Tries,
+        scope: asyncio.Timeout,
+    ) -> Record:
+        while tries.count < MAX_ATTEMPTS:
+            if tries.count:
+                await self._pause(tries.count)
             if stored is None:
-                stored = await self.read(key)
-                mine = stored.record.written_by(written.keys())
-                if mine is not None:
-                    return written[mine]
-            began = time.monotonic()
-            made = make(stored.record)
-            record = await made if inspect.isawaitable(made) else made
-            limit += time.monotonic() - began  # what ``make`` took is not the store's
+                stored = await self._find(key, tries.unknown)
+                mine = stored and stored.record.written_by(tries.written.keys())
+                if mine:
+                    return tries.written[mine]
+            if stored is None or self._has_ended(stored.record):
+                raise SessionGone("session was ended by another request")
+            with _paused(scope):
+                made = make(stored.record)
+                record = await made if inspect.isawaitable(made) else made
             record = record.stamped(new_write_id(), stored.record)
-            written[record.writes[0]] = record
+            tries.written[record.writes[0]] = record
+            tries.count += 1
             try:
                 result = await self._records.cas(key, record, stored.token)
             except StoreUnavailable as error:
-                if not error.outcome_unknown or time.monotonic() >= limit:
+                if not error.outcome_unknown:
                     raise
+                tries.unknown = error
                 result = CasResult.CONFLICT  # look whether it was done
             if result is CasResult.STORED:
                 return record
             if result is CasResult.MISSING:
                 raise SessionGone("session was ended by another request")
             stored = None
-        raise SessionConflict(MAX_ATTEMPTS)
+        raise tries.unknown or SessionConflict(tries.count)
 
-    async def _pause(self, attempt: int, limit: float) -> None:
+    async def _pause(self, attempt: int) -> None:
         self._counts["conflicts"] += 1
-        if time.monotonic() >= limit:
-            raise SessionConflict(attempt)
         await asyncio.sleep(random.uniform(0, min(0.001 * 2**attempt, 0.02)))
 
     async def try_once(self, key: str, start: Stored, record: Record) -> bool:
         """Replace the record of ``start``, if it is still there, by ``record``."""
+        if self._has_ended(start.record):
+            return False
         stamped = record.stamped(new_write_id(), start.record)
         result = await self._records.cas(key, stamped, start.token, "renew")
         return result is CasResult.STORED
-
-    async def move(
-        self, key: str, start: Stored | None, new_key: str, make: Make
-    ) -> Record:
-        """Put ``make(stored)`` under ``new_key``, and retire the record at ``key``.
-
-        The new record is there before the old one is closed, and closing it is a
-        `replace`: a save that was acknowledged in between is carried over, a
-        logout in between wins. Where the old one cannot be closed, the new one
-        is removed again. Returns the record at ``new_key``.
-        """
-        moved: Record | None = None
-
-        async def close(record: Record) -> Record:
-            nonlocal moved
-            made = make(record)
-            successor = await made if inspect.isawaitable(made) else made
-            if moved is None:
-                moved = await self.create(new_key, successor)
-                if moved is None:
-                    raise StoreRejected("regenerate", "", "the new id is taken")
-            else:
-                moved = await self.replace(new_key, None, lambda _: successor)
-            return self._retired(record)
-
-        try:
-            await self.replace(key, start, close)
-        except BaseException:
-            if moved is not None:
-                await self._remove_quietly(new_key)
-            raise
-        assert moved is not None
-        return moved
-
-    def _retired(self, record: Record) -> Record:
-        now = self._config.clock()
-        return msgspec.structs.replace(
-            record,
-            retired=True,
-            expires_at=min(now + RETIRED_FOR, _lifetime.ends_at(self._config, record)),
-            data=self._codec.serializer.dumps({}),
-            flashes=(),
-            principal=None,
-        )
-
-    async def _look(self, key: str, writes: set[bytes]) -> Record | None:
-        try:
-            stored = await self.read(key)
-        except SessionGone:
-            return None
-        return stored.record if stored.record.written_by(writes) else None
-
-    async def _remove_quietly(self, key: str) -> None:
-        # Nobody was told this id: at worst it stays until its TTL is over.
-        try:
-            await self._records.delete(key)
-        except StoreUnavailable:
-            pass

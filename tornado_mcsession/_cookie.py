@@ -85,12 +85,14 @@ class CookieOptions:
         if self.partitioned and not self.secure:
             raise ValueError("cookie partitioned=True needs secure=True or 'auto'")
         if self.needs_https and not self.secure:
-            raise ValueError(f"cookie name {self.name!r} needs secure=True or 'auto'")
+            raise ValueError(
+                "a cookie name with __Host- or __Secure- needs secure=True or 'auto'"
+            )
         if self.name.lower().startswith("__host-"):
             if self.domain is not None:
-                raise ValueError(f"cookie name {self.name!r} needs domain=None")
+                raise ValueError("a cookie name with __Host- needs domain=None")
             if self.path != "/":
-                raise ValueError(f"cookie name {self.name!r} needs path='/'")
+                raise ValueError("a cookie name with __Host- needs path='/'")
 
     @property
     def needs_https(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from . import _lifetime
-from ._record import Changes, Record
+from ._record import Changes, Options, Record
 from .codec import Codec
 from .config import SessionConfig
 
@@ -52,13 +52,12 @@ def applied(
     )
 
 
-def emptied(codec: Codec, record: Record) -> Record:
-    """Return ``record`` without data, messages and options of its own."""
+def emptied(codec: Codec, record: Record, options: Options) -> Record:
+    """Return ``record`` without data and messages, and with these options alone."""
+    own = {"idle_timeout": None, "end": None, "persistent": None}
     return msgspec.structs.replace(
         record,
         data=codec.serializer.dumps({}),
         flashes=(),
-        idle_timeout=None,
-        end=None,
-        persistent=None,
+        **{**own, **options.as_fields()},
     )

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from ._checks import type_error
 
-__all__ = ["encryption_keys", "linking_key"]
+__all__ = ["CookieSecret", "encryption_keys", "linking_key", "newest_secret"]
 
 KEY_LENGTH = 32  # AES-256
 
@@ -46,6 +46,28 @@ def _encryption_key(index: int, key: object) -> bytes:
     return key
 
 
+def newest_secret(secret: CookieSecret | None, key_version: int | None) -> str | bytes:
+    """Return the secret that signs, checked; an empty one where there is none."""
+    if secret is None:
+        return b""
+    if not isinstance(secret, Mapping):
+        return _text("cookie_secret", secret)
+    if key_version is None or key_version not in secret:
+        raise ValueError(
+            "a dict as cookie_secret needs the application setting key_version, one "
+            "of its keys"
+        )
+    for value in secret.values():
+        _text("each cookie_secret", value)
+    return secret[key_version]
+
+
+def _text(name: str, value: object) -> str | bytes:
+    if not isinstance(value, str | bytes):
+        raise type_error(name, value, "text or bytes")
+    return value
+
+
 def linking_key(
     keys: Sequence[bytes], secret: CookieSecret | None, key_version: int | None
 ) -> bytes:
@@ -57,9 +79,7 @@ def linking_key(
     """
     if keys:
         root = keys[0]
-    elif secret is not None:
-        newest = secret[key_version or 0] if isinstance(secret, Mapping) else secret
-        root = newest.encode() if isinstance(newest, str) else bytes(newest)
     else:
-        root = b""
+        newest = newest_secret(secret, key_version)
+        root = newest.encode() if isinstance(newest, str) else newest
     return hmac.digest(root, b"tornado_mcsession principal", hashlib.sha256)

@@ -44,10 +44,6 @@ def renewed(config: SessionConfig, record: Record, now: float) -> Record:
     end = ends_at(config, record)
     if idle is not None:
         end = min(end, now + idle * (1 + (config.renew_after or 0)))
-    if math.isinf(end):
-        # Neither bound holds: an own idle timeout of None cannot be, and the
-        # settings are never both None. A record from other settings may.
-        end = now + (config.idle_timeout or config.lifetime or 0)
     return msgspec.structs.replace(record, renewed_at=now, expires_at=end)
 
 
@@ -64,13 +60,24 @@ def renewal_due(config: SessionConfig, record: Record, now: float) -> bool:
 
 def is_over(config: SessionConfig, record: Record, now: float) -> bool:
     """Return whether ``record`` has ended."""
+    if record.retired:
+        return now >= record.expires_at
     return now >= record.expires_at or now >= ends_at(config, record)
 
 
 def is_sound(record: Record) -> bool:
     """Return whether the times in ``record`` are times."""
     times = (record.created, record.renewed_at, record.expires_at)
-    own = (record.idle_timeout, record.end, record.authenticated_at)
-    return all(math.isfinite(t) for t in times) and all(
-        t is None or math.isfinite(t) for t in own
+    own = (
+        record.idle_timeout,
+        record.end,
+        record.authenticated_at,
+        record.successor_until,
+    )
+    return (
+        all(math.isfinite(t) for t in times)
+        and all(t is None or math.isfinite(t) for t in own)
+        and min(record.created, record.renewed_at) >= 0
+        and (record.idle_timeout is None or record.idle_timeout > 0)
+        and (record.authenticated_at is None or record.authenticated_at >= 0)
     )

@@ -48,12 +48,7 @@ class SessionMapping(MutableMapping[str, Any]):
         return self._read()[key]
 
     def __setitem__(self, key: str, value: Any) -> None:
-        if type(key) is not str:
-            raise EncodeError(
-                "session",
-                "mapping",
-                f"with a key that is no text: {type(key).__name__}",
-            )
+        _check_key(key)
         self._write()[key] = value
 
     def __delitem__(self, key: str) -> None:
@@ -111,8 +106,11 @@ class SessionMapping(MutableMapping[str, Any]):
         if not isinstance(data, Mapping):
             raise type_error("session", data, "a mapping or None")
         items = dict(data)
-        self.clear()
-        self.update(items)
+        for key in items:
+            _check_key(key)
+        kept = self._write()
+        kept.clear()
+        kept.update(items)
 
     def __repr__(self) -> str:
         state = self._state
@@ -124,3 +122,10 @@ class SessionMapping(MutableMapping[str, Any]):
         if state.closed:
             words.append("closed")
         return f"<Session {' '.join(words)} keys={len(state.data)}>"
+
+
+def _check_key(key: object) -> None:
+    if type(key) is not str:
+        raise EncodeError(
+            "session", "mapping", f"with a key that is no text: {type(key).__name__}"
+        )

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from ._checks import type_error
-from ._cookie import CookieOptions
-from ._keys import CookieSecret
+from ._keys import CookieSecret, newest_secret
 from .codec import Codec
 from .config import SessionConfig
 from .serializers import JSONSerializer, MsgpackSerializer, Serializer
@@ -62,35 +60,20 @@ def build_transport(
 ) -> Transport:
     """Return the transport of the ``transport``, ``cookie`` and ``signed`` settings."""
     transport: Any = config.transport
+    if config.signed and not newest_secret(secret, key_version):
+        raise ValueError(
+            "signed=True needs the application setting cookie_secret, which is missing"
+        )
     if transport != "cookie":
         if isinstance(transport, str):
             return HeaderTransport(transport.removeprefix("header:"))
         chosen: Transport = transport
         return chosen
     signer = None
-    if (config.signed is None and secret is not None) or config.signed:
-        signer = _signer(config, secret, key_version)
+    if config.signed is not False and secret is not None:
+        if not newest_secret(secret, key_version):
+            raise ValueError("the application setting cookie_secret is empty")
+        signer = Signer(secret, key_version, config.lifetime, config.clock)
     return CookieTransport(
         config.cookie, default_name=name, signer=signer, clock=config.clock
     )
-
-
-def _signer(
-    config: SessionConfig, secret: CookieSecret | None, key_version: int | None
-) -> Signer:
-    if not secret:
-        raise ValueError(
-            "signed=True needs the application setting cookie_secret, which is missing"
-        )
-    if isinstance(secret, Mapping) and key_version not in secret:
-        raise ValueError(
-            "a dict as cookie_secret needs the application setting key_version, one "
-            "of its keys"
-        )
-    return Signer(secret, key_version, config.lifetime, config.clock)
-
-
-def cookie_name(transport: Transport) -> str | None:
-    """Return the name of the transport's cookie, if it is always the same."""
-    options = getattr(transport, "fixed_options", None)
-    return options.name if isinstance(options, CookieOptions) else None

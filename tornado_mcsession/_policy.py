@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from . import _headers, _ids, _lifetime
 from ._hooks import Hooks
-from ._keeper import Keeper
 from ._record_store import RecordStore, Stored
 from ._saver import Saver
 from ._state import Delivery, SessionState
 from ._tasks import Tasks
+from ._verbs import Verbs
 from .codec import Codec
 from .config import SessionConfig
-from .exceptions import DecodeError, SessionGone, StoreError
+from .exceptions import DecodeError, SessionError, SessionGone, StoreError
 from .session import Session, state_of
 from .stores.base import Entry
 from .transport import Transport
@@ -51,7 +51,7 @@ class Policy:
         codec: Codec,
         records: RecordStore,
         saver: Saver,
-        keeper: Keeper,
+        verbs: Verbs,
         hooks: Hooks,
         tasks: Tasks,
         counts: Counter[str],
@@ -61,7 +61,7 @@ class Policy:
         self._codec = codec
         self._records = records
         self._saver = saver
-        self._keeper = keeper
+        self._verbs = verbs
         self._hooks = hooks
         self._tasks = tasks
         self._counts = counts
@@ -78,7 +78,7 @@ class Policy:
 
     def session(self, state: SessionState) -> Session:
         """Return the session that shows ``state``."""
-        return Session(self._keeper, state)
+        return Session(self._verbs, state)
 
     def presented_id(self, handler: RequestHandler) -> str | None:
         """Return the id that the request carries, if it has the form of one."""
@@ -175,11 +175,11 @@ class Policy:
         state.accessed = True
         if state.closed:
             raise RuntimeError("the answer is finished: too late to end the session")
-        self._keeper.refuse_unavailable(state, "destroy")
+        self._verbs.refuse_unavailable(state, "destroy")
         if not state.retired:
             state.doomed.append(state.id or "")
         state.forget()
-        state.unloaded = None
+        state.is_new, state.gone, state.unloaded = True, False, None
 
     def plan(
         self, state: SessionState, *, failed: bool, save: bool | None, renew: bool
@@ -200,7 +200,8 @@ class Policy:
         return Step.NOTHING
 
     def _plan_new(self, state: SessionState) -> Step:
-        if not state.has_data():
+        changed = self._saver.changes(state) if state.gone else state.has_data()
+        if not changed:
             return Step.NOTHING
         if state.gone or state.retired:
             self._counts["dropped_saves"] += 1
@@ -222,6 +223,8 @@ class Policy:
         Raises what makes the answer an error. A session that another request
         ended is none: its changes are dropped and counted.
         """
+        if step is Step.NOTHING:
+            return
         handler = None if state.handler is None else state.handler()
         phase = {Step.DESTROY: "destroy", Step.RENEW: "renew"}.get(step, "save")
         try:
@@ -229,7 +232,9 @@ class Policy:
         except SessionGone:
             self._counts["dropped_saves"] += 1
             logger.info("changes were dropped: another request ended the session")
-        except StoreError as error:
+        except SessionError as error:
+            if phase != "renew" and not isinstance(error, StoreError):
+                raise
             chosen = self.on_error(phase, error, handler)
             if phase == "renew":
                 return
@@ -243,14 +248,25 @@ class Policy:
                 self._counts["renewals"] += 1
             return
         if step is Step.DESTROY:
-            if any(state.doomed) or state.presented is not None:
-                state.delivery = Delivery.CLEAR
-            for session_id in filter(None, state.doomed):
-                await self._keeper.delete(session_id)
-            state.doomed, state.presented = [], None
-        await self._keeper.store(state, always=step is Step.UPDATE, renew=renew)
+            await self._destroy_doomed(state)
+        await self._verbs.store(state, always=step is Step.UPDATE, renew=renew)
 
-    def on_error(self, phase: str, error: StoreError, handler: Any) -> str:
+    async def _destroy_doomed(self, state: SessionState) -> None:
+        # A new session may have been saved since: its cookie stays.
+        ended = any(state.doomed) or state.presented is not None
+        if ended and state.id is None:
+            state.delivery = Delivery.CLEAR
+        doomed, state.doomed, state.presented = state.doomed, [], None
+        failure = None
+        for session_id in filter(None, doomed):
+            try:
+                await self._verbs.delete(session_id)
+            except StoreError as error:
+                failure = error
+        if failure is not None:
+            raise failure
+
+    def on_error(self, phase: str, error: SessionError, handler: Any) -> str:
         """Count and log a failure; return ``"raise"`` or ``"degrade"``."""
         self._counts[f"errors_{phase}"] += 1
         logger.error("session %s failed: %s", phase, error)

@@ -61,6 +61,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=Fals
     """Whether the cookie outlives the browser; `None`: as the setting says."""
     retired: bool = False
     """The id was replaced: this record holds its place for late requests."""
+    successor: bytes | None = None
+    """The id that replaced it, readable with the old one; `None`: not told."""
+    successor_until: float | None = None
 
     def written_by(self, write_ids: Collection[bytes]) -> bytes | None:
         """Return the newest of ``write_ids`` that this record remembers."""
@@ -128,8 +131,11 @@ class Changes(NamedTuple):
 
     def flashes(self, newer: tuple[Flash, ...]) -> tuple[Flash, ...]:
         """Return the messages of a newer state with these changes made to them."""
-        kept = tuple(flash for flash in newer if flash.id not in self.read)
-        return kept + self.flashed
+        # A message of this request is there already where an earlier save of it
+        # was done, but its answer lost.
+        mine = {flash.id for flash in self.flashed}
+        gone = self.read | mine
+        return tuple(f for f in newer if f.id not in gone) + self.flashed
 
 
 NO_CHANGES = Changes(Delta({}, frozenset()), b"", (), frozenset(), Options())

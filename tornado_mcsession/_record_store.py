@@ -84,6 +84,13 @@ class RecordStore:
         """Remove the record under ``key``; return whether it was there."""
         return await self._bounded("destroy", self._store.delete(key), write=True)
 
+    def too_late(self, operation: str) -> StoreUnavailable:
+        """Return the error for an operation whose tries took too long in all."""
+        limit = 2 * self.timeout
+        return StoreUnavailable(
+            operation, "", f"not done within {limit:g} s", outcome_unknown=True
+        )
+
     async def _bounded(
         self, operation: str, awaitable: Awaitable[_T], *, write: bool = False
     ) -> _T:

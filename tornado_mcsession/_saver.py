@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections import Counter
 from collections.abc import Callable
 
@@ -10,6 +11,7 @@ from ._commit import Committer, Make
 from ._hooks import Hooks
 from ._record import Changes, Record
 from ._record_store import Stored
+from ._rotation import Rotation, seal_successor
 from ._state import Delivery, SessionState
 from .codec import Codec
 from .config import SessionConfig
@@ -29,6 +31,7 @@ class Saver:
     def __init__(
         self,
         committer: Committer,
+        rotation: Rotation,
         codec: Codec,
         config: SessionConfig,
         hooks: Hooks,
@@ -36,6 +39,7 @@ class Saver:
         linking_key: bytes,
     ) -> None:
         self._committer = committer
+        self._rotation = rotation
         self._codec = codec
         self._config = config
         self._hooks = hooks
@@ -61,14 +65,16 @@ class Saver:
         if state.record is None:
             if state.has_data():
                 refuse_sealed(state, "begin a session")
-                await self.create(state, self.changes(state), principal=None)
+                await self.create(state, self.changes(state))
             return
         changes = self.changes(state)
         if changes or always:
-            due = renew and _lifetime.renewal_due(
-                self._config, state.record, self._config.clock()
+            await self.update(
+                state,
+                changes,
+                lambda record: self.draft(record, changes, state, True),
+                renew=renew,
             )
-            await self._update(state, changes, due)
 
     async def renew(self, state: SessionState) -> bool:
         """Put off the session's end; return whether nobody came in between."""
@@ -90,13 +96,22 @@ class Saver:
         """Return the stored ``record`` as this request leaves it, or emptied."""
         if keep:
             return _drafts.applied(self._codec, changes, record, state.record)
-        return _drafts.emptied(self._codec, record)
+        return _drafts.emptied(self._codec, record, changes.options)
 
     async def create(
-        self, state: SessionState, changes: Changes, principal: str | None
+        self,
+        state: SessionState,
+        changes: Changes,
+        principal: str | None = None,
+        data: bytes | None = None,
     ) -> None:
-        """Store a session for the first time, under a new id."""
-        record = _drafts.fresh(self._config, changes, self._config.clock(), principal)
+        """Store a session for the first time, under a new id.
+
+        With ``data`` instead of what the request has.
+        """
+        now = self._config.clock()
+        first = changes if data is None else changes._replace(encoded=data)
+        record = _drafts.fresh(self._config, first, now, principal)
         for _ in range(ID_ATTEMPTS):
             session_id = await self._mint(state, principal)
             stored = await self._committer.create(self.key_of(session_id), record)
@@ -113,20 +128,31 @@ class Saver:
             digest = _ids.principal_digest(principal, self._linking_key)
         return await self._hooks.mint(state, digest)
 
-    async def _update(self, state: SessionState, changes: Changes, due: bool) -> None:
+    async def update(
+        self, state: SessionState, changes: Changes, make: Make, *, renew: bool
+    ) -> None:
+        """Put ``make(stored)``, with ``changes`` in it, in the place of the stored.
+
+        Its end is put off where that is due and ``renew``, and where the request
+        set an option that bears on it.
+        """
+        assert state.record is not None
         now = self._config.clock()
-        renew = due or bool(changes.options)
+        renewing = bool(changes.options) or (
+            renew and _lifetime.renewal_due(self._config, state.record, now)
+        )
 
-        def make(record: Record) -> Record:
-            newer = self.draft(record, changes, state, True)
-            return _lifetime.renewed(self._config, newer, now) if renew else newer
+        async def made(record: Record) -> Record:
+            newer = make(record)
+            if inspect.isawaitable(newer):
+                newer = await newer
+            return _lifetime.renewed(self._config, newer, now) if renewing else newer
 
-        await self.replace(state, changes, make)
-        if renew:
+        await self._replace(state, changes, made)
+        if renewing:
             state.delivery = Delivery.SEND
 
-    async def replace(self, state: SessionState, changes: Changes, make: Make) -> None:
-        """Put ``make(stored)`` in the place of what is stored of the session."""
+    async def _replace(self, state: SessionState, changes: Changes, make: Make) -> None:
         assert state.id is not None
         try:
             record = await self._committer.replace(
@@ -145,13 +171,22 @@ class Saver:
         principal: str | None,
         make: Make,
         keep: Callable[[], bool],
+        grace: float = 0.0,
     ) -> None:
-        """Put ``make(stored)`` under a new id; ``keep``: did the data go along?"""
+        """Put ``make(stored)`` under a new id; ``keep``: did the data go along?
+
+        For ``grace`` seconds the old id leads to the new one.
+        """
         assert state.id is not None
         session_id = await self._mint(state, principal)
         try:
-            record = await self._committer.move(
-                self.key_of(state.id), _start(state), self.key_of(session_id), make
+            record = await self._rotation.move(
+                self.key_of(state.id),
+                _start(state),
+                self.key_of(session_id),
+                make,
+                seal_successor(state.id, session_id) if grace else None,
+                grace,
             )
         except SessionGone:
             state.gone = True

@@ -31,6 +31,31 @@ class Delivery(enum.Enum):
     CLEAR = "clear"
 
 
+class Turn:
+    """Lets one task at a time work on a session.
+
+    For a task that has the turn already it would never come: RuntimeError.
+    """
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+        self._holder: asyncio.Task[Any] | None = None
+
+    async def __aenter__(self) -> None:
+        task = asyncio.current_task()
+        if task is not None and self._holder is task:
+            raise RuntimeError(
+                "the session is being saved: a hook, or a function that transact "
+                "calls, cannot await its methods"
+            )
+        await self._lock.acquire()
+        self._holder = task
+
+    async def __aexit__(self, *_: object) -> None:
+        self._holder = None
+        self._lock.release()
+
+
 class SessionState:
     """The session of one request: where it came from, and what became of it."""
 
@@ -49,7 +74,6 @@ class SessionState:
         "id",
         "idle_timeout",
         "is_new",
-        "lock",
         "persistent",
         "presented",
         "record",
@@ -58,6 +82,7 @@ class SessionState:
         "serializer",
         "started",
         "token",
+        "turn",
         "unloaded",
     )
 
@@ -80,9 +105,15 @@ class SessionState:
         self.delivery = Delivery.NOTHING
         self.doomed: list[str] = []  # ids to destroy at the end of the request
         self.presented: str | None = None  # the id that the request carried
-        self.lock: asyncio.Lock | None = None
+        self.turn: Turn | None = None
         self.is_new = True
         self.forget()
+
+    def in_turn(self) -> Turn:
+        """Return what to enter before changing what is stored."""
+        if self.turn is None:
+            self.turn = Turn()
+        return self.turn
 
     def forget(self) -> None:
         """Become the empty session of nobody, as before a first save."""
@@ -135,15 +166,18 @@ class SessionState:
                 setattr(self, name, UNSET)
 
     def _take_in(self, stored: dict[str, Any], changes: Changes) -> None:
-        dumps = self._dumps_or_differs
         seen = self.serializer.loads(changes.encoded)
-        later = _merge.diff(seen, self.data, dumps)
-        newer = _merge.apply(later, stored)
-        for key, value in newer.items():
+        later = _merge.diff(seen, self.data, self._dumps_or_differs)
+        self.set_data(_merge.apply(later, stored))
+
+    def set_data(self, data: dict[str, Any]) -> None:
+        """Hold ``data``; values that are equal to those here keep their objects."""
+        dumps = self._dumps_or_differs
+        for key, value in data.items():
             if key in self.data and dumps(self.data[key]) == dumps(value):
-                newer[key] = self.data[key]
+                data[key] = self.data[key]
         self.data.clear()
-        self.data.update(newer)
+        self.data.update(data)
 
     @property
     def options(self) -> Options:

@@ -60,7 +60,7 @@ class Tasks:
         while True:
             mine = {
                 task
-                for task in self._running
+                for task in tuple(self._running)  # other threads add to it
                 if task.get_loop() is loop and task is not asyncio.current_task()
             }
             if not mine:

@@ -70,8 +70,6 @@ class SessionConfig:
         ``name`` is the manager's: the default of the cookie's name, and part of
         the default prefix. Raises `ValueError` or `TypeError` naming the key.
         """
-        if not isinstance(options, Mapping):
-            raise type_error("session", options, "a dict of settings")
         known(options, (field.name for field in dataclasses.fields(cls)), "session")
         options = dict(options)
         options.setdefault(
@@ -96,7 +94,7 @@ class SessionConfig:
         one_of("persist", self.persist, ("before_response", "on_finish"))
         if not callable(self.on_error):
             one_of("on_error", self.on_error, ("raise", "degrade"))
-        if self.signed not in (None, True, False):
+        if self.signed is not None and not isinstance(self.signed, bool):
             raise type_error("signed", self.signed, "True, False or None")
         if not isinstance(self.save_on_server_error, bool):
             raise type_error(
@@ -117,7 +115,10 @@ class SessionConfig:
                 "ever end; set one of them"
             )
         if idle is not None and lifetime is not None and idle > lifetime:
-            raise ValueError("idle_timeout must not be longer than lifetime")
+            raise ValueError(
+                "idle_timeout must not be longer than lifetime, which is 30 days "
+                "where it is not set"
+            )
         renew = self.renew_after
         if renew is None:
             return

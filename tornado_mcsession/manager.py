@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from . import _keys, _parts
 from ._by_id import Records
+from ._checks import text, type_error
 from ._commit import Committer
 from ._hooks import Hooks
-from ._keeper import Keeper
 from ._policy import Policy
 from ._record_store import RecordStore
+from ._rotation import Rotation
 from ._saver import Saver
 from ._tasks import Tasks
 from ._undeleted import Undeleted
+from ._verbs import Verbs
 from .config import SessionConfig
 from .session import Session, state_of
 from .stores.base import NodeCallback
@@ -31,6 +33,7 @@ logger = logging.getLogger("tornado_mcsession")
 
 # Longer than any commit may take with the default timeouts.
 DRAIN_TIMEOUT = 30.0
+PHASES = ("load", "save", "renew", "destroy")
 
 
 class SessionManager:
@@ -64,7 +67,7 @@ class SessionManager:
         slot = _slot(name)
         if slot in settings:
             raise RuntimeError(f"a SessionManager named {name!r} is attached already")
-        given = {**(settings.get("session") or {}), **options}
+        given = {**_configured(settings), **options}
         self.name = name
         self.config = SessionConfig.build(given, name=name)
         secret, version = settings.get("cookie_secret"), settings.get("key_version")
@@ -88,10 +91,13 @@ class SessionManager:
         records = RecordStore(self.store, codec, config)
         committer = Committer(records, codec, config, counts)
         hooks = Hooks(config)
-        saver = Saver(committer, codec, config, hooks, counts, linking_key)
+        rotation = Rotation(committer, records, codec, config)
+        saver = Saver(committer, rotation, codec, config, hooks, counts, linking_key)
         keep_for = config.lifetime or config.idle_timeout or 0.0
         self._undeleted = Undeleted(records.delete, keep_for, config.clock)
-        self._keeper = Keeper(saver, records, codec, config, hooks, self._undeleted.add)
+        self._verbs = Verbs(
+            saver, records, codec, config, hooks, self._tasks, self._undeleted.add
+        )
         self._records = Records(committer, codec, config, saver.key_of)
         self.policy = Policy(
             config=config,
@@ -99,7 +105,7 @@ class SessionManager:
             codec=codec,
             records=records,
             saver=saver,
-            keeper=self._keeper,
+            verbs=self._verbs,
             hooks=hooks,
             tasks=self._tasks,
             counts=counts,
@@ -174,7 +180,7 @@ class SessionManager:
         tell it raises `.StoreUnavailable`, and tries again when it answers.
         """
         self._records.key_of(session_id)
-        return await self._keeper.delete(session_id)
+        return await self._verbs.delete(session_id)
 
     # The store's events, and the manager's own life.
 
@@ -206,6 +212,7 @@ class SessionManager:
             "dropped_saves",
             "corrupt_records",
             "held_answers",
+            *(f"errors_{phase}" for phase in PHASES),
         )
         return {
             **dict.fromkeys(names, 0),
@@ -240,7 +247,18 @@ class SessionManager:
             self._tasks.start(self._undeleted.retry())
 
 
+def _configured(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    given: object = settings.get("session")
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise type_error("the application's setting 'session'", given, "a dict")
+    return given
+
+
 def _slot(name: str) -> str:
+    if not text("name", name):
+        raise ValueError("name must not be empty")
     return "session_manager" if name == "session" else f"session_manager:{name}"
 
 

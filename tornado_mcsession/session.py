@@ -2,57 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, TypeVar, overload
 
-from ._checks import seconds, type_error
+from ._checks import seconds, text, type_error
+from ._keeper import SessionKeeper
 from ._mapping import SessionMapping
 from ._record import UNSET
 from ._state import SessionState
 from .exceptions import SessionNotLoaded
 
-__all__ = ["Session", "SessionKeeper", "state_of"]
+__all__ = ["Session", "state_of"]
 
+_T = TypeVar("_T")
+
+MAX_GRACE = 60.0
 # The last second that a datetime can stand for.
 _MAX_TIMESTAMP = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp()
-
-
-class SessionKeeper(Protocol):
-    """What a session asks of the manager that made it."""
-
-    async def save(self, state: SessionState) -> None:
-        """Store what was changed."""
-
-    async def reload(self, state: SessionState) -> None:
-        """Take what is stored."""
-
-    async def regenerate(self, state: SessionState, keep: bool) -> None:
-        """Give the session a new id."""
-
-    async def destroy(self, state: SessionState) -> None:
-        """Remove the session from the store."""
-
-    async def transact(
-        self, state: SessionState, fn: Callable[[dict[str, Any]], Any]
-    ) -> Any:
-        """Change what is stored by ``fn``."""
-
-    async def login(self, state: SessionState, principal: str) -> None:
-        """Remember who is logged in."""
-
-    def is_modified(self, state: SessionState) -> bool:
-        """Return whether there is something to save."""
-
-    def expires_at(self, state: SessionState) -> float:
-        """Return when the session ends."""
-
-    def idle_timeout(self, state: SessionState) -> float | None:
-        """Return the session's idle timeout."""
-
-    def refuse_unavailable(self, state: SessionState, verb: str) -> None:
-        """Raise where the store could not tell what the session is."""
 
 
 class Session(SessionMapping):
@@ -155,11 +122,9 @@ class Session(SessionMapping):
 
         Kept beside the mapping. Messages of parallel requests all survive.
         """
-        for name, value in (("message", message), ("category", category)):
-            if not isinstance(value, str):
-                raise type_error(name, value, "text")
+        message, category = text("message", message), text("category", category)
         self._write()
-        self._state.flash(str(message), str(category))
+        self._state.flash(message, category)
 
     def flashes(self, category: str | None = None) -> list[tuple[str, str]]:
         """Return and remove the messages, as ``(category, message)``, oldest first.
@@ -167,6 +132,8 @@ class Session(SessionMapping):
         With a ``category``, only those of it.
         """
         self._read()
+        if self._state.closed:
+            raise RuntimeError("the answer is finished: too late to read messages")
         return [(f.category, f.message) for f in self._state.read_flashes(category)]
 
     def remember(self, persistent: bool) -> None:
@@ -217,15 +184,27 @@ class Session(SessionMapping):
         """
         await self._in_turn("reload", self._keeper.reload)
 
-    async def regenerate(self, keep: bool = True) -> None:
+    async def regenerate(
+        self, keep: bool = True, *, grace: float | timedelta = 0
+    ) -> None:
         """Give the session a new id; the old one is dead when it returns.
 
         With the same data, or empty with ``keep=False``. Call it when the
         user's rights change; `login` does it by itself. Raises `.SessionGone`
         where another request ended the session.
+
+        Where ids are rotated now and then, with no change of rights, ``grace``
+        seconds (60 at most) lead requests that are under way with the old id to
+        the session; they are not told the new one.
         """
-        await self._in_turn(
-            "regenerate", lambda state: self._keeper.regenerate(state, keep)
+        allowance = seconds("grace", grace) if grace else 0.0
+        if allowance is None or allowance > MAX_GRACE:
+            raise ValueError(f"grace must be from 0 to {MAX_GRACE:g} seconds")
+        await self._keeper.whole(
+            self._in_turn(
+                "regenerate",
+                lambda state: self._keeper.regenerate(state, keep, allowance),
+            )
         )
 
     async def login(self, principal: str | int) -> None:
@@ -236,10 +215,13 @@ class Session(SessionMapping):
         """
         if isinstance(principal, bool) or not isinstance(principal, str | int):
             raise type_error("principal", principal, "text or a whole number")
-        name = str(principal)
+        name = principal if isinstance(principal, str) else str(int(principal))
+        name = text("principal", name)
         if not name:
             raise ValueError("principal must not be empty")
-        await self._in_turn("login", lambda state: self._keeper.login(state, name))
+        await self._keeper.whole(
+            self._in_turn("login", lambda state: self._keeper.login(state, name))
+        )
 
     async def logout(self) -> None:
         """End the session; the same as `destroy`."""
@@ -252,6 +234,10 @@ class Session(SessionMapping):
         """
         await self._in_turn("destroy", self._keeper.destroy, load=False)
 
+    @overload
+    async def transact(self, fn: Callable[[dict[str, Any]], Awaitable[_T]]) -> _T: ...
+    @overload
+    async def transact(self, fn: Callable[[dict[str, Any]], _T]) -> _T: ...
     async def transact(self, fn: Callable[[dict[str, Any]], Any]) -> Any:
         """Change the stored data by ``fn``, as if no other request were there.
 
@@ -278,9 +264,7 @@ class Session(SessionMapping):
         if load and state.unloaded is not None:
             raise SessionNotLoaded(state.unloaded)
         self._keeper.refuse_unavailable(state, verb)
-        if state.lock is None:
-            state.lock = asyncio.Lock()
-        async with state.lock:
+        async with state.in_turn():
             return await act(state)
 
 

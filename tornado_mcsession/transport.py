@@ -11,6 +11,7 @@ from tornado.httputil import HTTPHeaders
 from tornado.web import create_signed_value, decode_signed_value
 
 from . import _headers, _ids
+from ._checks import type_error
 from ._cookie import CookieOptions, cookie_values
 from ._keys import CookieSecret
 from .session import Session
@@ -113,7 +114,7 @@ class CookieTransport:
         self._default_name = default_name
         self._signer = signer
         self._clock = clock
-        self._built: dict[tuple[tuple[str, Any], ...], CookieOptions] = {}
+        self._built: dict[tuple[tuple[str, str], ...], CookieOptions] = {}
         self._warned: set[str] = set()
 
     def options(self, handler: RequestHandler) -> CookieOptions:
@@ -121,10 +122,12 @@ class CookieTransport:
         if isinstance(self._options, CookieOptions):
             return self._options
         given = self._options(handler)
-        key = tuple(sorted(given.items()))
+        if not isinstance(given, Mapping):
+            raise type_error("what the cookie setting returns", given, "a dict")
+        key = tuple(sorted((name, repr(value)) for name, value in given.items()))
         built = self._built.get(key)
         if built is None:
-            if len(self._built) > 1000:
+            if len(self._built) >= 1000:
                 self._built.clear()
             built = CookieOptions.build(given, name=self._default_name)
             self._built[key] = built
@@ -158,8 +161,9 @@ class CookieTransport:
         self._look_at_proxy(handler)
         if options.needs_https and options.secure == "auto" and protocol != "https":
             self._warn(
+                "prefix",
                 f"cookie {options.name!r} is not sent over {protocol}: its name asks "
-                "for https (behind a proxy, listen with xheaders=True)"
+                "for https (behind a proxy, listen with xheaders=True)",
             )
             return
         if session.id is None:
@@ -186,8 +190,9 @@ class CookieTransport:
 
     def _forbid_caching(self, handler: RequestHandler, headers: HTTPHeaders) -> None:
         if _headers.forbid_shared_caching(headers):
-            kind = type(handler).__name__
+            kind = type(handler).__qualname__
             self._warn(
+                kind,
                 f"{kind} allows shared caches to keep an answer that sets the session "
                 "cookie; public and s-maxage were removed from its Cache-Control",
             )
@@ -198,14 +203,15 @@ class CookieTransport:
             request.headers.get("X-Forwarded-Proto", "").lower() == "https"
         ):
             self._warn(
+                "proxy",
                 "X-Forwarded-Proto says https, but the request counts as http, so that "
-                "the session cookie is not Secure; listen with xheaders=True"
+                "the session cookie is not Secure; listen with xheaders=True",
             )
 
-    def _warn(self, message: str) -> None:
-        if message not in self._warned:
-            self._warned.add(message)
-            logger.warning(message)
+    def _warn(self, once: str, message: str) -> None:
+        if once not in self._warned:
+            self._warned.add(once)
+            logger.warning("%s", message)
 
 
 class HeaderTransport:

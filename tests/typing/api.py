@@ -1,0 +1,160 @@
+"""What type checkers see of the public names; never run, checked by mypy."""
+
+from __future__ import annotations
+
+from collections.abc import MutableMapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, assert_type
+
+from tornado.httputil import HTTPHeaders
+from tornado.web import Application, RequestHandler
+from tornado.websocket import WebSocketHandler
+
+from tornado_mcsession import (
+    CasResult,
+    EncodeError,
+    Entry,
+    JSONSerializer,
+    MemcachedStore,
+    MemoryStore,
+    MsgpackSerializer,
+    Session,
+    SessionConflict,
+    SessionManager,
+    SessionMixin,
+    SessionTooLarge,
+    Store,
+    StoreUnavailable,
+)
+
+
+class Page(SessionMixin, RequestHandler):
+    session_load = "lazy"
+    session_renew = False
+    session_save = True
+
+    async def get(self) -> None:
+        assert_type(await self.load_session(), Session)
+        assert_type(self.session, Session)
+        assert_type(self.session_id, str | None)
+        self.session["visits"] = self.session.get("visits", 0) + 1
+        self.session = {"replaced": True}
+        self.session = None
+
+    def session_error(self, error: Exception) -> str | bytes | dict[str, Any]:
+        return {"error": type(error).__name__}
+
+
+class Socket(SessionMixin, WebSocketHandler):
+    async def on_message(self, message: str | bytes) -> None:
+        await self.session.save()
+
+
+async def use(session: Session) -> None:
+    mapping: MutableMapping[str, Any] = session
+    assert_type(mapping.pop("a", None), Any)
+    assert_type(session | {"a": 1}, dict[str, Any])
+    assert_type(session.copy(), dict[str, Any])
+    session |= {"a": 1}
+    assert_type(session.id, str | None)
+    assert_type(session.is_new, bool)
+    assert_type(session.modified, bool)
+    assert_type(session.accessed, bool)
+    assert_type(session.available, bool)
+    assert_type(session.created, datetime)
+    assert_type(session.expires_at, datetime)
+    assert_type(session.idle_timeout, float | None)
+    assert_type(session.principal, str | None)
+    session.flash("saved")
+    session.flash("not saved", category="error")
+    assert_type(session.flashes("error"), list[tuple[str, str]])
+    session.set_idle_timeout(60)
+    session.set_idle_timeout(timedelta(minutes=1))
+    session.set_idle_timeout(None)
+    session.set_expiry(datetime.now(UTC))
+    session.remember(False)
+    await session.save()
+    await session.reload()
+    await session.regenerate(keep=False)
+    await session.login("alice")
+    await session.login(7)
+    await session.logout()
+    await session.destroy()
+
+    def count(data: dict[str, Any]) -> int:
+        data["n"] = data.get("n", 0) + 1
+        return len(data)
+
+    async def count_slowly(data: dict[str, Any]) -> str:
+        return str(count(data))
+
+    assert_type(await session.transact(count), int)
+    text: str = await session.transact(count_slowly)  # mypy: Any, others: str
+    assert text
+
+
+class OwnStore(Store):
+    async def get(self, key: str) -> Entry | None:
+        return Entry(b"", token=1)
+
+    async def add(self, key: str, data: bytes, ttl: float) -> bool:
+        return True
+
+    async def cas(self, key: str, data: bytes, ttl: float, token: Any) -> CasResult:
+        return CasResult.STORED
+
+    async def touch(self, key: str, ttl: float) -> bool:
+        return True
+
+    async def delete(self, key: str) -> bool:
+        return True
+
+    async def close(self) -> None:
+        return None
+
+
+class OwnTransport:
+    vary: str | None = None
+
+    def read(self, handler: RequestHandler) -> str | None:
+        return handler.get_argument("session", None)
+
+    def write(
+        self, handler: RequestHandler, headers: HTTPHeaders, session: Session
+    ) -> None:
+        headers["X-Session"] = session.id or ""
+
+    def clear(self, handler: RequestHandler, headers: HTTPHeaders) -> None:
+        headers["X-Session"] = ""
+
+
+async def manage(app: Application) -> None:
+    SessionManager(app, name="admin", store="memory://", idle_timeout=60)
+    SessionManager(store=MemoryStore(1024), serializer=JSONSerializer())
+    SessionManager(store=OwnStore(), serializer=MsgpackSerializer())
+    SessionManager(transport=OwnTransport())
+    store = MemcachedStore(["a:1", ("b", 2)], timeout=0.5, tls=True)
+    async with SessionManager(app, store=store) as manager:
+        assert_type(manager, SessionManager)
+        assert_type(await manager.get("an id"), Session | None)
+        await manager.set("an id", {"a": 1}, ttl=timedelta(days=1))
+        assert_type(await manager.destroy("an id"), bool)
+        assert_type(manager.stats(), dict[str, Any])
+        assert_type(await manager.drain(5), bool)
+        manager.on_connect(print)
+        manager.on_disconnect(lambda node: None)
+
+
+def explain(error: Exception) -> None:
+    if isinstance(error, EncodeError):
+        assert_type(error.path, str)
+        assert_type(error.type_name, str)
+    elif isinstance(error, SessionConflict):
+        assert_type(error.attempts, int)
+    elif isinstance(error, SessionTooLarge):
+        assert_type(error.limit, int | None)
+        assert_type(error.largest_keys, tuple[tuple[str, int], ...])
+    elif isinstance(error, StoreUnavailable):
+        assert_type(error.operation, str)
+        assert_type(error.node, str)
+        assert_type(error.outcome_unknown, bool)

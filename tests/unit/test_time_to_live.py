@@ -1,0 +1,79 @@
+"""What memcached is told of a session's time."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+import time
+
+import pytest
+
+from .visits import key_of, stored_id, visit
+
+DAY = 86_400.0
+ID = "a-session-id-of-forty-three-characters-0123"
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.mark.parametrize(
+    "seconds", [0.5, 1, 59.5, 30 * DAY - 1, 30 * DAY, 30 * DAY + 1, 400 * DAY]
+)
+@pytest.mark.gen_test
+async def test_memcached_keeps_an_item_as_long_as_its_session(
+    make, memcached, memcached_store, clock, seconds
+):
+    """What is left, rounded up, and 2 s: through every way to set it."""
+    manager = make(
+        memcached_store,
+        idle_timeout=seconds,
+        lifetime=None,
+        renew_after=None,
+    )
+    ids = [await stored_id(manager, a=1)]
+    late = await visit(manager)
+    late.session["a"] = 1
+    late.session.set_idle_timeout(seconds)
+    ids.append(await late.leave_with_cookie())
+    late = await visit(manager)
+    late.session["a"] = 1
+    late.session.set_expiry(dt.datetime.fromtimestamp(clock.now + seconds, dt.UTC))
+    ids.append(await late.leave_with_cookie())
+    await manager.set(ID, {"a": 1}, ttl=seconds)
+    ids.append(ID)
+    await manager.set(ID.upper(), {"a": 1}, ttl=dt.timedelta(seconds=seconds))
+    ids.append(ID.upper())
+    expected = math.ceil(seconds) + 2
+    # More than 30 days are a point in time; memcached's own clock may be behind.
+    behind = max(0, math.ceil(time.time() - float(memcached.stats()["time"])))
+    for session_id in ids:
+        left = memcached.ttl(key_of(manager, session_id))
+        assert expected - 2 <= left <= expected + behind
+
+
+@pytest.mark.gen_test
+async def test_nothing_is_immortal(make, memcached, memcached_store):
+    """Sessions without an idle end, and retired records, have an end in memcached."""
+    manager = make(memcached_store, idle_timeout=None, lifetime=100)
+    session_id = await stored_id(manager, a=1)
+    late = await visit(manager, session_id)
+    await late.session.regenerate()
+    await late.session.login("alice")
+    late.session.set_idle_timeout(1e12)
+    await late.leave()
+    assert len(memcached.keys()) == 3
+    for key in memcached.keys():
+        assert memcached.ttl(key) <= 102
+
+
+@pytest.mark.gen_test
+async def test_an_endless_duration_is_not_too_long_for_memcached(
+    make, memcached, memcached_store
+):
+    """Centuries are stored as long as memcached can, and read again."""
+    manager = make(memcached_store, idle_timeout=1e12, lifetime=None)
+    session_id = await stored_id(manager, a=1)
+    late = await visit(manager, session_id)
+    assert late.session["a"] == 1
+    assert late.session.expires_at.year == 9999
+    assert memcached.ttl(key_of(manager, session_id)) < 2**31

@@ -1,0 +1,126 @@
+"""Requests without a server: what the manager sees of them, and answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+from tornado.httputil import HTTPHeaders
+
+from tornado_mcsession import Session, SessionManager
+from tornado_mcsession.session import state_of
+
+
+class FakeHeaders:
+    """A request's headers, with whatever characters, on any release of Tornado."""
+
+    def __init__(self) -> None:
+        self._lists: dict[str, list[str]] = {}
+
+    def add(self, name: str, value: str) -> None:
+        self._lists.setdefault(name.lower(), []).append(value)
+
+    def __contains__(self, name: str) -> bool:
+        return name.lower() in self._lists
+
+    def __getitem__(self, name: str) -> str:
+        return ",".join(self._lists[name.lower()])
+
+    def get_list(self, name: str) -> list[str]:
+        return self._lists.get(name.lower(), [])
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return self[name] if name in self else default
+
+
+class FakeHandler:
+    """As much of a handler as a transport and a manager look at."""
+
+    def __init__(self, *cookies: str, protocol: str = "http", **headers: str) -> None:
+        fields = FakeHeaders()
+        for cookie in cookies:
+            fields.add("Cookie", cookie)
+        for name, value in headers.items():
+            fields.add(name.replace("_", "-"), value)
+        self.request = SimpleNamespace(headers=fields, protocol=protocol)
+
+
+class Visit:
+    """One request, from `visit` to `leave`."""
+
+    def __init__(self, manager: SessionManager, handler: Any, session: Session) -> None:
+        self.manager = manager
+        self.handler = handler
+        self.session = session
+
+    async def leave(self) -> HTTPHeaders:
+        """Save as at the end of a request; return the answer's headers."""
+        await self.manager.commit(self.session)
+        headers = HTTPHeaders()
+        self.manager.policy.deliver(self.handler, headers, self.session)
+        return headers
+
+    async def leave_with_cookie(self) -> str | None:
+        """The same; return what the answer's cookie was set to, if it was."""
+        line = (await self.leave()).get("Set-Cookie")
+        return None if line is None else line.partition(";")[0].partition("=")[2]
+
+
+async def visit(manager: SessionManager, session_id: str | None = None) -> Visit:
+    """Begin a request that carries ``session_id`` in its cookie."""
+    cookies = [] if session_id is None else [f"session={session_id}"]
+    handler = FakeHandler(*cookies)
+    return Visit(manager, handler, await manager.open(handler))
+
+
+async def stored_id(manager: SessionManager, **data: Any) -> str:
+    """Store a session of an own request with ``data``; return its id."""
+    first = await visit(manager)
+    first.session.update(data)
+    await first.leave()
+    assert first.session.id is not None
+    return first.session.id
+
+
+async def stored_data(manager: SessionManager, session_id: str) -> Any:
+    """What is stored of a session: its data, or None if there is none."""
+    session = await manager.get(session_id)
+    return None if session is None else dict(session)
+
+
+def key_of(manager: SessionManager, session_id: str) -> str:
+    """The store key of a session id."""
+    return manager._records.key_of(session_id)
+
+
+def finish(session: Session) -> None:
+    """Note that the answer is finished, as the request's cycle does."""
+    state_of(session).closed = True
+
+
+def seal(session: Session) -> None:
+    """Note that the headers have left, as the request's cycle does."""
+    state_of(session).sealed = True
+
+
+async def written(
+    manager: SessionManager,
+    handler: Any = None,
+    change: Callable[[Session], object] | None = None,
+) -> HTTPHeaders:
+    """The headers of an answer that begins a session."""
+    handler = handler or FakeHandler()
+    session = await manager.open(handler)
+    session["a"] = 1
+    if change is not None:
+        change(session)
+    await manager.commit(session)
+    headers = HTTPHeaders()
+    manager.policy.deliver(handler, headers, session)
+    return headers
+
+
+def cookie_of(headers: HTTPHeaders) -> str:
+    """The cookie as a browser sends it back."""
+    return headers["Set-Cookie"].partition("; ")[0]

@@ -1,0 +1,137 @@
+"""A session under a new id, while the old one is closed behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import inspect
+import secrets
+
+import msgspec
+
+from ._commit import Committer, Make
+from ._ids import is_valid
+from ._record import Record
+from ._record_store import RecordStore, Stored
+from .codec import Codec
+from .config import SessionConfig
+from .exceptions import StoreError, StoreRejected
+
+__all__ = ["RETIRED_FOR", "Rotation", "seal_successor", "successor_of"]
+
+# How long a replaced id is remembered, for the requests under way with it.
+RETIRED_FOR = 60.0
+_NONCE = 16
+
+
+class Rotation:
+    """Moves records to new keys.
+
+    The record that stays behind is *retired*: it reads as an empty session, and
+    what a request with the old id writes is dropped, so that it cannot begin a
+    second session beside the new one.
+    """
+
+    def __init__(
+        self,
+        committer: Committer,
+        records: RecordStore,
+        codec: Codec,
+        config: SessionConfig,
+    ) -> None:
+        self._committer = committer
+        self._records = records
+        self._codec = codec
+        self._config = config
+
+    async def move(
+        self,
+        key: str,
+        start: Stored | None,
+        new_key: str,
+        make: Make,
+        successor: bytes | None = None,
+        grace: float = 0.0,
+    ) -> Record:
+        """Put ``make(stored)`` under ``new_key``, and retire the record at ``key``.
+
+        The new record is there before the old one is closed, and closing it is a
+        `.Committer.replace`: a save that was acknowledged in between is carried
+        over, a logout in between wins. Where it fails, the new one is removed
+        again. For ``grace`` seconds ``successor`` leads to it. Returns it.
+        """
+        moved: Record | None = None
+
+        async def close(record: Record) -> Record:
+            nonlocal moved
+            made = make(record)
+            newer = await made if inspect.isawaitable(made) else made
+            if moved is None:
+                moved = await self._committer.create(new_key, newer)
+                if moved is None:
+                    raise StoreRejected("regenerate", "", "the new id is taken")
+            else:
+                moved = await self._committer.replace(new_key, None, lambda _: newer)
+            return self._retired(record, successor, grace)
+
+        scope = asyncio.timeout(2 * self._records.timeout)
+        try:
+            async with scope:
+                try:
+                    await self._committer.replace(key, start, close)
+                except Exception:
+                    if moved is not None:
+                        await self._remove_quietly(new_key)
+                    raise
+        except TimeoutError as error:
+            if not scope.expired():
+                raise  # an own one of ``make``
+            raise self._records.too_late("regenerate") from error
+        assert moved is not None
+        return moved
+
+    def _retired(self, record: Record, successor: bytes | None, grace: float) -> Record:
+        now = self._config.clock()
+        return msgspec.structs.replace(
+            record,
+            retired=True,
+            expires_at=now + RETIRED_FOR,
+            data=self._codec.serializer.dumps({}),
+            flashes=(),
+            principal=None,
+            successor=successor,
+            successor_until=now + grace if successor else None,
+        )
+
+    async def _remove_quietly(self, key: str) -> None:
+        # Nobody was told this id: at worst it stays until its TTL is over.
+        try:
+            await self._records.delete(key)
+        except StoreError:
+            pass
+
+
+def seal_successor(old_id: str, new_id: str) -> bytes:
+    """Return ``new_id`` so that only who has ``old_id`` can read it.
+
+    The record that holds it lies open to whoever can read the store, who knows
+    the digest of the old id at most.
+    """
+    nonce = secrets.token_bytes(_NONCE)
+    return nonce + _masked(old_id, nonce, new_id.encode("ascii"))
+
+
+def successor_of(old_id: str, record: Record, now: float) -> str | None:
+    """Return the id that a retired record leads to now, if it does."""
+    sealed, until = record.successor, record.successor_until
+    if sealed is None or until is None or now >= until:
+        return None
+    opened = _masked(old_id, sealed[:_NONCE], sealed[_NONCE:])
+    new_id = opened.decode("latin-1")
+    return new_id if is_valid(new_id) else None
+
+
+def _masked(old_id: str, nonce: bytes, text: bytes) -> bytes:
+    # A key stream that is used once: the nonce is new for each old id.
+    stream = hashlib.shake_256(nonce + old_id.encode("ascii")).digest(len(text))
+    return bytes(a ^ b for a, b in zip(text, stream, strict=True))
