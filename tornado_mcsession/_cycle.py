@@ -11,6 +11,7 @@ from tornado.escape import json_encode, utf8
 from tornado.httputil import HTTPHeaders, ResponseStartLine
 
 from . import _headers
+from ._checks import type_error
 from ._gate import Head
 from ._policy import Step
 from ._state import Delivery
@@ -37,7 +38,7 @@ class RequestCycle:
     """Ends the session of one request: the `._gate.Cycle` of its gate.
 
     ``errored`` is set where the handler failed after its headers had left, and
-    ``retry_after`` where its own answer is an error of the store's.
+    ``detached`` where the session outlives the answer, as that of a WebSocket.
     """
 
     def __init__(self, handler: Any, manager: SessionManager, session: Session) -> None:
@@ -45,34 +46,57 @@ class RequestCycle:
         self._manager = manager
         self.session = session
         self.errored = False
-        self.retry_after: int | None = None
-        self.detached = False  # a WebSocket: the session outlives the answer
+        self.detached = False
+
+    def take(self, session: Session) -> None:
+        """Go on with ``session``, where another one stood for it until now."""
+        old, new = state_of(self.session), state_of(session)
+        new.accessed, new.sealed, new.closed = old.accessed, old.sealed, old.closed
+        self.session = session
+
+    def seal(self) -> None:
+        """Note that the headers have left."""
+        state_of(self.session).sealed = True
 
     def decide(self, status: int, *, final: bool) -> Coroutine[Any, Any, None] | None:
         """Return what the answer must wait for, or `None` if it need not."""
         manager, state = self._manager, state_of(self.session)
-        policy = manager.policy
         if final:
             state.closed = True
-        renew = self._handler.session_renew
-        step = policy.plan(
-            state,
-            failed=status >= 500 or self.errored,
-            save=self._handler.session_save,
-            renew=renew,
-        )
-        if not final and step is not Step.CREATE:
-            state.sealed = True
+        renew = self._may_renew()
+        step = self._plan(renew, failed=status >= 500 or self.errored)
         if step is Step.NOTHING:
             return None
-        work = policy.commit(state, step, renew=renew)
-        if self._may_leave_first(step):
-            manager.start(self._afterwards(work), state.id)
+        work = self._commit(step, renew)
+        if self._may_leave_first(step, renew):
+            manager.start(self._afterwards(work, self._handler), state.id)
             return None
         manager.counts["held_answers"] += 1
         return work
 
-    def _may_leave_first(self, step: Step) -> bool:
+    def save_untouched(self, status: int) -> None:
+        """Save a session that was not used: no answer need wait for that."""
+        state = state_of(self.session)
+        state.closed = True
+        if self._plan(False, failed=status >= 500) is Step.UPDATE:
+            work = self._commit(Step.UPDATE, renew=False)
+            self._manager.start(self._afterwards(work, self._handler), state.id)
+
+    def _plan(self, renew: bool, *, failed: bool) -> Step:
+        save = self._handler.session_save
+        policy = self._manager.policy
+        return policy.plan(
+            state_of(self.session), failed=failed, save=save, renew=renew
+        )
+
+    def _may_renew(self) -> bool:
+        # Record and cookie expire together: not without headers for the cookie,
+        # which goes only with answers that depend on the session.
+        state = state_of(self.session)
+        renew: bool = self._handler.session_renew
+        return renew and state.accessed and not state.sealed
+
+    def _may_leave_first(self, step: Step, renew: bool) -> bool:
         # With its session's renewal an answer carries the cookie, and what the
         # cookie says must be stored.
         state = state_of(self.session)
@@ -80,10 +104,17 @@ class RequestCycle:
             self._manager.config.persist == "on_finish"
             and step is Step.UPDATE
             and not state.options
-            and not self._manager.policy.renewal_due(state)
+            and not (renew and self._manager.policy.renewal_due(state))
         )
 
-    async def _afterwards(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _commit(self, step: Step, renew: bool) -> None:
+        # In turn with what the handler began and did not wait for.
+        state = state_of(self.session)
+        async with state.in_turn():
+            await self._manager.policy.commit(state, step, renew=renew)
+
+    async def _afterwards(self, work: Coroutine[Any, Any, None], handler: Any) -> None:
+        # ``handler`` is only held here, for the application's hooks.
         try:
             await work
         except SessionError as error:
@@ -99,15 +130,12 @@ class RequestCycle:
         self._manager.start(work, None)
 
     def leave(self, headers: HTTPHeaders, *, final: bool) -> None:
-        """Put the cookie, Vary and Retry-After into headers that are leaving."""
+        """Put the cookie and Vary into headers that are leaving."""
         if not final:
-            state_of(self.session).sealed = True
+            self.seal()
         self._manager.policy.deliver(
             self._handler, headers, self.session, early=not final
         )
-        if self.retry_after is not None:
-            headers["Retry-After"] = str(self.retry_after)
-            headers["Cache-Control"] = "no-store"
 
     def replacement(self, head: Head, error: Exception) -> tuple[Head, bytes]:
         """Return the error page for an answer whose session is not stored."""
@@ -138,6 +166,8 @@ class RequestCycle:
             page = self._handler.session_error(error)
             if isinstance(page, dict):
                 return utf8(json_encode(page)), "application/json; charset=UTF-8"
+            if not isinstance(page, str | bytes):
+                raise type_error("session_error's page", page, "text, bytes or a dict")
             return utf8(page), "text/html; charset=UTF-8"
         except Exception:
             logger.exception("session_error failed")
@@ -145,10 +175,9 @@ class RequestCycle:
 
     def finished(self) -> None:
         """Note that the handler can change nothing any more."""
-        state = state_of(self.session)
-        state.sealed = True
+        self.seal()
         if not self.detached:
-            state.closed = True
+            state_of(self.session).closed = True
         self._handler = None
 
     async def before_handshake(self, headers: HTTPHeaders) -> None:
@@ -157,13 +186,11 @@ class RequestCycle:
         A 101 cannot wait in the gate: Tornado detaches the stream at once.
         """
         state = state_of(self.session)
-        policy, renew = self._manager.policy, self._handler.session_renew
-        step = policy.plan(
-            state, failed=False, save=self._handler.session_save, renew=renew
-        )
+        renew = self._may_renew()
+        step = self._plan(renew, failed=False)
         if step is not Step.NOTHING:
-            await policy.commit(state, step, renew=renew)
+            await self._commit(step, renew)
         if state.delivery is not Delivery.NOTHING:
-            policy.deliver(self._handler, headers, self.session)
-        state.sealed = True
+            self._manager.policy.deliver(self._handler, headers, self.session)
+        self.seal()
         self.detached = True

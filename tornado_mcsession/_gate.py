@@ -60,20 +60,23 @@ class ResponseGate(HTTPConnection):
     is closed: a client never hangs.
 
     A handler that streams is held at its first flush; what it writes later
-    passes, but for the end, which waits for what was changed meanwhile.
+    passes, but for the end, which waits for what was changed meanwhile. With
+    ``is_open`` the headers have left before there was a gate.
 
     When the answer is out, the gate lets go of the request: it is referenced by
     it, so that it would else wait for the garbage collector.
     """
 
-    def __init__(self, connection: HTTPConnection, cycle: Cycle) -> None:
+    def __init__(
+        self, connection: HTTPConnection, cycle: Cycle, *, is_open: bool = False
+    ) -> None:
         self._connection = connection
         self._cycle: Cycle | None = cycle
         self._loop = asyncio.get_running_loop()
         self._head: Head | None = None
         self._held: list[tuple[bytes | None, asyncio.Future[None]]] = []
-        self._ending = False  # the handler has called finish
-        self._open = False  # the headers have left
+        self._ending = False  # the handler writes nothing any more
+        self._open = is_open  # the headers have left
         self._busy = False  # a commit is under way
         self._replaced = False  # an error page left in the place of the answer
 
@@ -101,11 +104,15 @@ class ResponseGate(HTTPConnection):
         self._loop.call_soon(self.commit)
         return self._hold(chunk)
 
+    def begin_end(self) -> None:
+        """Hold all that is still written: it is the end of the answer."""
+        self._ending = True
+
     def write(self, chunk: bytes) -> asyncio.Future[None]:
-        """Write a piece of the body, or hold it behind the headers."""
+        """Write a piece of the body, or hold it behind the headers or with the end."""
         if self._replaced:
             return _failed(StreamClosedError())
-        if self._open or self._cycle is None:
+        if self._cycle is None or (self._open and not self._ending):
             return self._connection.write(chunk)
         return self._hold(chunk)
 
@@ -120,19 +127,25 @@ class ResponseGate(HTTPConnection):
         if self._open:
             self._loop.call_soon(self.commit)
 
+    def abandon(self) -> None:
+        """Save what there is: the client has left, and no answer will end this."""
+        if self._cycle is not None:
+            self._ending = True
+            self._open = self._open or self._head is None
+            self.commit()
+
     def commit(self) -> None:
         """Save what is to be saved, then let the answer go. Once is enough."""
         cycle = self._cycle
-        if cycle is None or self._busy:
-            return
-        if self._open and not self._ending:
+        if cycle is None or self._busy or (self._open and not self._ending):
             return
         if self._head is None and not self._open:
-            self._end_late(cycle)
+            self._break_off(StreamClosedError())  # Tornado failed to make any headers
             return
         final = self._ending
+        status = 200 if self._head is None else self._head.start_line.code
         try:
-            pending = cycle.decide(self._status(), final=final)
+            pending = cycle.decide(status, final=final)
         except Exception as error:
             self._fail(error)
             return
@@ -141,13 +154,6 @@ class ResponseGate(HTTPConnection):
         else:
             self._busy = True
             cycle.run(self._settle(pending, final))
-
-    def begin_open(self) -> None:
-        """Begin with headers that have left before there was a gate."""
-        self._open = True
-
-    def _status(self) -> int:
-        return 200 if self._head is None else self._head.start_line.code
 
     def _hold(self, chunk: bytes | None) -> asyncio.Future[None]:
         future: asyncio.Future[None] = self._loop.create_future()
@@ -162,61 +168,70 @@ class ResponseGate(HTTPConnection):
         except Exception as error:
             self._busy = False
             self._fail(error)
+        except asyncio.CancelledError:
+            self._break_off(StreamClosedError())
+            raise
         else:
             self._busy = False
             self._release(final)
 
     def _release(self, final: bool) -> None:
+        held, self._held = self._held, []
         try:
-            if not self._open:
-                self._send_held(final)
-            if final:
-                self._connection.finish()
-        except Exception:
-            # As where a handler writes less than its Content-Length says.
+            written = self._send(held, final)
+        except Exception as error:
+            # As where a handler writes more or less than its Content-Length.
             logger.exception("an answer that waited for its session cannot be sent")
-            self._close()
+            self._held = held
+            self._break_off(error)
             return
+        if written is not None:
+            # An HTTP/1 connection resolves only the future of its newest write.
+            for _, future in held:
+                chain_future(written, future)
         if final:
             self._let_go()
         elif self._ending:
             self.commit()  # it finished while its first save was under way
 
-    def _send_held(self, final: bool) -> None:
-        assert self._head is not None
-        assert self._cycle is not None
-        head, held = self._head, self._held
-        self._cycle.leave(head.headers, final=final)
-        self._open = True
-        self._held = []
-        written = self._connection.write_headers(*head, held[0][0])
-        for chunk, _ in held[1:]:
+    def _send(
+        self, held: list[tuple[bytes | None, asyncio.Future[None]]], final: bool
+    ) -> asyncio.Future[None] | None:
+        chunks = [chunk for chunk, _ in held]
+        written = None
+        if not self._open:
+            assert self._head is not None
+            assert self._cycle is not None
+            self._cycle.leave(self._head.headers, final=final)
+            self._open = True
+            written = self._connection.write_headers(*self._head, chunks.pop(0))
+        for chunk in chunks:
             written = self._connection.write(chunk or b"")
-        # An HTTP/1 connection resolves only the future of its newest write.
-        for _, future in held:
-            chain_future(written, future)
+        if final:
+            self._connection.finish()
+        return written
 
     def _fail(self, error: Exception) -> None:
         if self._open:
             # The client sees that the answer ends before its end.
             logger.error(
-                "a session could not be saved after its headers had left: %s",
+                "a session could not be saved, too late for an error page: %s",
                 type(error).__name__,
             )
-            self._close()
+            self._break_off(error)
             return
         assert self._head is not None
         assert self._cycle is not None
-        held, self._held = self._held, []
         try:
             head, body = self._cycle.replacement(self._head, error)
-            self._replaced = True
             written = self._connection.write_headers(*head, body)
             self._connection.finish()
         except Exception:
             logger.exception("the page for a failed save cannot be sent")
-            self._close()
-            written = _failed(StreamClosedError())
+            self._break_off(error)
+            return
+        self._replaced = True
+        held, self._held = self._held, []
         for _, future in held:
             if self._ending:
                 chain_future(written, future)
@@ -224,12 +239,12 @@ class ResponseGate(HTTPConnection):
                 future.set_exception(error)
         self._let_go()
 
-    def _end_late(self, cycle: Cycle) -> None:
-        # Made after the answer had gone, by an on_finish that uses the session.
-        cycle.finished()
-        self._let_go()
-
-    def _close(self) -> None:
+    def _break_off(self, error: Exception) -> None:
+        self._replaced = True
+        held, self._held = self._held, []
+        for _, future in held:
+            if not future.done():
+                future.set_exception(error)
         close = getattr(self._connection, "close", None)
         if close is not None:
             close()

@@ -15,7 +15,7 @@ from ._cycle import RequestCycle
 from ._gate import ResponseGate
 from .exceptions import SessionError, SessionNotLoaded
 from .manager import SessionManager, attached_manager
-from .session import Session
+from .session import Session, state_of
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -84,8 +84,11 @@ class SessionMixin(_Handler):
     __cycle: RequestCycle | None = None
     __gate: ResponseGate | None = None
     __reason: str = _NEVER_PREPARED
-    __flushed: bool = False
-    __refused: bool = False
+    __task: asyncio.Task[Any] | None = None
+    __flushed: bool = False  # headers have been sent to the connection
+    __ended: bool = False  # so has all else
+    __refused: bool = False  # the answer is an error page
+    __retry_after: int | None = None
 
     # What handlers use.
 
@@ -97,8 +100,9 @@ class SessionMixin(_Handler):
         page is made for such a request, it is an empty one that is not saved.
         """
         session = self.__session
-        if session is None:
-            session = self.__session = self.__without_load()
+        if session is None or (self.__refused and not self.__is_loaded(session)):
+            session = self.__without_load()
+            self.__take(session)
         if self.__cycle is None:
             self.__watch(session)
         return session
@@ -122,13 +126,12 @@ class SessionMixin(_Handler):
 
         Loaded before, it is returned as it is. Raises `.StoreError`.
         """
-        if self.__manager is None or self.session_load != "lazy":
-            return self.session
-        if self.__reason == _LAZY:
-            session = await self.__manager.open(self)
-            self.__session, self.__reason = session, ""
-            if self.__cycle is not None:
-                self.__cycle.session = session
+        if self.__reason == _LAZY and self.__manager is not None:
+            session = self.__session
+            # One that was destroyed instead is not loaded again.
+            if session is None or not self.__is_loaded(session):
+                self.__take(await self.__manager.open(self))
+            self.__reason = ""
         return self.session
 
     def session_error(self, error: Exception) -> str | bytes | dict[str, Any]:
@@ -152,6 +155,7 @@ class SessionMixin(_Handler):
         """Load the session, then let other classes prepare."""
         manager = attached_manager(self.application, self.session_manager_name)
         self.__manager = manager
+        self.__task = asyncio.current_task()
         if self.session_load == "eager":
             begun = manager.policy.begin(self)
             if isinstance(begun, str):
@@ -178,15 +182,23 @@ class SessionMixin(_Handler):
         if self.__gate is not None:
             self.__gate.commit()
         elif self.session_save and self.__session is not None and self.__manager:
-            # Its data is as it was, so that the answer need not wait.
             cycle = RequestCycle(self, self.__manager, self.__session)
-            work = cycle.decide(self.get_status(), final=True)
-            if work is not None:
-                self.__manager.start(work, None)
+            cycle.save_untouched(self.get_status())
+
+    def on_connection_close(self) -> None:
+        """Save what there is where the client left before its request was whole."""
+        super().on_connection_close()
+        if self.__task is not None:
+            # Tornado then ends the task without finishing the answer.
+            self.__task.add_done_callback(self.__abandon)
 
     def flush(self, include_footers: bool = False) -> asyncio.Future[None]:
         """Flush, with a Vary header where the headers leave before the end."""
-        if not include_footers and not self.__flushed:
+        if include_footers:
+            self.__ended = True
+            if self.__gate is not None:
+                self.__gate.begin_end()
+        elif not self.__flushed:
             self.__flushed = True
             vary = self.__manager and getattr(self.__manager.transport, "vary", None)
             if vary and self.__cycle is None and self.session_load != "off":
@@ -211,21 +223,25 @@ class SessionMixin(_Handler):
         await self.__cycle.before_handshake(headers)
         for name, value in headers.get_all():
             self.add_header(name, value)
+        if self.__gate is None:
+            self.__cycle.finished()
 
     def send_error(self, status_code: int = 500, **kwargs: Any) -> None:
         """Send an error page; a session's error has a status of its own."""
         error = (kwargs.get("exc_info") or (None, None, None))[1]
         self.__refused = True
-        retry_after = None
         if isinstance(error, SessionError):
-            status_code, retry_after = error.status, error.retry_after
-        if retry_after is not None or (self.__cycle is None and status_code >= 500):
-            # The headers are cleared on the way; the cycle adds to what leaves.
-            self.session  # noqa: B018
+            status_code, self.__retry_after = error.status, error.retry_after
         if self.__cycle is not None:
-            self.__cycle.retry_after = retry_after
             self.__cycle.errored |= status_code >= 500
         super().send_error(status_code, **kwargs)
+
+    def clear(self) -> None:
+        """Begin the answer anew; that an error page may be retried stays said."""
+        super().clear()
+        if self.__retry_after is not None:
+            self.set_header("Retry-After", str(self.__retry_after))
+            self.set_header("Cache-Control", "no-store")
 
     def log_exception(
         self,
@@ -253,12 +269,28 @@ class SessionMixin(_Handler):
             return manager.policy.unloaded(self, _LAZY)
         raise SessionNotLoaded(self.__reason)
 
+    def __is_loaded(self, session: Session) -> bool:
+        return state_of(session).unloaded is None
+
+    def __take(self, session: Session) -> None:
+        if self.__cycle is not None:
+            self.__cycle.take(session)
+        self.__session = session
+
     def __watch(self, session: Session) -> None:
         assert self.__manager is not None
+        cycle = self.__cycle = RequestCycle(self, self.__manager, session)
+        if self.__ended:
+            cycle.detached = self.get_status() == 101
+            cycle.finished()
+            return
+        if self.__flushed:
+            cycle.seal()
         connection = self.request.connection
         assert connection is not None
-        self.__cycle = RequestCycle(self, self.__manager, session)
-        self.__gate = ResponseGate(connection, self.__cycle)
-        if self.__flushed:
-            self.__gate.begin_open()
+        self.__gate = ResponseGate(connection, cycle, is_open=self.__flushed)
         self.request.connection = self.__gate
+
+    def __abandon(self, task: asyncio.Task[Any]) -> None:
+        if self.__gate is not None:
+            self.__gate.abandon()
