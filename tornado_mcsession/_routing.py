@@ -10,8 +10,8 @@ from collections.abc import Mapping
 
 __all__ = ["Router"]
 
-# Divided among up to some hundred nodes, 4,096 slots keep the shares within a
-# few per cent of each other, and a look-up costs one CRC and one index.
+# A look-up costs one CRC and one index. With 4,096 slots a node's share is
+# typically within 2 % of the mean on 3 nodes, 5 % on 10, and 16 % on 100.
 SLOTS = 4096
 _PER_DIGEST = 8
 _UNIT = 2.0**-64

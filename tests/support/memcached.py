@@ -58,6 +58,8 @@ class Memcached:
         """Hang (SIGSTOP): the kernel still accepts connections, nobody answers."""
         assert self._process is not None
         self._process.signal(signal.SIGSTOP)
+        # It may answer what comes before it really stands still.
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)
 
     def cont(self) -> None:
         """Go on after `stop`, with what has been sent meanwhile."""

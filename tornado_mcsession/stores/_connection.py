@@ -3,8 +3,9 @@
 pymemcache takes a ``socket_module``, and asks it for sockets. The one here
 gives links that do in ``connect`` what pymemcache leaves out: they try every
 address of a host name, speak TLS with a deadline, and authenticate each new
-connection. And they bound an operation as a whole, where a socket's timeout
-starts anew with each received byte.
+connection. They bound an operation as a whole, where a socket's timeout starts
+anew with each received byte. And they ask nothing on a connection that is
+closed or out of step.
 """
 
 from __future__ import annotations
@@ -13,13 +14,27 @@ import socket
 import ssl
 import threading
 import time
+from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["AuthenticationFailed", "LinkMaker"]
+from pymemcache.client.base import Client
+from pymemcache.exceptions import MemcacheUnknownError
+
+__all__ = ["AuthenticationFailed", "LinkMaker", "StrictClient", "connect_to_one_of"]
 
 # memcached's own limit for the line that answers an authentication is far
 # shorter; more than this is not memcached.
 _MAX_LINE = 1024
+# As much of an answer's end as is looked at: the whole of a short one.
+_TAIL = 32
+
+# What memcached says, by what pymemcache makes of it.
+_SAYS: dict[str, dict[bool | None, bytes]] = {
+    "add": {True: b"STORED\r\n", False: b"NOT_STORED\r\n"},
+    "cas": {True: b"STORED\r\n", False: b"EXISTS\r\n", None: b"NOT_FOUND\r\n"},
+    "touch": {True: b"TOUCHED\r\n", False: b"NOT_FOUND\r\n"},
+    "delete": {True: b"DELETED\r\n", False: b"NOT_FOUND\r\n"},
+}
 
 
 class AuthenticationFailed(Exception):
@@ -83,6 +98,8 @@ class Link:
     def __init__(self, maker: LinkMaker) -> None:
         self._maker = maker
         self._socket: socket.socket | None = None
+        self.tail = b""
+        """The end of what has come since something was sent."""
 
     def setsockopt(self, *_: Any) -> None:
         """Do nothing: `connect` sets what is wanted on the real socket."""
@@ -96,10 +113,12 @@ class Link:
         limit = time.monotonic() + min(maker.connect_timeout, maker.remaining())
         try:
             if isinstance(address, tuple):
-                self._socket = _connect_tcp(address[0], address[1], limit)
+                host, port = address
+                found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+                self._socket = connect_to_one_of(found, limit)
                 if maker.tls is not None:
                     self._socket = maker.tls.wrap_socket(
-                        self._socket, server_hostname=address[0]
+                        self._socket, server_hostname=host
                     )
             else:
                 self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -113,21 +132,37 @@ class Link:
 
     def _authenticate(self, username: str, password: str) -> None:
         # memcached's protocol.txt, "Authentication": a set whose key, flags and
-        # exptime are ignored, with "username password" as its value.
+        # exptime are ignored, with "username password" as its value. A server
+        # that wants no authentication stores it: for no time, by this exptime.
         secret = f"{username} {password}".encode()
-        self.sendall(b"set auth 0 0 %d\r\n%b\r\n" % (len(secret), secret))
+        self.sendall(b"set mcsession:auth 0 -1 %d\r\n%b\r\n" % (len(secret), secret))
         line = b""
         while not line.endswith(b"\r\n"):
             chunk = self.recv(_MAX_LINE)
             if not chunk or len(line) > _MAX_LINE:
                 raise ConnectionResetError("closed while authenticating")
             line += chunk
-        if line != b"STORED\r\n":
+        if line.startswith(b"CLIENT_ERROR"):
             raise AuthenticationFailed
+        if line != b"STORED\r\n":  # "ERROR Too many open connections", for one
+            raise ConnectionError("no answer to an authentication")
 
     def sendall(self, data: bytes) -> None:
-        """Send all of ``data`` before the deadline."""
+        """Send all of ``data`` before the deadline.
+
+        Raises `ConnectionResetError`, and sends nothing, where the connection
+        has been closed, or holds bytes that nobody asked for: what comes next
+        would be taken as the answer to something else.
+        """
         assert self._socket is not None
+        self._socket.settimeout(0)
+        try:
+            self._socket.recv(1)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            pass
+        else:
+            raise ConnectionResetError("closed, or out of step")
+        self.tail = b""
         self._socket.settimeout(self._maker.remaining())
         self._socket.sendall(data)
 
@@ -135,13 +170,52 @@ class Link:
         """Return what has arrived, waiting for it until the deadline."""
         assert self._socket is not None
         self._socket.settimeout(self._maker.remaining())
-        return self._socket.recv(size)
+        data = self._socket.recv(size)
+        self.tail = (self.tail + data)[-_TAIL:]
+        return data
 
     def close(self) -> None:
         """Close the connection, if there is one."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None
+
+
+class StrictClient(Client):  # type: ignore[misc]  # pymemcache has no py.typed
+    """Believes an answer only if it is all that came, to the byte.
+
+    pymemcache takes any line that is no error for "not there": a proxy's
+    nonsense would be a logout that seems done. And it drops what follows an
+    answer, which is the sign of a connection out of step.
+    """
+
+    def gets_many(self, keys: Any) -> Any:
+        """Return what is found under ``keys``."""
+        found = super().gets_many(keys)
+        if not self.sock.tail.endswith(b"END\r\n"):
+            raise MemcacheUnknownError
+        return found
+
+    def add(self, *args: Any, **options: Any) -> Any:
+        """Store a value if the key is free; return whether it was."""
+        return self._sure("add", super().add(*args, **options))
+
+    def cas(self, *args: Any, **options: Any) -> Any:
+        """Replace a version; `False`: another is there, `None`: nothing is."""
+        return self._sure("cas", super().cas(*args, **options))
+
+    def touch(self, *args: Any, **options: Any) -> Any:
+        """Give a key a new end; return whether it was there."""
+        return self._sure("touch", super().touch(*args, **options))
+
+    def delete(self, *args: Any, **options: Any) -> Any:
+        """Remove a key; return whether it was there."""
+        return self._sure("delete", super().delete(*args, **options))
+
+    def _sure(self, command: str, result: bool | None) -> bool | None:
+        if self.sock.tail != _SAYS[command][result]:
+            raise MemcacheUnknownError
+        return result
 
 
 def _left(limit: float) -> float:
@@ -151,22 +225,30 @@ def _left(limit: float) -> float:
     return left
 
 
-def _connect_tcp(host: str, port: int, limit: float) -> socket.socket:
-    # localhost is ::1 first on many hosts, where memcached often listens on
-    # 127.0.0.1 alone; pymemcache would try one address.
+def connect_to_one_of(found: Sequence[tuple[Any, ...]], limit: float) -> socket.socket:
+    """Return a connection to the first address that takes one before ``limit``.
+
+    ``found`` is what `socket.getaddrinfo` returned: localhost is ::1 first on
+    many hosts, where memcached often listens on 127.0.0.1 alone.
+    """
     failure: OSError | None = None
-    for family, kind, proto, _, address in socket.getaddrinfo(
-        host, port, type=socket.SOCK_STREAM
-    ):
-        sock = socket.socket(family, kind, proto)
+    for tried, (family, kind, proto, _, address) in enumerate(found):
         try:
-            sock.settimeout(_left(limit))
-            sock.connect(address)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            # An address that swallows packets leaves time for those after it.
+            share = _left(limit) / (len(found) - tried)
+            return _connected(socket.socket(family, kind, proto), address, share)
         except OSError as error:
-            sock.close()
             failure = error
-        else:
-            return sock
     raise failure or ConnectionError("the name has no address")
+
+
+def _connected(sock: socket.socket, address: Any, timeout: float) -> socket.socket:
+    try:
+        sock.settimeout(timeout)
+        sock.connect(address)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    except BaseException:
+        sock.close()
+        raise
+    return sock

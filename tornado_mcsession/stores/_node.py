@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Executor
@@ -11,14 +12,17 @@ from typing import Any
 
 from pymemcache.client.base import PooledClient
 from pymemcache.exceptions import (
+    MemcacheClientError,
     MemcacheError,
     MemcacheServerError,
     MemcacheUnexpectedCloseError,
+    MemcacheUnknownCommandError,
 )
 
-from .._executor import Call, CoalescingExecutor, Overloaded, Stopped, TimedOut
+from .._calls import Call, TimedOut
+from .._executor import CoalescingExecutor, Overloaded, Stopped
 from ..exceptions import StoreError, StoreRejected, StoreUnavailable
-from ._connection import AuthenticationFailed, LinkMaker
+from ._connection import AuthenticationFailed, LinkMaker, StrictClient
 from .base import CasResult, Entry
 
 __all__ = ["Node"]
@@ -61,12 +65,17 @@ class Node:
         self._timeout = timeout
         self._threads = threads
         self._executor = CoalescingExecutor(
-            self._run, threads=threads, max_pending=max_pending, executor=executor
+            self._run,
+            timeout=timeout,
+            threads=threads,
+            max_pending=max_pending,
+            executor=executor,
         )
         self._make_client()
 
     def _make_client(self) -> None:
         self._pid = os.getpid()
+        self._lock = threading.Lock()
         self._client = PooledClient(
             self._server,
             socket_module=self._links,
@@ -77,6 +86,16 @@ class Node:
             default_noreply=False,
             pool_idle_timeout=POOL_IDLE_TIMEOUT,
         )
+        self._client.client_class = StrictClient
+
+    def _leave_parent(self) -> None:
+        # A socket shared over a fork mixes up answers. The parent's are closed
+        # here, which ends no connection, and without the pool's lock, which a
+        # thread of the parent may have held at the fork.
+        pool = self._client.client_pool
+        for client in (*pool.used, *pool.free):
+            client.close()
+        self._make_client()
 
     @property
     def pending(self) -> int:
@@ -86,13 +105,13 @@ class Node:
     def submit(self, kind: str, *args: Any) -> asyncio.Future[Any]:
         """Hand an operation to the threads; `answer` tells what came of it."""
         if os.getpid() != self._pid:
-            self._make_client()  # a socket shared over a fork mixes up answers
+            self._leave_parent()
         try:
-            return self._executor.submit(kind, args, self._timeout)
+            return self._executor.submit(kind, args)
         except Overloaded:
             raise self._unavailable(kind, "too many operations are waiting") from None
-        except Stopped:
-            raise self._unavailable(kind, "the store is closed") from None
+        except Stopped as error:
+            raise self._unavailable(kind, str(error)) from None
 
     async def answer(self, kind: str, future: asyncio.Future[Any]) -> Any:
         """Return the answer to an operation, or raise a `.StoreError`."""
@@ -104,6 +123,18 @@ class Node:
                 f"no answer within {self._timeout:g} s",
                 outcome_unknown=error.started and kind != "get",
             ) from error
+        except Stopped as error:
+            raise self._unavailable(kind, str(error)) from error
+
+    def is_news(self, connected: bool) -> bool:
+        """Note whether the node answers; return whether it did not before.
+
+        Only one of several threads is told.
+        """
+        with self._lock:
+            news = self.connected is not connected
+            self.connected = connected
+            return news
 
     def _unavailable(
         self, kind: str, reason: str, *, outcome_unknown: bool = False
@@ -114,28 +145,29 @@ class Node:
 
     async def close(self) -> None:
         """Wait for the threads, then close the connections."""
+        if os.getpid() != self._pid:
+            self._leave_parent()
         await self._executor.stop()
         self._client.close()
 
     # From here on in one of the node's threads.
 
     def _run(self, calls: Sequence[Call]) -> None:
-        self._links.deadline = max(call.deadline for call in calls)
-        reads = [call for call in calls if call.kind == "get"]
+        reads = [call for call in calls if call.kind == "get" and call.begin()]
         if reads:
             self._read(reads)
         for call in calls:
-            if call.kind != "get":
+            if call.kind != "get" and call.begin():
                 self._write(call)
 
     def _read(self, calls: Sequence[Call]) -> None:
+        self._links.deadline = max(call.deadline for call in calls)
         keys = list({call.args[0]: None for call in calls})
         try:
             found = self._patiently(self._client.gets_many, keys)
         except Exception as error:
-            failure = self._failure("get", error)
             for call in calls:
-                call.error = failure
+                call.error = self._failure("get", error)
             return
         for call in calls:
             value = found.get(call.args[0])
@@ -150,6 +182,7 @@ class Node:
                 call.result = Entry(*value)
 
     def _write(self, call: Call) -> None:
+        self._links.deadline = call.deadline
         try:
             call.result = self._patiently(self._operation(call.kind), *call.args)
         except Exception as error:
@@ -188,8 +221,7 @@ class Node:
 
 
 def _translate(kind: str, node: str, error: Exception) -> StoreError:
-    text = error.args[0] if error.args else b""
-    said = text if isinstance(text, bytes) else b""
+    said = _said(error)
     if isinstance(error, AuthenticationFailed) or b"auth" in said:
         return StoreRejected(kind, node, "authentication is needed or was refused")
     if b"too large" in said:
@@ -207,16 +239,28 @@ def _translate(kind: str, node: str, error: Exception) -> StoreError:
         reason = "connection closed by the node"
     elif isinstance(error, MemcacheServerError):
         reason = "the node reports an error"
+    elif isinstance(error, MemcacheUnknownCommandError):
+        reason = "the node takes no commands (its connection limit?)"
     else:
         reason = "the node's answer makes no sense"
     return StoreUnavailable(kind, node, reason, outcome_unknown=sent and kind != "get")
 
 
+def _said(error: Exception) -> bytes:
+    # What follows CLIENT_ERROR or SERVER_ERROR; other errors quote anything.
+    if isinstance(error, MemcacheClientError | MemcacheServerError) and error.args:
+        said = error.args[0]
+        return said if isinstance(said, bytes) else b""
+    return b""
+
+
 def _without_details(error: Exception) -> Exception:
-    # pymemcache quotes keys and answers in its messages; the type is enough to
-    # find the cause, an errno tells nothing of a session.
+    # pymemcache quotes keys and answers in its messages, and its frames hold
+    # them; the type is enough to find the cause. An errno tells nothing of a
+    # session.
     if isinstance(error, OSError) or not error.args:
-        return error
+        error.__context__ = None
+        return error.with_traceback(None)
     if isinstance(error, MemcacheError):
         withheld: Exception = type(error)("details withheld")
         return withheld

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote
 
-from .._checks import type_error
+from .._checks import known, type_error
 
 __all__ = ["Server", "parse_servers", "parse_url"]
 
 DEFAULT_PORT = 11211
 SCHEMES = ("memcached", "memcacheds")
+
+# An IPv6 address stands in brackets, or its end would be taken as a port.
+_SERVER = re.compile(
+    r"(?: \[ (?P<address>[0-9A-Fa-f.]*:[0-9A-Fa-f:.]+(?:%\w+)?) \]"
+    r"  | (?P<host>[^\s:\[\]@/]+) )"
+    r"(?: : (?P<port>[0-9]{1,5}) )?",
+    re.VERBOSE,
+)
 
 
 class Server(NamedTuple):
@@ -39,56 +48,78 @@ def parse_servers(servers: object) -> list[Server]:
 def _server(server: object) -> Server:
     if isinstance(server, tuple) and len(server) == 2:
         host, port = server
-    elif isinstance(server, str):
-        if server.startswith("/"):
-            return Server(server, server)
-        host, port = _split(server)
-    else:
+        if not isinstance(host, str):
+            raise type_error("a server's host", host, "text")
+        if isinstance(port, bool) or not isinstance(port, int):
+            raise type_error("a server's port", port, "a whole number")
+        server = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    if not isinstance(server, str):
         raise type_error("a server", server, "'host:port', a path, or (host, port)")
-    if not isinstance(host, str) or not host:
-        raise ValueError("a server needs a host name: 'host:port'")
-    if isinstance(port, bool) or not isinstance(port, int) or not 0 < port < 65536:
+    if server.startswith("/"):
+        return Server(server, server)
+    match = _SERVER.fullmatch(server)
+    if match is None:
+        raise ValueError("a server must be 'host:port' or '[IPv6 address]:port'")
+    port = int(match["port"] or DEFAULT_PORT)
+    if not 0 < port < 65536:
         raise ValueError("a server's port must be from 1 to 65535")
+    host = match["host"] or match["address"]
     shown = f"[{host}]" if ":" in host else host
     return Server(f"{shown}:{port}", (host, port))
 
 
-def _split(server: str) -> tuple[str, int]:
-    host, colon, port = server, "", ""
-    if server.startswith("["):
-        host, _, rest = server[1:].partition("]")
-        colon, port = rest[:1], rest[1:]
-    elif ":" in server:
-        host, colon, port = server.rpartition(":")
-    if not colon:
-        return host, DEFAULT_PORT
-    if not (port.isascii() and port.isdigit()):
-        raise ValueError("a server's port must be from 1 to 65535")
-    return host, int(port)
-
-
 def parse_url(url: str) -> tuple[list[str], dict[str, Any]]:
-    """Return the servers and the other arguments that a store URL holds."""
-    parts = urlsplit(url)
-    if parts.scheme not in SCHEMES:
+    """Return the servers and the other arguments that a store URL holds.
+
+    Raises `ValueError`, which shows no part of the URL but names of options.
+    """
+    # By hand: urllib refuses several IPv6 addresses, cuts a password at "#",
+    # and quotes it in some of its errors.
+    scheme, colon, rest = url.partition("://")
+    if not colon or scheme not in SCHEMES:
         raise ValueError(
             "store URL must begin with memory://, memcached:// or memcacheds://"
         )
-    options: dict[str, Any] = {}
-    for name, text in parse_qsl(parts.query, keep_blank_values=True):
-        if name in options:
-            raise ValueError(f"store URL has {name!r} twice")
-        options[name] = text
-    if parts.scheme == "memcacheds":
-        options["tls"] = "1"
-    credentials, at, hosts = parts.netloc.rpartition("@")
+    rest, _, query = rest.partition("?")
+    place, slash, path = rest.partition("/")
+    options = _options(query)
+    if scheme == "memcacheds":
+        options["tls"] = True
+    credentials, at, hosts = place.rpartition("@")
     if at:
         username, _, password = credentials.partition(":")
         options["username"], options["password"] = unquote(username), unquote(password)
     if not hosts:
-        if len(parts.path) < 2:
+        if not path:
             raise ValueError("store URL names no server: memcached://host:port")
-        return [unquote(parts.path)], options
-    if parts.path not in ("", "/"):
+        return [slash + unquote(path)], options
+    if path:
         raise ValueError("store URL has a path after the servers")
     return [host.strip() for host in hosts.split(",")], options
+
+
+def _options(query: str) -> dict[str, Any]:
+    given = parse_qsl(query, keep_blank_values=True)
+    texts = dict(given)
+    known(texts, _OPTIONS, "store URL")
+    if len(texts) != len(given):
+        raise ValueError("store URL has a setting twice")
+    options = {}
+    for name, text in texts.items():
+        convert, allowed = _OPTIONS[name]
+        try:
+            options[name] = convert(text)
+        except (KeyError, ValueError):
+            raise ValueError(f"store URL: {name} must be {allowed}") from None
+    return options
+
+
+_OPTIONS: dict[str, tuple[Callable[[str], Any], str]] = {
+    "timeout": (float, "a number of seconds"),
+    "connect_timeout": (float, "a number of seconds"),
+    "threads": (int, "a whole number"),
+    "max_pending": (int, "a whole number"),
+    "username": (str, "text"),
+    "password": (str, "text"),
+    "tls": ({"1": True, "0": False}.__getitem__, "0 or 1"),
+}

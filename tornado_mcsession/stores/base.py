@@ -3,13 +3,60 @@
 from __future__ import annotations
 
 import enum
+import math
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-__all__ = ["CasResult", "Entry", "NodeCallback", "Store"]
+from .._checks import type_error
+
+__all__ = [
+    "CasResult",
+    "Entry",
+    "NodeCallback",
+    "Store",
+    "check_data",
+    "check_key",
+    "check_ttl",
+]
 
 NodeCallback = Callable[[str], object]
+
+# memcached takes more than 250 bytes as an error, an empty key as another
+# command, and control characters as they come.
+_KEY = re.compile(r"[\x21-\x7e]{1,250}")
+
+
+def check_key(key: object) -> str:
+    """Return ``key`` if it is 1 to 250 printable ASCII characters, no spaces.
+
+    Raises `TypeError` or `ValueError`; neither shows the key.
+    """
+    if not isinstance(key, str):
+        raise type_error("a key", key, "text")
+    if _KEY.fullmatch(key) is None:
+        raise ValueError("a key must be 1 to 250 printable ASCII characters")
+    return key
+
+
+def check_data(data: object) -> bytes:
+    """Return ``data`` if it is bytes, else raise `TypeError`."""
+    if not isinstance(data, bytes):
+        raise type_error("data", data, "bytes")
+    return data
+
+
+def check_ttl(ttl: object) -> float:
+    """Return ``ttl`` if it is a number of seconds, finite and greater than 0.
+
+    Raises `TypeError` or `ValueError`.
+    """
+    if isinstance(ttl, bool) or not isinstance(ttl, int | float):
+        raise type_error("ttl", ttl, "seconds")
+    if not 0 < ttl < math.inf:
+        raise ValueError("ttl must be finite and greater than 0")
+    return ttl
 
 
 class Entry(NamedTuple):
@@ -42,7 +89,8 @@ class Store(ABC):
     A key is 1 to 250 printable ASCII characters without spaces. A part of it
     in ``{braces}`` decides alone where it is placed. A TTL is in seconds,
     greater than 0 and may be fractional: an entry lives at least that long, and
-    at most a few seconds longer. No entry lives for ever.
+    at most a few seconds longer. No entry lives for ever. `check_key`,
+    `check_data` and `check_ttl` refuse what is none of these.
 
     All methods may be called from any event loop, and from several at once.
     """

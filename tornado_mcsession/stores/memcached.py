@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import math
-import re
 import ssl
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from typing import Any
 
-from .._checks import known, positive_int, seconds, type_error
+from .._checks import positive_int, seconds, type_error
 from .._routing import Router
 from ..exceptions import StoreUnavailable
 from ._connection import LinkMaker
 from ._node import Node
 from ._servers import parse_servers, parse_url
-from .base import CasResult, Entry, NodeCallback, Store
+from .base import (
+    CasResult,
+    Entry,
+    NodeCallback,
+    Store,
+    check_data,
+    check_key,
+    check_ttl,
+)
 
 __all__ = ["MemcachedStore"]
 
 logger = logging.getLogger("tornado_mcsession")
 
-# memcached takes more than 250 bytes as an error, an empty key as another
-# command, and control characters as they come.
-_KEY = re.compile(r"[\x21-\x7e]{1,250}")
 # protocol.txt: a larger number of seconds is taken as a Unix time.
 _MONTH = 60 * 60 * 24 * 30
 _LAST = 2**31 - 1
@@ -54,7 +59,7 @@ class MemcachedStore(Store):
         password: likewise.
         tls: `True`, or an `ssl.SSLContext`.
         executor: run the blocking calls here, instead of on own threads; it is
-            not shut down by `close`.
+            not shut down by `close`. After a fork, the child has own threads.
     """
 
     keeps_deadline = True
@@ -104,12 +109,8 @@ class MemcachedStore(Store):
         for a Unix socket, ``memcacheds://`` for TLS. Raises `ValueError`.
         """
         servers, options = parse_url(url)
-        known(options, _URL_OPTIONS, "store URL")
         try:
-            return cls(
-                servers,
-                **{name: _URL_OPTIONS[name](text) for name, text in options.items()},
-            )
+            return cls(servers, **options)
         except (TypeError, ValueError) as error:
             raise ValueError(f"store URL: {error}") from None
 
@@ -119,9 +120,17 @@ class MemcachedStore(Store):
 
     async def get_many(self, keys: Sequence[str]) -> dict[str, Entry]:
         # Submitted in one turn of the loop, they share a hop and a command.
-        asked = [(node := self._node(key), node.submit("get", key)) for key in keys]
+        nodes = [self._node(key) for key in keys]
+        asked: list[asyncio.Future[Any]] = []
+        try:
+            for node, key in zip(nodes, keys, strict=True):
+                asked.append(node.submit("get", key))
+        except StoreUnavailable:
+            for future in asked:
+                future.cancel()
+            raise
         answers = await asyncio.gather(
-            *(self._heard(node, "get", future) for node, future in asked)
+            *map(self._heard, nodes, itertools.repeat("get"), asked)
         )
         return {
             key: entry
@@ -130,11 +139,13 @@ class MemcachedStore(Store):
         }
 
     async def add(self, key: str, data: bytes, ttl: float) -> bool:
-        return bool(await self._ask("add", key, _bytes(data), _expire(ttl)))
+        return bool(await self._ask("add", key, check_data(data), _expire(ttl)))
 
     async def cas(self, key: str, data: bytes, ttl: float, token: Any) -> CasResult:
+        if not isinstance(token, bytes):
+            raise type_error("token", token, "what an entry came with")
         result: CasResult = await self._ask(
-            "cas", key, _bytes(data), _expire(ttl), token
+            "cas", key, check_data(data), _expire(ttl), token
         )
         return result
 
@@ -145,8 +156,7 @@ class MemcachedStore(Store):
         return bool(await self._ask("delete", key))
 
     async def close(self) -> None:
-        for node in self._nodes.values():
-            await node.close()
+        await asyncio.gather(*(node.close() for node in self._nodes.values()))
 
     def on_connect(self, callback: NodeCallback) -> None:
         self._connected.append(callback)
@@ -166,11 +176,7 @@ class MemcachedStore(Store):
         return f"<MemcachedStore nodes={len(self._nodes)}>"
 
     def _node(self, key: str) -> Node:
-        if not isinstance(key, str):
-            raise type_error("a key", key, "text")
-        if _KEY.fullmatch(key) is None:
-            raise ValueError("a key must be 1 to 250 printable ASCII characters")
-        return self._nodes[self._router.node_for(key)]
+        return self._nodes[self._router.node_for(check_key(key))]
 
     async def _ask(self, kind: str, key: str, *args: Any) -> Any:
         node = self._node(key)
@@ -182,25 +188,17 @@ class MemcachedStore(Store):
         except StoreUnavailable:
             self._note(node, False)
             raise
-        if not node.connected:
-            self._note(node, True)
+        self._note(node, True)
         return answer
 
     def _note(self, node: Node, connected: bool) -> None:
-        if node.connected is connected:
+        if node.connected is connected or not node.is_news(connected):
             return
-        node.connected = connected
         for callback in self._connected if connected else self._disconnected:
             try:
                 callback(node.name)
             except Exception:
                 logger.exception("a store event's callback failed")
-
-
-def _bytes(data: object) -> bytes:
-    if not isinstance(data, bytes):
-        raise type_error("data", data, "bytes")
-    return data
 
 
 def _expire(ttl: float) -> int:
@@ -209,13 +207,9 @@ def _expire(ttl: float) -> int:
     memcached counts whole seconds and may be up to one early; 0 would mean for
     ever, as would a number over 32 bits.
     """
-    if isinstance(ttl, bool) or not isinstance(ttl, int | float):
-        raise type_error("ttl", ttl, "seconds")
-    if not 0 < ttl < math.inf:
-        raise ValueError("ttl must be finite and greater than 0")
-    whole = math.ceil(ttl) + 1
+    whole = math.ceil(check_ttl(ttl)) + 1
     if whole > _MONTH:
-        whole += int(time.time())
+        whole += math.ceil(time.time())
     return min(whole, _LAST)
 
 
@@ -243,14 +237,3 @@ def _tls_context(tls: object) -> ssl.SSLContext | None:
     if not isinstance(tls, bool):
         raise type_error("tls", tls, "True, False or an ssl.SSLContext")
     return ssl.create_default_context() if tls else None
-
-
-_URL_OPTIONS: dict[str, Callable[[str], Any]] = {
-    "timeout": float,
-    "connect_timeout": float,
-    "threads": int,
-    "max_pending": int,
-    "username": str,
-    "password": str,
-    "tls": lambda text: text == "1",
-}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import heapq
 import itertools
 import logging
-import math
 import os
 import threading
 import time
@@ -13,9 +12,9 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from .._checks import positive_int, type_error
+from .._checks import positive_int
 from ..exceptions import StoreRejected, StoreUnavailable
-from .base import CasResult, Entry, Store
+from .base import CasResult, Entry, Store, check_data, check_key, check_ttl
 
 __all__ = ["MemoryStore"]
 
@@ -67,11 +66,13 @@ class MemoryStore(Store):
         self._lock = threading.Lock()
 
     async def get(self, key: str) -> Entry | None:
+        check_key(key)
         with self._use("get"):
             item = self._find(key)
             return None if item is None else Entry(item.data, item.token)
 
     async def add(self, key: str, data: bytes, ttl: float) -> bool:
+        _check(key, data, ttl)
         with self._use("add"):
             if self._find(key) is not None:
                 return False
@@ -79,6 +80,7 @@ class MemoryStore(Store):
             return True
 
     async def cas(self, key: str, data: bytes, ttl: float, token: Any) -> CasResult:
+        _check(key, data, ttl)
         with self._use("cas"):
             item = self._find(key)
             if item is None:
@@ -89,14 +91,16 @@ class MemoryStore(Store):
             return CasResult.STORED
 
     async def touch(self, key: str, ttl: float) -> bool:
+        _check(key, b"", ttl)
         with self._use("touch"):
             item = self._find(key)
             if item is None:
                 return False
-            self._keep(key, item._replace(expires=self._clock() + _checked(ttl)))
+            self._keep(key, item._replace(expires=self._clock() + ttl))
             return True
 
     async def delete(self, key: str) -> bool:
+        check_key(key)
         with self._use("delete"):
             found = self._find(key) is not None
             if found:
@@ -104,7 +108,9 @@ class MemoryStore(Store):
             return found
 
     async def close(self) -> None:
-        with self._lock:
+        if self._closed:
+            return
+        with self._use("close"):
             self._closed = True
             self._items.clear()
             self._expiries.clear()
@@ -134,8 +140,6 @@ class MemoryStore(Store):
         return self._lock
 
     def _find(self, key: str) -> _Item | None:
-        if not isinstance(key, str):
-            raise type_error("a key", key, "text")
         item = self._items.get(key)
         if item is None:
             return None
@@ -146,9 +150,6 @@ class MemoryStore(Store):
         return item
 
     def _put(self, operation: str, key: str, data: bytes, ttl: float) -> None:
-        if not isinstance(data, bytes):
-            raise type_error("data", data, "bytes")
-        expires = self._clock() + _checked(ttl)
         size = len(key) + len(data) + OVERHEAD
         if size > self._max_bytes:
             raise StoreRejected(
@@ -161,6 +162,7 @@ class MemoryStore(Store):
             self._remove(next(iter(self._items)))
             self._evictions += 1
         self._bytes += size
+        expires = self._clock() + ttl
         self._keep(key, _Item(bytes(data), next(self._tokens), expires))
 
     def _keep(self, key: str, item: _Item) -> None:
@@ -187,9 +189,7 @@ class MemoryStore(Store):
                 self._remove(key)
 
 
-def _checked(ttl: float) -> float:
-    if isinstance(ttl, bool) or not isinstance(ttl, int | float):
-        raise type_error("ttl", ttl, "seconds")
-    if not 0 < ttl < math.inf:
-        raise ValueError("ttl must be finite and greater than 0")
-    return float(ttl)
+def _check(key: str, data: bytes, ttl: float) -> None:
+    check_key(key)
+    check_data(data)
+    check_ttl(ttl)

@@ -1,0 +1,121 @@
+"""The stores of this package, and one as a user may write it, keep the contract."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from tornado_mcsession import (
+    CasResult,
+    Entry,
+    MemcachedStore,
+    MemoryStore,
+    Store,
+    StoreUnavailable,
+)
+from tornado_mcsession.stores.base import check_data, check_key, check_ttl
+
+from .contract import ArgumentContract, StoreContract
+from .contract_life import ExpiryContract, LoopContract
+
+
+class DictStore(Store):
+    """As small as a store can be."""
+
+    def __init__(self) -> None:
+        self._entries: dict[str, tuple[Entry, float]] | None = {}
+
+    def _find(self, operation: str, key: str) -> Entry | None:
+        check_key(key)
+        if self._entries is None:
+            raise StoreUnavailable(operation, "", "the store is closed")
+        entry, end = self._entries.get(key, (None, 0.0))
+        return entry if end > time.time() else None
+
+    def _put(self, key: str, data: bytes, ttl: float) -> None:
+        self._entries[key] = Entry(data, object()), time.time() + ttl
+
+    async def get(self, key: str) -> Entry | None:
+        return self._find("get", key)
+
+    async def add(self, key: str, data: bytes, ttl: float) -> bool:
+        check_data(data)
+        check_ttl(ttl)
+        if self._find("add", key) is not None:
+            return False
+        self._put(key, data, ttl)
+        return True
+
+    async def cas(self, key: str, data: bytes, ttl: float, token: Any) -> CasResult:
+        check_data(data)
+        check_ttl(ttl)
+        entry = self._find("cas", key)
+        if entry is None:
+            return CasResult.MISSING
+        if entry.token is not token:
+            return CasResult.CONFLICT
+        self._put(key, data, ttl)
+        return CasResult.STORED
+
+    async def touch(self, key: str, ttl: float) -> bool:
+        check_ttl(ttl)
+        entry = self._find("touch", key)
+        if entry is not None:
+            self._entries[key] = entry, time.time() + ttl
+        return entry is not None
+
+    async def delete(self, key: str) -> bool:
+        found = self._find("delete", key) is not None
+        self._entries.pop(key, None)
+        return found
+
+    async def close(self) -> None:
+        self._entries = None
+
+
+class TestDictStore(StoreContract, ArgumentContract, LoopContract, ExpiryContract):
+    """A store with no more than what is abstract."""
+
+    @pytest.fixture
+    def new_store(self):
+        return DictStore
+
+
+class TestMemoryStore(StoreContract, ArgumentContract, LoopContract, ExpiryContract):
+    """The embedded default."""
+
+    @pytest.fixture
+    def new_store(self):
+        return MemoryStore
+
+
+@pytest.mark.integration
+class TestMemcachedStore(StoreContract, ArgumentContract, LoopContract, ExpiryContract):
+    """One real memcached."""
+
+    @pytest.fixture
+    def new_store(self, memcached):
+        return lambda: MemcachedStore.from_url(memcached.url + "?timeout=10")
+
+
+@pytest.mark.integration
+class TestTwoNodes(StoreContract, LoopContract):
+    """Two real memcacheds, among which the keys are divided."""
+
+    @pytest.fixture
+    def new_store(self, memcached, own_memcached):
+        servers = [memcached.server, own_memcached.server]
+        return lambda: MemcachedStore(servers, timeout=10)
+
+
+@pytest.mark.integration
+class TestUnixSocket(StoreContract, LoopContract):
+    """A real memcached behind a Unix socket."""
+
+    @pytest.fixture
+    def new_store(self, memcached_socket):
+        return lambda: MemcachedStore.from_url(
+            f"memcached://{memcached_socket}?timeout=10"
+        )
