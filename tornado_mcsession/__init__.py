@@ -6,9 +6,11 @@ below it::
     mixin            SessionMixin: what Tornado calls, what handlers use
     _cycle  _gate    one request and its held answer
     manager          SessionManager: lives as long as the application
-    _policy          what is loaded at the beginning, and saved at the end
+    _opening         what is loaded at the beginning of a request
+    _policy          what is saved at its end
     _verbs           save, login, regenerate, transact, destroy ...
     _saver           a session created, updated, renewed, moved
+    _rotation        a new id, while the old one is closed
     _commit          add and cas loops: rebase, retry, recognise lost answers
     _record_store    records as bytes in a store, within the deadline
     codec  _record   what is stored of a session

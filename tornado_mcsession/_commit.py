@@ -29,7 +29,7 @@ from .exceptions import (
 )
 from .stores.base import CasResult
 
-__all__ = ["Committer", "Make"]
+__all__ = ["Committer", "Make", "Replaced"]
 
 logger = logging.getLogger("tornado_mcsession")
 
@@ -37,6 +37,14 @@ logger = logging.getLogger("tornado_mcsession")
 MAX_ATTEMPTS = 32
 
 Make = Callable[[Record], Record | Awaitable[Record]]
+
+
+class Replaced(SessionGone):
+    """The id was replaced; ``record`` is the retired one that stayed behind."""
+
+    def __init__(self, record: Record) -> None:
+        super().__init__("session was given a new id by another request")
+        self.record = record
 
 
 class _Tries:
@@ -83,14 +91,17 @@ class Committer:
         Raises `.SessionGone` where there is none: no entry, or one that has
         ended, was replaced, or cannot be read.
         """
-        stored = await self._find(key)
-        if stored is None or stored.record.retired:
+        return self._living(await self._find(key))
+
+    def _living(self, stored: Stored | None) -> Stored:
+        if stored is not None and stored.record.retired:
+            raise Replaced(stored.record)
+        if stored is None or self._is_over(stored.record):
             raise SessionGone("session was ended by another request")
         return stored
 
-    def _has_ended(self, record: Record) -> bool:
-        now = self._config.clock()
-        return record.retired or _lifetime.is_over(self._config, record, now)
+    def _is_over(self, record: Record) -> bool:
+        return _lifetime.is_over(self._config, record, self._config.clock())
 
     async def _find(
         self, key: str, lost: StoreUnavailable | None = None
@@ -194,8 +205,7 @@ class Committer:
                 mine = stored and stored.record.written_by(tries.written.keys())
                 if mine:
                     return tries.written[mine]
-            if stored is None or self._has_ended(stored.record):
-                raise SessionGone("session was ended by another request")
+            stored = self._living(stored)
             with _paused(scope):
                 made = make(stored.record)
                 record = await made if inspect.isawaitable(made) else made
@@ -222,7 +232,7 @@ class Committer:
 
     async def try_once(self, key: str, start: Stored, record: Record) -> bool:
         """Replace the record of ``start``, if it is still there, by ``record``."""
-        if self._has_ended(start.record):
+        if self._is_over(start.record):
             return False
         stamped = record.stamped(new_write_id(), start.record)
         result = await self._records.cas(key, stamped, start.token, "renew")

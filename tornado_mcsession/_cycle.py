@@ -64,7 +64,12 @@ class RequestCycle:
         if final:
             state.closed = True
         renew = self._may_renew()
-        step = self._plan(renew, failed=status >= 500 or self.errored)
+        failed = status >= 500 or self.errored
+        if state.moving:
+            # A login that nobody waits for any more must still be told.
+            manager.counts["held_answers"] += 1
+            return self._commit_later(renew, failed)
+        step = self._plan(renew, failed=failed)
         if step is Step.NOTHING:
             return None
         work = self._commit(step, renew)
@@ -112,6 +117,11 @@ class RequestCycle:
         state = state_of(self.session)
         async with state.in_turn():
             await self._manager.policy.commit(state, step, renew=renew)
+
+    async def _commit_later(self, renew: bool, failed: bool) -> None:
+        async with state_of(self.session).in_turn():
+            step = self._plan(renew, failed=failed)
+            await self._manager.policy.commit(state_of(self.session), step, renew=renew)
 
     async def _afterwards(self, work: Coroutine[Any, Any, None], handler: Any) -> None:
         # ``handler`` is only held here, for the application's hooks.

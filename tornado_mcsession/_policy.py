@@ -1,25 +1,20 @@
-"""What happens to a session at the beginning and at the end of a request."""
+"""What becomes of a session at the end of a request."""
 
 from __future__ import annotations
 
 import enum
 import logging
-import weakref
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from . import _headers, _ids, _lifetime
-from ._hooks import Hooks
-from ._record_store import RecordStore, Stored
+from . import _headers, _lifetime
+from ._failures import Failures
 from ._saver import Saver
 from ._state import Delivery, SessionState
-from ._tasks import Tasks
 from ._verbs import Verbs
-from .codec import Codec
 from .config import SessionConfig
-from .exceptions import DecodeError, SessionError, SessionGone, StoreError
+from .exceptions import SessionError, SessionGone, StoreError
 from .session import Session, state_of
-from .stores.base import Entry
 from .transport import Transport
 
 if TYPE_CHECKING:
@@ -42,132 +37,23 @@ class Step(enum.Enum):
 
 
 class Policy:
-    """Opens sessions for requests, decides what becomes of them, and does it."""
+    """Decides what the end of a request does to its session, and does it."""
 
     def __init__(
         self,
         config: SessionConfig,
         transport: Transport,
-        codec: Codec,
-        records: RecordStore,
         saver: Saver,
         verbs: Verbs,
-        hooks: Hooks,
-        tasks: Tasks,
+        failures: Failures,
         counts: Counter[str],
     ) -> None:
         self._config = config
         self._transport = transport
-        self._codec = codec
-        self._records = records
         self._saver = saver
         self._verbs = verbs
-        self._hooks = hooks
-        self._tasks = tasks
+        self._failures = failures
         self._counts = counts
-
-    # The beginning.
-
-    def state_for(self, handler: RequestHandler | None) -> SessionState:
-        """Return the state of an empty session for the request of ``handler``."""
-        return SessionState(
-            self._codec.serializer,
-            self._config.clock(),
-            None if handler is None else weakref.ref(handler),
-        )
-
-    def session(self, state: SessionState) -> Session:
-        """Return the session that shows ``state``."""
-        return Session(self._verbs, state)
-
-    def presented_id(self, handler: RequestHandler) -> str | None:
-        """Return the id that the request carries, if it has the form of one."""
-        session_id = self._transport.read(handler)
-        if session_id is None or not _ids.is_valid(session_id):
-            return None
-        return session_id
-
-    def begin(self, handler: RequestHandler) -> Session | str:
-        """Return the session of a request without an id, or the id to `load`."""
-        session_id = self.presented_id(handler)
-        if session_id is None:
-            return self.session(self.state_for(handler))
-        return session_id
-
-    async def load(self, handler: RequestHandler, session_id: str) -> Session:
-        """Return the session of ``session_id``, or an empty one if there is none.
-
-        Raises `.StoreError` where the store cannot tell, and ``on_error`` does
-        not say to go on without.
-        """
-        state = self.state_for(handler)
-        state.presented = session_id
-        key = self._saver.key_of(session_id)
-        if self._tasks.has(key):
-            await self._tasks.wait_for(key)  # read what this process still writes
-        self._counts["loads"] += 1
-        try:
-            entry = await self._records.get(key)
-        except StoreError as error:
-            if self.on_error("load", error, handler) == "raise":
-                raise
-            state.available = False
-            return self.session(state)
-        if entry is not None:
-            self._admit(state, session_id, key, entry)
-        self._counts["misses" if state.record is None else "hits"] += 1
-        session = self.session(state)
-        if state.record is not None and not await self._accepted(session, state):
-            return self.session(self.state_for(handler))
-        return session
-
-    def _admit(
-        self, state: SessionState, session_id: str, key: str, entry: Entry
-    ) -> None:
-        try:
-            stored = self._records.examine(key, entry)
-            if stored is None:
-                return
-            if stored.record.retired:
-                state.retired = True
-                return
-            data = self._codec.values(stored.record)
-        except DecodeError as error:
-            self._counts["corrupt_records"] += 1
-            logger.warning("a session record was taken as empty: %s", error.reason)
-            return
-        state.adopt(session_id, stored.record, stored.token, data)
-        state.is_new = False
-
-    async def _accepted(self, session: Session, state: SessionState) -> bool:
-        if self._config.validate is None:
-            return True
-        accepted = await self._hooks.accepts(session, state)
-        state.accessed = False
-        return accepted
-
-    def show(self, session_id: str, stored: Stored) -> Session:
-        """Return the session of a record, for code outside a request."""
-        state = self.state_for(None)
-        data = self._codec.values(stored.record)
-        state.adopt(session_id, stored.record, stored.token, data)
-        state.is_new = False
-        return self.session(state)
-
-    def unavailable(self, handler: RequestHandler) -> Session:
-        """Return an empty session that is not saved, for an error page."""
-        state = self.state_for(handler)
-        state.available = False
-        return self.session(state)
-
-    def unloaded(self, handler: RequestHandler, reason: str) -> Session:
-        """Return a session that can only be destroyed, until it is loaded."""
-        state = self.state_for(handler)
-        state.unloaded = reason
-        state.id = state.presented = self.presented_id(handler)
-        return self.session(state)
-
-    # The end.
 
     def doom(self, session: Session) -> None:
         """End the session with the request; what is written now is a new one's."""
@@ -235,7 +121,7 @@ class Policy:
         except SessionError as error:
             if phase != "renew" and not isinstance(error, StoreError):
                 raise
-            chosen = self.on_error(phase, error, handler)
+            chosen = self._failures.decide(phase, error, handler)
             if phase == "renew":
                 return
             # A logout that is not confirmed is never passed off as one.
@@ -265,18 +151,6 @@ class Policy:
                 failure = error
         if failure is not None:
             raise failure
-
-    def on_error(self, phase: str, error: SessionError, handler: Any) -> str:
-        """Count and log a failure; return ``"raise"`` or ``"degrade"``."""
-        self._counts[f"errors_{phase}"] += 1
-        logger.error("session %s failed: %s", phase, error)
-        choose = self._config.on_error
-        if isinstance(choose, str):
-            return choose
-        chosen = choose(phase, error, handler)
-        if chosen not in ("raise", "degrade"):
-            raise ValueError("on_error must return 'raise' or 'degrade'")
-        return chosen
 
     def deliver(
         self,

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import inspect
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from . import _drafts, _ids, _lifetime
-from ._commit import Committer, Make
+from ._commit import Committer, Make, Replaced
 from ._hooks import Hooks
 from ._record import Changes, Record
 from ._record_store import Stored
-from ._rotation import Rotation, seal_successor
+from ._rotation import Rotation, seal_successor, successor_of
 from ._state import Delivery, SessionState
 from .codec import Codec
 from .config import SessionConfig
 from .exceptions import SessionGone, StoreRejected
 
 __all__ = ["Saver", "refuse_sealed"]
+
+_T = TypeVar("_T")
 
 ID_ATTEMPTS = 3
 
@@ -153,14 +156,10 @@ class Saver:
             state.delivery = Delivery.SEND
 
     async def _replace(self, state: SessionState, changes: Changes, make: Make) -> None:
+        record = await self._where_it_is(
+            state, lambda key: self._committer.replace(key, _start(state), make)
+        )
         assert state.id is not None
-        try:
-            record = await self._committer.replace(
-                self.key_of(state.id), _start(state), make
-            )
-        except SessionGone:
-            state.gone = True
-            raise
         state.saved(state.id, record, changes, self._codec.values)
         self._counts["saves"] += 1
 
@@ -188,9 +187,12 @@ class Saver:
                 seal_successor(state.id, session_id) if grace else None,
                 grace,
             )
-        except SessionGone:
-            state.gone = True
-            raise
+        except SessionGone as error:
+            if grace and self._follows(state, error):
+                # Another request has just rotated it.
+                await self.store(state)
+                return
+            raise _gone(state) from None
         if keep():
             state.saved(session_id, record, changes, self._codec.values)
         else:
@@ -200,18 +202,40 @@ class Saver:
 
     async def read(self, state: SessionState) -> Stored:
         """Return what is stored of the session; raise `.SessionGone` if nothing is."""
+        return await self._where_it_is(state, self._committer.read)
+
+    async def _where_it_is(
+        self, state: SessionState, act: Callable[[str], Awaitable[_T]]
+    ) -> _T:
+        """Return what ``act`` does at the session's key, or at its successor's."""
+        while True:
+            assert state.id is not None
+            try:
+                return await act(self.key_of(state.id))
+            except SessionGone as error:
+                if not self._follows(state, error):
+                    raise _gone(state) from None
+
+    def _follows(self, state: SessionState, error: SessionGone) -> bool:
         assert state.id is not None
-        try:
-            return await self._committer.read(self.key_of(state.id))
-        except SessionGone:
-            state.gone = True
-            raise
+        if not isinstance(error, Replaced):
+            return False
+        newer = successor_of(state.id, error.record, self._config.clock())
+        if newer is None:
+            return False
+        state.id, state.token = newer, None
+        return True
 
 
 def _start(state: SessionState) -> Stored | None:
     if state.record is None or state.token is None:
         return None
     return Stored(state.record, state.token)
+
+
+def _gone(state: SessionState) -> SessionGone:
+    state.gone = True
+    return SessionGone("session was ended by another request")
 
 
 def refuse_sealed(state: SessionState, act: str) -> None:

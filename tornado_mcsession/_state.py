@@ -41,15 +41,19 @@ class Turn:
         self._lock = asyncio.Lock()
         self._holder: asyncio.Task[Any] | None = None
 
-    async def __aenter__(self) -> None:
+    def refuse_holder(self) -> None:
+        """Raise where the running task has the turn already."""
         task = asyncio.current_task()
         if task is not None and self._holder is task:
             raise RuntimeError(
                 "the session is being saved: a hook, or a function that transact "
                 "calls, cannot await its methods"
             )
+
+    async def __aenter__(self) -> None:
+        self.refuse_holder()
         await self._lock.acquire()
-        self._holder = task
+        self._holder = asyncio.current_task()
 
     async def __aexit__(self, *_: object) -> None:
         self._holder = None
@@ -74,6 +78,7 @@ class SessionState:
         "id",
         "idle_timeout",
         "is_new",
+        "moving",
         "persistent",
         "presented",
         "record",
@@ -98,6 +103,7 @@ class SessionState:
         self.accessed = False
         self.available = True
         self.closed = False  # the answer is finished
+        self.moving = 0  # how many logins and the like are under way
         self.sealed = False  # the headers have left: the id cannot change
         self.retired = False  # loaded under an id that was replaced
         self.gone = False  # another request ended it

@@ -12,7 +12,9 @@ from . import _keys, _parts
 from ._by_id import Records
 from ._checks import text, type_error
 from ._commit import Committer
+from ._failures import Failures
 from ._hooks import Hooks
+from ._opening import Opening
 from ._policy import Policy
 from ._record_store import RecordStore
 from ._rotation import Rotation
@@ -99,16 +101,21 @@ class SessionManager:
             saver, records, codec, config, hooks, self._tasks, self._undeleted.add
         )
         self._records = Records(committer, codec, config, saver.key_of)
+        failures = Failures(config, counts)
+        self.opening = Opening(
+            config,
+            self.transport,
+            codec,
+            records,
+            saver,
+            self._verbs,
+            hooks,
+            failures,
+            self._tasks,
+            counts,
+        )
         self.policy = Policy(
-            config=config,
-            transport=self.transport,
-            codec=codec,
-            records=records,
-            saver=saver,
-            verbs=self._verbs,
-            hooks=hooks,
-            tasks=self._tasks,
-            counts=counts,
+            config, self.transport, saver, self._verbs, failures, counts
         )
         self.store.on_connect(lambda _: self._finish_logouts())
 
@@ -122,9 +129,9 @@ class SessionManager:
 
         Raises `.StoreError` where the store cannot tell.
         """
-        begun = self.policy.begin(handler)
+        begun = self.opening.begin(handler)
         if isinstance(begun, str):
-            return await self.policy.load(handler, begun)
+            return await self.opening.load(handler, begun)
         return begun
 
     async def commit(self, session: Session) -> None:
@@ -135,8 +142,9 @@ class SessionManager:
         dropped and counted.
         """
         state = state_of(session)
-        step = self.policy.plan(state, failed=False, save=None, renew=True)
-        await self.policy.commit(state, step)
+        async with state.in_turn():
+            step = self.policy.plan(state, failed=False, save=None, renew=True)
+            await self.policy.commit(state, step)
 
     def start(self, work: Coroutine[Any, Any, None], session_id: str | None) -> None:
         """Run ``work``, which `drain` waits for.
@@ -157,7 +165,7 @@ class SessionManager:
         stored = await self._records.get(session_id)
         if stored is None:
             return None
-        return self.policy.show(session_id, stored)
+        return self.opening.show(session_id, stored)
 
     async def set(
         self,

@@ -137,9 +137,11 @@ class SessionMixin(_Handler):
     def session_error(self, error: Exception) -> str | bytes | dict[str, Any]:
         """Return the page for an answer whose session could not be saved.
 
-        Override it. The handler has finished by then: it cannot write or
-        render, and its status and headers are set. Text is sent as HTML, a dict
-        as JSON. ``error`` is a `.SessionError`, or what a hook raised.
+        Override it. The handler has finished by then: it can neither write nor
+        render (nor ``render_string``: Tornado has taken its UI modules down; a
+        template loader of your own works), and its status and headers are set.
+        Text is sent as HTML, a dict as JSON. ``error`` is a `.SessionError`, or
+        what a hook raised.
         """
         advice = ""
         if getattr(error, "retry_after", None) is not None:
@@ -157,7 +159,7 @@ class SessionMixin(_Handler):
         self.__manager = manager
         self.__task = asyncio.current_task()
         if self.session_load == "eager":
-            begun = manager.policy.begin(self)
+            begun = manager.opening.begin(self)
             if isinstance(begun, str):
                 return self.__prepare(manager, begun)
             self.__session = begun
@@ -168,7 +170,7 @@ class SessionMixin(_Handler):
 
     async def __prepare(self, manager: SessionManager, session_id: str) -> None:
         try:
-            self.__session = await manager.policy.load(self, session_id)
+            self.__session = await manager.opening.load(self, session_id)
         except Exception:
             self.__reason = _FAILED
             raise
@@ -206,13 +208,15 @@ class SessionMixin(_Handler):
                 self.add_header("Vary", vary)
         return super().flush(include_footers)
 
-    async def get(self, *args: Any, **kwargs: Any) -> None:
-        """Save what was done before a WebSocket opens; else only pass on."""
-        if isinstance(self, WebSocketHandler):
-            await self.__open_websocket()
-        result: Awaitable[None] | None = super().get(*args, **kwargs)
-        if result is not None:
-            await result
+    if not TYPE_CHECKING:  # handlers may give their own get any signature
+
+        async def get(self, *args: Any, **kwargs: Any) -> None:
+            """Save what was done before a WebSocket opens; else only pass on."""
+            if isinstance(self, WebSocketHandler):
+                await self.__open_websocket()
+            result = super().get(*args, **kwargs)
+            if result is not None:
+                await result
 
     async def __open_websocket(self) -> None:
         if self.__session is None or self.__manager is None:
@@ -264,9 +268,9 @@ class SessionMixin(_Handler):
             if manager is None:
                 manager = attached_manager(self.application, self.session_manager_name)
                 self.__manager = manager
-            return manager.policy.unavailable(self)
+            return manager.opening.unavailable(self)
         if manager is not None and self.__reason == _LAZY:
-            return manager.policy.unloaded(self, _LAZY)
+            return manager.opening.unloaded(self, _LAZY)
         raise SessionNotLoaded(self.__reason)
 
     def __is_loaded(self, session: Session) -> bool:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, TypeVar, overload
 
 from ._checks import seconds, text, type_error
-from ._keeper import SessionKeeper
-from ._mapping import SessionMapping
-from ._record import UNSET
+from ._facts import SessionFacts
 from ._state import SessionState
 from .exceptions import SessionNotLoaded
 
@@ -18,11 +16,9 @@ __all__ = ["Session", "state_of"]
 _T = TypeVar("_T")
 
 MAX_GRACE = 60.0
-# The last second that a datetime can stand for.
-_MAX_TIMESTAMP = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp()
 
 
-class Session(SessionMapping):
+class Session(SessionFacts):
     """One user's data, as one request sees and changes it.
 
     A mapping of text to whatever the serializer carries. Changes are saved at
@@ -40,80 +36,7 @@ class Session(SessionMapping):
     answer is finished, or where it would change the id after the headers left.
     """
 
-    __slots__ = ("__weakref__", "_keeper")
-
-    def __init__(self, keeper: SessionKeeper, state: SessionState) -> None:
-        super().__init__(state)
-        self._keeper = keeper
-
-    # What is known of it.
-
-    @property
-    def id(self) -> str | None:
-        """The session id; `None` before the first save. Keep it out of logs."""
-        return self._noted().id
-
-    @property
-    def is_new(self) -> bool:
-        """Whether this request found no stored session to start from."""
-        return self._noted().is_new
-
-    @property
-    def modified(self) -> bool:
-        """Whether there is something to save."""
-        return self._keeper.is_modified(self._state)
-
-    @property
-    def accessed(self) -> bool:
-        """Whether the request used the session."""
-        return self._state.accessed
-
-    @property
-    def available(self) -> bool:
-        """Whether the store could tell; otherwise nothing here is saved."""
-        return self._state.available
-
-    @property
-    def created(self) -> datetime:
-        """When the session began, in UTC; a login begins it anew."""
-        state = self._noted()
-        return _utc(state.started if state.record is None else state.record.created)
-
-    @property
-    def expires_at(self) -> datetime:
-        """When the session ends, if no request renews it before, in UTC."""
-        return _utc(self._keeper.expires_at(self._noted()))
-
-    @property
-    def idle_timeout(self) -> float | None:
-        """The seconds without a request that end it; `None`: no idle end."""
-        return self._keeper.idle_timeout(self._noted())
-
-    @property
-    def principal(self) -> str | None:
-        """Whom `login` was called with; `None`: nobody is logged in."""
-        record = self._noted().record
-        return None if record is None else record.principal
-
-    @property
-    def authenticated_at(self) -> datetime | None:
-        """When `login` was last called for it, in UTC; `None`: never."""
-        record = self._noted().record
-        if record is None or record.authenticated_at is None:
-            return None
-        return _utc(record.authenticated_at)
-
-    @property
-    def persistent(self) -> bool | None:
-        """What `remember` chose; `None`: the cookie setting holds."""
-        state = self._noted()
-        if state.persistent is not UNSET:
-            return bool(state.persistent)
-        return None if state.record is None else state.record.persistent
-
-    def _noted(self) -> SessionState:
-        self._read()
-        return self._state
+    __slots__ = ("__weakref__",)
 
     # Messages for the next page, and the session's own timeouts.
 
@@ -140,7 +63,7 @@ class Session(SessionMapping):
         """Let the cookie outlive the browser, or end with it."""
         if not isinstance(persistent, bool):
             raise type_error("remember", persistent, "True or False")
-        self._write()
+        self._write_options("remember")
         self._state.persistent = persistent
 
     def set_idle_timeout(self, timeout: float | timedelta | None) -> None:
@@ -150,7 +73,7 @@ class Session(SessionMapping):
         lifetime still holds.
         """
         own = seconds("idle_timeout", timeout)
-        self._write()
+        self._write_options("set_idle_timeout")
         self._state.idle_timeout = own
 
     def set_expiry(self, when: datetime) -> None:
@@ -163,8 +86,16 @@ class Session(SessionMapping):
             raise type_error("set_expiry", when, "an aware datetime")
         if when.tzinfo is None or when.utcoffset() is None:
             raise ValueError("set_expiry needs an aware datetime, with a time zone")
-        self._write()
+        self._write_options("set_expiry")
         self._state.end = when.timestamp()
+
+    def _write_options(self, verb: str) -> None:
+        self._write()
+        if self._state.sealed:
+            raise RuntimeError(
+                f"the headers have left: too late for {verb}, since the cookie could "
+                "not be sent"
+            )
 
     # What talks to the store.
 
@@ -200,11 +131,10 @@ class Session(SessionMapping):
         allowance = seconds("grace", grace) if grace else 0.0
         if allowance is None or allowance > MAX_GRACE:
             raise ValueError(f"grace must be from 0 to {MAX_GRACE:g} seconds")
-        await self._keeper.whole(
-            self._in_turn(
-                "regenerate",
-                lambda state: self._keeper.regenerate(state, keep, allowance),
-            )
+        await self._in_turn(
+            "regenerate",
+            lambda state: self._keeper.regenerate(state, keep, allowance),
+            whole=True,
         )
 
     async def login(self, principal: str | int) -> None:
@@ -219,8 +149,8 @@ class Session(SessionMapping):
         name = text("principal", name)
         if not name:
             raise ValueError("principal must not be empty")
-        await self._keeper.whole(
-            self._in_turn("login", lambda state: self._keeper.login(state, name))
+        await self._in_turn(
+            "login", lambda state: self._keeper.login(state, name), whole=True
         )
 
     async def logout(self) -> None:
@@ -255,7 +185,12 @@ class Session(SessionMapping):
         )
 
     async def _in_turn(
-        self, verb: str, act: Callable[[SessionState], Any], *, load: bool = True
+        self,
+        verb: str,
+        act: Callable[[SessionState], Any],
+        *,
+        load: bool = True,
+        whole: bool = False,
     ) -> Any:
         state = self._state
         state.accessed = True
@@ -264,14 +199,23 @@ class Session(SessionMapping):
         if load and state.unloaded is not None:
             raise SessionNotLoaded(state.unloaded)
         self._keeper.refuse_unavailable(state, verb)
+        state.in_turn().refuse_holder()
+
+        if whole:
+            state.moving += 1
+            return await self._keeper.whole(self._move(act))
         async with state.in_turn():
             return await act(state)
+
+    async def _move(self, act: Callable[[SessionState], Any]) -> None:
+        state = self._state
+        try:
+            async with state.in_turn():
+                await act(state)
+        finally:
+            state.moving -= 1
 
 
 def state_of(session: Session) -> SessionState:
     """Return what the manager works on behind ``session``."""
     return session._state
-
-
-def _utc(timestamp: float) -> datetime:
-    return datetime.fromtimestamp(min(timestamp, _MAX_TIMESTAMP), UTC)

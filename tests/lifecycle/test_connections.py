@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 from tornado.iostream import StreamClosedError
-from tornado.web import RequestHandler, stream_request_body
+from tornado.web import HTTPError, RequestHandler, stream_request_body
 
 from tornado_mcsession import SessionMixin
 from tornado_mcsession.transport import HeaderTransport
@@ -261,3 +261,32 @@ async def test_a_transport_that_raises_ends_the_connection(serve, store, fails, 
         assert await wire.is_closed()
     assert "cannot be sent" in caplog.text
     assert "ZeroDivisionError" in caplog.text
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("sent", [0, 10, 99])
+async def test_a_body_may_be_refused_in_prepare(serve, store, sent):
+    """The answer waits for the save, and not for the rest of the body."""
+
+    @stream_request_body
+    class Handler(SessionMixin, RequestHandler):
+        async def prepare(self):
+            await super().prepare()
+            self.session["refused"] = True
+            raise HTTPError(413)
+
+        def data_received(self, chunk):
+            pass
+
+    site = serve(Handler)
+    store.hold("add")
+    async with await site.open() as wire:
+        request = encode_request("POST", "/", {"Content-Length": "99"})
+        await wire.send(request + b"x" * sent)
+        await store.reached("add")
+        await settle()
+        assert wire.received == b""
+        store.release("add")
+        response = await wire.receive()
+    assert response.status == 413
+    assert await site.stored(response) == {"refused": True}
