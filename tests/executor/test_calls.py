@@ -131,7 +131,7 @@ async def test_a_crash_ends_its_batch_and_no_more(make):
 @pytest.mark.gen_test
 async def test_a_call_ends_in_time_whether_it_runs_or_waits(make, work):
     """After the timeout a call ends, and tells whether it had begun."""
-    executor = make(timeout=0.05)
+    executor = make(timeout=0.3)
     running = submit(executor, "running", "hold")
     await work.wait_until_held()
     await asyncio.sleep(0.02)
@@ -148,7 +148,7 @@ async def test_a_call_ends_in_time_whether_it_runs_or_waits(make, work):
 @pytest.mark.gen_test
 async def test_what_waited_too_long_is_not_run(make, work):
     """A call whose time is over in the queue is never done."""
-    executor = make(timeout=0.05)
+    executor = make(timeout=0.3)
     late = [submit(executor, "holding", "hold"), submit(executor, "same batch")]
     await work.wait_until_held()
     late.append(submit(executor, "queued"))

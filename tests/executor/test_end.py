@@ -46,7 +46,7 @@ async def test_stop_loses_nothing_of_its_own_turn(make):
 @pytest.mark.gen_test
 async def test_a_loop_that_wakes_up_after_stop_starts_nothing(make):
     """Calls that a sleeping loop hands over after the end fail, without a thread."""
-    executor = make(timeout=0.05)
+    executor = make(timeout=0.3)
     sleeping = asyncio.new_event_loop()
 
     def in_thread(work):
@@ -91,7 +91,7 @@ async def test_stop_loses_nothing_of_another_loop(make, work):
 @pytest.mark.gen_test
 async def test_stop_has_a_deadline_too(make, work):
     """Stop waits for what hangs no longer than a call may take."""
-    executor = make(timeout=0.05)
+    executor = make(timeout=0.3)
     hanging = submit(executor, "hanging", "hold")
     await work.wait_until_held()
     await asyncio.wait_for(executor.stop(), 5)
