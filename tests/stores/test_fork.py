@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 # The child's exit status tells what it found; a child that hangs is killed.
 HEAD = """
-import asyncio, concurrent.futures, logging, os, signal, sys, threading, warnings
+import asyncio, concurrent.futures, gc, logging, os, signal, sys, threading, warnings
 warnings.simplefilter("ignore", DeprecationWarning)  # fork and threads, 3.12
 warnings.simplefilter("error", ResourceWarning)
 sys.unraisablehook = lambda raised: os._exit(3)
@@ -25,6 +25,7 @@ def in_child(work, meanwhile=lambda: None):
     if pid == 0:
         signal.alarm(20)
         work()
+        gc.collect()
         sys.stdout.flush()
         os._exit(0)
     meanwhile()
@@ -108,6 +109,7 @@ def test_a_forked_memcached_store_works_in_both(memcached, executor):
 @pytest.mark.parametrize("verb", ["close", "get"])
 def test_a_fork_in_the_middle_of_work_holds_up_nothing(own_memcached, verb):
     """Locks and threads that the parent was using do not block the child."""
+    own_memcached.set("key", b"1")
     output = run(
         """
         url, verb = sys.argv[1:]
@@ -126,7 +128,6 @@ def test_a_fork_in_the_middle_of_work_holds_up_nothing(own_memcached, verb):
             thread.join()
 
         async def main():
-            await store.add("key", b"1", 100)
             task = asyncio.create_task(store.get("key"))
             await asyncio.sleep(0)
             (node,) = store._nodes.values()
