@@ -13,6 +13,7 @@ import contextlib
 import inspect
 import logging
 import random
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 
@@ -52,6 +53,7 @@ class _Tries:
 
     def __init__(self) -> None:
         self.count = 0
+        self.seconds = 0.0  # what the store took
         self.written: dict[bytes, Record] = {}
         self.unknown: StoreUnavailable | None = None
         """The last write whose answer was lost."""
@@ -176,10 +178,15 @@ class Committer:
         whatever ``make`` raises.
         """
         tries = _Tries()
-        scope = asyncio.timeout(2 * self._records.timeout)
+        if start is not None:
+            # Mostly one operation does it, which has a deadline of its own.
+            record = await self._try(key, start, make, tries)
+            if record is not None:
+                return record
+        scope = asyncio.timeout(2 * self._records.timeout - tries.seconds)
         try:
             async with scope:
-                return await self._replace(key, start, make, tries, scope)
+                return await self._try_again(key, make, tries, scope)
         except TimeoutError as error:
             if not scope.expired():
                 raise  # an own one of ``make``
@@ -189,42 +196,50 @@ class Committer:
                 raise SessionConflict(tries.count) from None
             raise self._records.too_late("save") from error
 
-    async def _replace(
+    async def _try_again(
+        self, key: str, make: Make, tries: _Tries, scope: asyncio.Timeout
+    ) -> Record:
+        while tries.count < MAX_ATTEMPTS:
+            if tries.count:
+                await self._pause(tries.count)
+            stored = await self._find(key, tries.unknown)
+            mine = stored and stored.record.written_by(tries.written.keys())
+            if mine:
+                return tries.written[mine]
+            record = await self._try(key, stored, make, tries, scope)
+            if record is not None:
+                return record
+        raise tries.unknown or SessionConflict(tries.count)
+
+    async def _try(
         self,
         key: str,
         stored: Stored | None,
         make: Make,
         tries: _Tries,
-        scope: asyncio.Timeout,
-    ) -> Record:
-        while tries.count < MAX_ATTEMPTS:
-            if tries.count:
-                await self._pause(tries.count)
-            if stored is None:
-                stored = await self._find(key, tries.unknown)
-                mine = stored and stored.record.written_by(tries.written.keys())
-                if mine:
-                    return tries.written[mine]
-            stored = self._living(stored)
-            with _paused(scope):
-                made = make(stored.record)
-                record = await made if inspect.isawaitable(made) else made
-            record = record.stamped(new_write_id(), stored.record)
-            tries.written[record.writes[0]] = record
-            tries.count += 1
-            try:
-                result = await self._records.cas(key, record, stored.token)
-            except StoreUnavailable as error:
-                if not error.outcome_unknown:
-                    raise
-                tries.unknown = error
-                result = CasResult.CONFLICT  # look whether it was done
-            if result is CasResult.STORED:
-                return record
-            if result is CasResult.MISSING:
-                raise SessionGone("session was ended by another request")
-            stored = None
-        raise tries.unknown or SessionConflict(tries.count)
+        scope: asyncio.Timeout | None = None,
+    ) -> Record | None:
+        """Replace ``stored``; return what by, or `None` if to look again."""
+        stored = self._living(stored)
+        with _paused(scope) if scope else contextlib.nullcontext():
+            made = make(stored.record)
+            record = await made if inspect.isawaitable(made) else made
+        record = record.stamped(new_write_id(), stored.record)
+        tries.written[record.writes[0]] = record
+        tries.count += 1
+        began = time.monotonic()
+        try:
+            result = await self._records.cas(key, record, stored.token)
+        except StoreUnavailable as error:
+            if not error.outcome_unknown:
+                raise
+            tries.unknown = error
+            result = CasResult.CONFLICT  # look whether it was done
+        finally:
+            tries.seconds += time.monotonic() - began
+        if result is CasResult.MISSING:
+            raise SessionGone("session was ended by another request")
+        return record if result is CasResult.STORED else None
 
     async def _pause(self, attempt: int) -> None:
         self._counts["conflicts"] += 1

@@ -80,18 +80,6 @@ async def test_a_write_that_hangs_may_have_been_done(manager, store):
 
 
 @pytest.mark.gen_test
-async def test_a_store_that_breaks_its_word_is_ended_too(manager, store):
-    """A save takes twice the ``timeout`` at most, whatever the store promises."""
-    late = await visit(manager, await stored_id(manager, a=1))
-    late.session["a"] = 2
-    store.keeps_deadline = True
-    store.script("cas", hang)
-    with pytest.raises(StoreUnavailable, match=r"not done within 0\.1 s") as caught:
-        await late.session.save()
-    assert caught.value.outcome_unknown
-
-
-@pytest.mark.gen_test
 async def test_what_is_too_large_for_a_node_is_too_large(manager, store):
     """Its limit may be below ``max_size``."""
     late = await visit(manager)
