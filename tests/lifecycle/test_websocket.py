@@ -8,7 +8,7 @@ import pytest
 from tornado.httpclient import HTTPClientError, HTTPRequest
 from tornado.websocket import WebSocketHandler, websocket_connect
 
-from tornado_mcsession import SessionMixin
+from tornado_mcsession import SessionGone, SessionMixin
 
 from .site import Site, session_cookie, settle
 
@@ -27,8 +27,8 @@ class Socket(SessionMixin, WebSocketHandler):
     async def on_message(self, message):
         try:
             result = await self.act(message)
-        except RuntimeError as error:
-            result = f"RuntimeError: {error}"
+        except (RuntimeError, SessionGone) as error:
+            result = f"{type(error).__name__}: {error}"
         self.write_message(str(result))
 
     async def act(self, message):
@@ -40,6 +40,8 @@ class Socket(SessionMixin, WebSocketHandler):
         if message == "reload":
             await self.session.reload()
             return self.session["a"]
+        if message == "count":
+            return await self.session.transact(lambda d: d.update(a=d["a"] + 1))
         if message == "login":
             return await self.session.login("ann")
         if message == "load":
@@ -108,6 +110,33 @@ async def test_an_open_socket_saves_by_hand(serve, store, handler):
         assert await say("reload") == "3"
         assert await say("save") == "None"
     assert (await site.stored(client))["a"] == 2
+
+
+@pytest.mark.gen_test
+async def test_an_open_socket_counts_with_others(serve, store):
+    """transact() changes what is stored by then, whatever the socket had loaded."""
+    site = serve(Socket)
+    client = await site.client(a=1)
+    session_id = client["Cookie"].removeprefix("session=")
+    async with connected(site, client) as say:
+        for _ in range(3):
+            assert await say("count") == "None"
+            await site.manager.set(session_id, {"a": 10})
+        assert await say("count") == "None"
+        assert await say("read") == "11"
+    assert await site.stored(client) == {"a": 11}
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("message", ["save", "reload", "count"])
+async def test_an_open_socket_is_told_of_a_logout_elsewhere(serve, store, message):
+    """Each of its verbs raises SessionGone, and brings nothing back."""
+    site = serve(Socket)
+    client = await site.client(a=1)
+    async with connected(site, client) as say:
+        await site.manager.destroy(client["Cookie"].removeprefix("session="))
+        assert (await say(message)).startswith("SessionGone")
+    assert await site.stored(client) is None
 
 
 @pytest.mark.gen_test
