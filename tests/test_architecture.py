@@ -45,7 +45,7 @@ LAYERS = [
     {"stores.base"},
     {"config"},
     {"_cookie", "_keys"},
-    {"_checks", "_headers", "_ids", "exceptions"},
+    {"_checks", "_headers", "_ids", "_pages", "exceptions"},
 ]
 LEVEL = {name: -line for line, names in enumerate(LAYERS) for name in names}
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from tornado.httpserver import HTTPServer
-from tornado.web import Application, RequestHandler
+from tornado.web import Application, RequestHandler, authenticated
 
 from tornado_mcsession import SessionManager, SessionMixin
 
@@ -24,7 +24,7 @@ README = (ROOT / "README.md").read_text()
 
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.S)
 (TRANSCRIPT,) = re.findall(r"```console\n(.*?)```", README, re.S)
-PROGRAM, HANDLERS, BY_ID, SHUTDOWN = PYTHON
+PROGRAM, HANDLERS, PAGE, BY_ID, SHUTDOWN = PYTHON
 
 
 def with_ports(text: str, port: int, memcached: Memcached) -> str:
@@ -91,13 +91,22 @@ def app() -> Application:
         "SessionMixin": SessionMixin,
         "RequestHandler": RequestHandler,
     }
-    exec(HANDLERS, names)
+    exec(HANDLERS + PAGE, names)
+
+    class Secret(names["Page"]):
+        @authenticated
+        def get(self) -> None:
+            self.write("secret")
+
     routes: list[Any] = [
         (f"/{name.lower()}", names[name])
         for name in ("Cart", "Login", "Logout", "Vote")
     ]
     return Application(
-        [*routes, ("/", Show)], cookie_secret="s", session={"store": "memory://"}
+        [*routes, ("/", Show), ("/secret", Secret)],
+        login_url="/login",
+        cookie_secret="s",
+        session={"store": "memory://"},
     )
 
 
@@ -106,8 +115,10 @@ async def test_the_handlers_do_what_their_comments_say(browser: Browser) -> None
     """The README's handlers keep a cart over a login, and end it at a logout."""
     for item in ("book", "pen"):
         await browser.post("/cart", form={"item": item})
+    assert (await browser.get("/secret")).status == 302
     for path in ("/login", "/vote", "/vote"):
         await browser.post(path, form={})
+    assert (await browser.get("/secret")).text == "secret"
     assert (await browser.get("/")).json() == {
         "cart": ["book", "pen"],
         "votes": 2,
@@ -130,7 +141,8 @@ async def run(block: str, names: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.gen_test
 async def test_sessions_can_be_used_by_their_id() -> None:
     """The README's block for code outside a request leaves no session behind."""
-    names = await run(BY_ID, {"SessionManager": SessionManager})
+    given = {"SessionManager": SessionManager, "session_id": "a" * 43}
+    names = await run(BY_ID, given)
     assert names["session"]["n"] == 2
     assert names["manager"].stats()["saves"] == 1
 

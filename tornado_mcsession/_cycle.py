@@ -149,12 +149,19 @@ class RequestCycle:
 
     def replacement(self, head: Head, error: Exception) -> tuple[Head, bytes]:
         """Return the error page for an answer whose session is not stored."""
-        if not isinstance(error, SessionError):
-            logger.error("a session could not be saved", exc_info=error)
-        else:
-            logger.error("a session could not be saved: %s", error)
+        known = isinstance(error, SessionError)
         status = error.status if isinstance(error, SessionError) else 500
         retry_after = error.retry_after if isinstance(error, SessionError) else None
+        # Tornado's access log has the handler's own status.
+        logger.error(
+            "%d in place of %d for %s %s: the session could not be saved: %s",
+            status,
+            head.start_line.code,
+            self._handler.request.method,
+            self._handler.request.path,
+            error if known else type(error).__name__,
+            exc_info=None if known else error,
+        )
         body, kind = self._page(error)
         headers = head.headers
         _headers.drop_representation(headers)

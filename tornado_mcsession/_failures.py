@@ -34,5 +34,12 @@ class Failures:
         # What is raised is logged where it makes the answer an error; a logout
         # always is, a renewal never.
         if phase == "renew" or (chosen == "degrade" and phase != "destroy"):
-            logger.error("session %s failed: %s", phase, error)
+            logger.error("session %s failed%s: %s", phase, _where(handler), error)
         return chosen
+
+
+def _where(handler: Any) -> str:
+    if handler is None:
+        return ""
+    request = handler.request
+    return f" for {request.method} {request.path}"

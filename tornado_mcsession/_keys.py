@@ -38,7 +38,9 @@ def _encryption_key(index: int, key: object) -> bytes:
                 key + "=" * (-len(key) % 4), altchars=b"-_", validate=True
             )
         except (ValueError, binascii.Error):
-            raise ValueError(f"{name} must be URL-safe base64 text") from None
+            raise ValueError(
+                f"{name} must be the URL-safe base64 text of 32 bytes"
+            ) from None
     if not isinstance(key, bytes):
         raise type_error(name, key, "32 bytes, or their URL-safe base64 text")
     if len(key) != KEY_LENGTH:

@@ -37,7 +37,7 @@ class SessionMapping(MutableMapping[str, Any]):
         state = self._state
         if state.closed:
             raise RuntimeError("the answer is finished: too late to change the session")
-        if state.sealed and state.record is None and not state.retired:
+        if state.begins_too_late:
             raise RuntimeError(
                 "the headers have left: too late to begin a session, since its "
                 "cookie could not be sent"

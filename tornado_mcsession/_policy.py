@@ -127,6 +127,9 @@ class Policy:
             # A logout that is not confirmed is never passed off as one.
             if chosen == "raise" or phase == "destroy":
                 raise
+            # What a stream goes on to write to a session that could not begin is
+            # for this request only.
+            state.available = state.record is not None
 
     async def _do(self, state: SessionState, step: Step, renew: bool) -> None:
         if step is Step.RENEW:

@@ -121,6 +121,15 @@ class SessionState:
             self.turn = Turn()
         return self.turn
 
+    @property
+    def begins_too_late(self) -> bool:
+        """Whether a first save would have a cookie to send that cannot be sent.
+
+        What is dropped anyway may still be written.
+        """
+        dropped = self.retired or not self.available
+        return self.sealed and self.record is None and not dropped
+
     def forget(self) -> None:
         """Become the empty session of nobody, as before a first save."""
         self.id: str | None = None

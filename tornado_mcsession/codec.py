@@ -68,6 +68,8 @@ class Codec:
             plain = self._open(data, key.encode("ascii"))
         elif data[:1] == PLAIN:
             plain = data[1:]
+        elif data[:1] == ENCRYPTED:
+            raise DecodeError("encrypted, and no encryption_keys are set")
         else:
             raise DecodeError("of another version")
         try:

@@ -119,6 +119,9 @@ class SessionConfig:
                 "idle_timeout must not be longer than lifetime, which is 30 days "
                 "where it is not set"
             )
+        anonymous = self.anonymous_timeout
+        if anonymous is not None and lifetime is not None and anonymous > lifetime:
+            raise ValueError("anonymous_timeout must not be longer than lifetime")
         renew = self.renew_after
         if renew is None:
             return

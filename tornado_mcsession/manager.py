@@ -65,6 +65,8 @@ class SessionManager:
         name: str = "session",
         **options: Any,
     ) -> None:
+        if application is not None and not hasattr(application, "settings"):
+            raise type_error("application", application, "a tornado.web.Application")
         settings = {} if application is None else application.settings
         slot = _slot(name)
         if slot in settings:
@@ -242,6 +244,12 @@ class SessionManager:
     async def close(self) -> None:
         """Wait for the saves under way, then close the store."""
         await self.drain(DRAIN_TIMEOUT)
+        if len(self._undeleted):
+            logger.warning(
+                "%d logouts that the store could not confirm were never finished: "
+                "those sessions may still be there",
+                len(self._undeleted),
+            )
         await self.store.close()
 
     async def __aenter__(self) -> SessionManager:

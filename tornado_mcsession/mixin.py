@@ -13,6 +13,7 @@ from tornado.websocket import WebSocketHandler
 from ._checks import one_of
 from ._cycle import RequestCycle
 from ._gate import ResponseGate
+from ._pages import default_page
 from .exceptions import SessionError, SessionNotLoaded
 from .manager import SessionManager, attached_manager
 from .session import Session, state_of
@@ -31,8 +32,9 @@ __all__ = ["SessionMixin"]
 logger = logging.getLogger("tornado_mcsession")
 
 _NEVER_PREPARED = (
-    "the session was not loaded: SessionMixin.prepare() was not called; a handler "
-    "that overrides prepare() must await super().prepare()"
+    "the session was not loaded: SessionMixin.prepare() was not called, or not "
+    "awaited; a handler that overrides prepare() must await super().prepare(), and "
+    "SessionMixin must stand before the handler class"
 )
 _LAZY = (
     "the session was not loaded: session_load is 'lazy'; await self.load_session() "
@@ -143,13 +145,7 @@ class SessionMixin(_Handler):
         Text is sent as HTML, a dict as JSON. ``error`` is a `.SessionError`, or
         what a hook raised.
         """
-        advice = ""
-        if getattr(error, "retry_after", None) is not None:
-            advice = "<p>Please try again in a moment.</p>"
-        return (
-            "<!doctype html><title>Session not saved</title>"
-            "<h1>Your changes could not be saved</h1>" + advice
-        )
+        return default_page(error)
 
     # What Tornado calls.
 
@@ -255,7 +251,8 @@ class SessionMixin(_Handler):
     ) -> None:
         """Log an outage of the store in a line, and all else as ever."""
         if isinstance(value, SessionError) and value.status == 503:
-            logger.error("%s: %s", self.request.path, value)
+            request = self.request
+            logger.error("503 for %s %s: %s", request.method, request.path, value)
         else:
             super().log_exception(typ, value, tb)
 

@@ -188,6 +188,7 @@ async def test_a_logout_that_fails_takes_the_cookie_away(serve, store):
     response = await site.get(headers=client)
     assert response.status == 503
     assert is_cleared(response)
+    assert b"logged out, but that could not be confirmed" in response.body
     assert site.manager.stats()["pending_destroys"] == 1
 
 

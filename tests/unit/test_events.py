@@ -43,8 +43,8 @@ async def test_a_stores_events_are_passed_on():
 
 @pytest.mark.integration
 @pytest.mark.gen_test(timeout=60)
-async def test_each_change_of_a_node_is_told_once(own_memcached):
-    """However many operations see it."""
+async def test_each_change_of_a_node_is_told_once(own_memcached, caplog):
+    """However many operations see it; the log tells of the outage and its end."""
     async with SessionManager(store=own_memcached.url + "/?timeout=5") as manager:
         seen = []
         manager.on_connect(lambda node: seen.append("up"))
@@ -59,6 +59,9 @@ async def test_each_change_of_a_node_is_told_once(own_memcached):
         own_memcached.start()
         await reachable(manager)
         assert seen == ["up", "down", "up"]
+    host, port = own_memcached.server
+    told = [r.getMessage() for r in caplog.records if "answer" in r.getMessage()]
+    assert told == [f"{host}:{port} does not answer", f"{host}:{port} answers again"]
 
 
 async def reachable(manager):
@@ -115,6 +118,17 @@ async def test_unconfirmed_logouts_are_bounded(clock):
     await manager.drain()
     assert store.calls == []
     assert manager.stats()["pending_destroys"] == 0
+
+
+@pytest.mark.gen_test
+async def test_logouts_that_were_never_finished_are_told(clock, caplog):
+    """When the manager closes, which is the end of trying."""
+    store = EventfulStore()
+    async with SessionManager(store=store, clock=clock) as manager:
+        store.script("delete", down)
+        with pytest.raises(Exception, match="down"):
+            await manager.destroy(ID)
+    assert "1 logouts that the store could not confirm" in caplog.text
 
 
 @pytest.mark.gen_test

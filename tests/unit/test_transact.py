@@ -31,7 +31,7 @@ async def count_slowly(data):
 
 @pytest.mark.parametrize("fn", [count, count_slowly])
 @pytest.mark.gen_test
-async def test_fifty_at_once_count_to_fifty(store, make, fn):
+async def test_fifty_parallel_increments_count_to_fifty(store, make, fn):
     """None is lost and none made twice, in two processes; each sees its own number."""
     managers = [make(store), make(store)]
     session_id = await stored_id(managers[0], a=1)

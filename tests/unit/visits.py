@@ -43,7 +43,9 @@ class FakeHandler:
             fields.add("Cookie", cookie)
         for name, value in headers.items():
             fields.add(name.replace("_", "-"), value)
-        self.request = SimpleNamespace(headers=fields, protocol=protocol)
+        self.request = SimpleNamespace(
+            headers=fields, protocol=protocol, method="GET", path="/"
+        )
 
 
 class Visit:

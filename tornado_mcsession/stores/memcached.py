@@ -192,8 +192,13 @@ class MemcachedStore(Store):
         return answer
 
     def _note(self, node: Node, connected: bool) -> None:
-        if node.connected is connected or not node.is_news(connected):
+        before = node.connected
+        if before is connected or not node.is_news(connected):
             return
+        if not connected:
+            logger.warning("%s does not answer", node.name)
+        elif before is False:
+            logger.warning("%s answers again", node.name)
         for callback in self._connected if connected else self._disconnected:
             try:
                 callback(node.name)
@@ -225,7 +230,7 @@ def _credentials(username: str | None, password: str | None) -> tuple[str, str] 
         return None
     for name, value in (("username", username), ("password", password)):
         if not isinstance(value, str):
-            raise type_error(name, value, "text; give both or none")
+            raise type_error(name, value, "text: give username and password, or none")
         if not value or any(c.isspace() or not c.isprintable() for c in value):
             raise ValueError(f"{name} must be printable, without spaces")
     return str(username), str(password)
