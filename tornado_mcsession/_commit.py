@@ -34,8 +34,10 @@ __all__ = ["Committer", "Make", "Replaced"]
 
 logger = logging.getLogger("tornado_mcsession")
 
-# With fifty requests at once on one session the unluckiest needed 13.
-MAX_ATTEMPTS = 32
+# The deadline bounds them: with 400 requests at once on one session, tries that
+# were fewer or closer to each other ran out while it was far away.
+MAX_ATTEMPTS = 1000
+MAX_PAUSE = 0.1
 
 Make = Callable[[Record], Record | Awaitable[Record]]
 
@@ -51,8 +53,11 @@ class Replaced(SessionGone):
 class _Tries:
     """What was tried to replace a record, so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, make: Make, counted: bool) -> None:
+        self.make = make
+        self.counted = counted
         self.count = 0
+        self.is_writing = False
         self.seconds = 0.0  # what the store took
         self.written: dict[bytes, Record] = {}
         self.unknown: StoreUnavailable | None = None
@@ -169,35 +174,38 @@ class Committer:
         stamped = record.stamped(new_write_id(), None)
         return await self._records.cas(key, stamped, entry.token) is CasResult.STORED
 
-    async def replace(self, key: str, start: Stored | None, make: Make) -> Record:
+    async def replace(
+        self, key: str, start: Stored | None, make: Make, *, counted: bool = False
+    ) -> Record:
         """Put ``make(stored)`` in the place of the record that is stored.
 
         ``start`` is what the request loaded, if it has not been replaced since;
-        ``make`` is called again for each newer record that is met. Returns what
-        was stored. Raises `.SessionGone`, `.SessionConflict`, `.StoreError`, and
+        ``make`` is called again for each newer record that is met, and the time
+        it takes is not the store's, unless it is ``counted``. Returns what was
+        stored. Raises `.SessionGone`, `.SessionConflict`, `.StoreError`, and
         whatever ``make`` raises.
         """
-        tries = _Tries()
+        tries = _Tries(make, counted)
         if start is not None:
             # Mostly one operation does it, which has a deadline of its own.
-            record = await self._try(key, start, make, tries)
+            record = await self._try(key, start, tries)
             if record is not None:
                 return record
         scope = asyncio.timeout(2 * self._records.timeout - tries.seconds)
         try:
             async with scope:
-                return await self._try_again(key, make, tries, scope)
+                return await self._try_again(key, tries, scope)
         except TimeoutError as error:
             if not scope.expired():
                 raise  # an own one of ``make``
             if tries.unknown is not None:
                 raise tries.unknown from None
-            if tries.count > 1:
+            if tries.count and not tries.is_writing:
                 raise SessionConflict(tries.count) from None
             raise self._records.too_late("save") from error
 
     async def _try_again(
-        self, key: str, make: Make, tries: _Tries, scope: asyncio.Timeout
+        self, key: str, tries: _Tries, scope: asyncio.Timeout
     ) -> Record:
         while tries.count < MAX_ATTEMPTS:
             if tries.count:
@@ -206,7 +214,7 @@ class Committer:
             mine = stored and stored.record.written_by(tries.written.keys())
             if mine:
                 return tries.written[mine]
-            record = await self._try(key, stored, make, tries, scope)
+            record = await self._try(key, stored, tries, scope)
             if record is not None:
                 return record
         raise tries.unknown or SessionConflict(tries.count)
@@ -215,19 +223,22 @@ class Committer:
         self,
         key: str,
         stored: Stored | None,
-        make: Make,
         tries: _Tries,
         scope: asyncio.Timeout | None = None,
     ) -> Record | None:
         """Replace ``stored``; return what by, or `None` if to look again."""
         stored = self._living(stored)
-        with _paused(scope) if scope else contextlib.nullcontext():
-            made = make(stored.record)
+        began = time.monotonic()
+        pause = scope is not None and not tries.counted
+        with _paused(scope) if scope and pause else contextlib.nullcontext():
+            made = tries.make(stored.record)
             record = await made if inspect.isawaitable(made) else made
+        if not tries.counted:
+            began = time.monotonic()
         record = record.stamped(new_write_id(), stored.record)
         tries.written[record.writes[0]] = record
         tries.count += 1
-        began = time.monotonic()
+        tries.is_writing = True
         try:
             result = await self._records.cas(key, record, stored.token)
         except StoreUnavailable as error:
@@ -237,13 +248,16 @@ class Committer:
             result = CasResult.CONFLICT  # look whether it was done
         finally:
             tries.seconds += time.monotonic() - began
+        tries.is_writing = False
         if result is CasResult.MISSING:
             raise SessionGone("session was ended by another request")
         return record if result is CasResult.STORED else None
 
     async def _pause(self, attempt: int) -> None:
         self._counts["conflicts"] += 1
-        await asyncio.sleep(random.uniform(0, min(0.001 * 2**attempt, 0.02)))
+        await asyncio.sleep(
+            random.uniform(0, min(0.001 * 2 ** min(attempt, 7), MAX_PAUSE))
+        )
 
     async def try_once(self, key: str, start: Stored, record: Record) -> bool:
         """Replace the record of ``start``, if it is still there, by ``record``."""

@@ -167,7 +167,10 @@ class RequestCycle:
         _headers.drop_representation(headers)
         # A logout takes the cookie away even so; a new id that an earlier
         # login() stored is told: the old one is dead.
-        self._manager.policy.deliver(self._handler, headers, self.session)
+        try:
+            self._manager.policy.deliver(self._handler, headers, self.session)
+        except Exception:
+            logger.exception("the session's id cannot be told to the client")
         headers["Cache-Control"] = "no-store"
         headers["Content-Type"] = kind
         headers["Content-Length"] = str(len(body))

@@ -176,6 +176,14 @@ class ResponseGate(HTTPConnection):
             self._release(final)
 
     def _release(self, final: bool) -> None:
+        if not self._open:
+            assert self._head is not None
+            assert self._cycle is not None
+            try:
+                self._cycle.leave(self._head.headers, final=final)
+            except Exception as error:
+                self._fail(error)
+                return
         held, self._held = self._held, []
         try:
             written = self._send(held, final)
@@ -201,8 +209,6 @@ class ResponseGate(HTTPConnection):
         written = None
         if not self._open:
             assert self._head is not None
-            assert self._cycle is not None
-            self._cycle.leave(self._head.headers, final=final)
             self._open = True
             written = self._connection.write_headers(*self._head, chunks.pop(0))
         for chunk in chunks:

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Opening"]
 
+# How often a session may have been rotated while a request is under way.
+MAX_STEPS = 8
+
 logger = logging.getLogger("tornado_mcsession")
 
 
@@ -107,14 +110,17 @@ class Opening:
         return session
 
     async def _find(self, state: SessionState, session_id: str) -> None:
-        retired = await self._admit(state, session_id)
-        if retired is None:
-            return
+        newer: str | None = session_id
+        for _ in range(MAX_STEPS):
+            assert newer is not None
+            retired = await self._admit(state, newer)
+            if retired is None:
+                state.retired = newer != session_id and state.record is None
+                return
+            newer = successor_of(newer, retired, self._config.clock())
+            if newer is None:
+                break
         state.retired = True
-        newer = successor_of(session_id, retired, self._config.clock())
-        if newer is not None:
-            await self._admit(state, newer)
-            state.retired = state.record is None
 
     async def _admit(self, state: SessionState, session_id: str) -> Record | None:
         """Take in what is stored of ``session_id``; return it if it is retired."""

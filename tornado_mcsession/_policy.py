@@ -63,7 +63,7 @@ class Policy:
             raise RuntimeError("the answer is finished: too late to end the session")
         self._verbs.refuse_unavailable(state, "destroy")
         if not state.retired:
-            state.doomed.append(state.id or "")
+            state.doomed.append(state.id or state.presented or "")
         state.forget()
         state.is_new, state.gone, state.unloaded = True, False, None
 
@@ -138,6 +138,9 @@ class Policy:
             return
         if step is Step.DESTROY:
             await self._destroy_doomed(state)
+            handler = None if state.handler is None else state.handler()
+            if getattr(handler, "session_save", None) is False:
+                return
         await self._verbs.store(state, always=step is Step.UPDATE, renew=renew)
 
     async def _destroy_doomed(self, state: SessionState) -> None:

@@ -2,30 +2,41 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import inspect
 import secrets
+from collections.abc import Callable
 
 import msgspec
 
 from ._commit import Committer, Make
-from ._ids import is_valid
+from ._ids import is_valid, record_key
 from ._record import Record
 from ._record_store import RecordStore, Stored
 from .codec import Codec
 from .config import SessionConfig
-from .exceptions import StoreError, StoreRejected
+from .exceptions import DecodeError, StoreError, StoreRejected, StoreUnavailable
+from .stores.base import CasResult
 
-__all__ = ["RETIRED_FOR", "Rotation", "seal_successor", "successor_of"]
+__all__ = ["RETIRED_FOR", "Rotation", "Unclosed", "seal_successor", "successor_of"]
 
 # How long a replaced id is remembered, for the requests under way with it.
 RETIRED_FOR = 60.0
 _NONCE = 16
 
 
+class Unclosed(Exception):
+    """Nobody can tell whether the old record was closed; ``record`` is the new."""
+
+    def __init__(self, failure: StoreUnavailable, record: Record) -> None:
+        super().__init__()
+        self.failure = failure
+        self.record = record
+
+
 class Rotation:
-    """Moves records to new keys.
+    """Moves records to new keys, and ends them. ``unclosed`` gets the key of one
+    that is to be ended later.
 
     The record that stays behind is *retired*: it reads as an empty session, and
     what a request with the old id writes is dropped, so that it cannot begin a
@@ -38,7 +49,9 @@ class Rotation:
         records: RecordStore,
         codec: Codec,
         config: SessionConfig,
+        unclosed: Callable[[str], None],
     ) -> None:
+        self._unclosed = unclosed
         self._committer = committer
         self._records = records
         self._codec = codec
@@ -57,8 +70,9 @@ class Rotation:
 
         The new record is there before the old one is closed, and closing it is a
         `.Committer.replace`: a save that was acknowledged in between is carried
-        over, a logout in between wins. Where it fails, the new one is removed
-        again. For ``grace`` seconds ``successor`` leads to it. Returns it.
+        over, a logout in between wins. Where that fails, the new one is removed
+        again; where nobody can tell, it stays (`Unclosed`), and the old one is
+        closed later. For ``grace`` seconds ``successor`` leads to it. Returns it.
         """
         moved: Record | None = None
 
@@ -74,21 +88,50 @@ class Rotation:
                 moved = await self._committer.replace(new_key, None, lambda _: newer)
             return self._retired(record, successor, grace)
 
-        scope = asyncio.timeout(2 * self._records.timeout)
         try:
-            async with scope:
-                try:
-                    await self._committer.replace(key, start, close)
-                except Exception:
-                    if moved is not None:
-                        await self._remove_quietly(new_key)
-                    raise
-        except TimeoutError as error:
-            if not scope.expired():
-                raise  # an own one of ``make``
-            raise self._records.too_late("regenerate") from error
+            await self._committer.replace(key, start, close, counted=True)
+        except Exception as error:
+            if moved is None:
+                raise
+            if isinstance(error, StoreUnavailable) and error.outcome_unknown:
+                # The old record may be closed by now, or a moment later: then
+                # the new one is all that is left of the session.
+                self._unclosed(key)
+                raise Unclosed(error, moved) from error
+            await self._remove_quietly(new_key)
+            raise
         assert moved is not None
         return moved
+
+    async def end(self, key: str, session_id: str | None = None) -> bool | None:
+        """Remove the record under ``key``; return whether it was there.
+
+        A retired one stays: it holds its place. With ``session_id`` the session
+        is ended where that id leads to; `None` where it leads nowhere, since
+        the session that replaced it is another's to end.
+        """
+        while True:
+            entry = await self._records.get(key)
+            try:
+                stored = self._records.examine(key, entry)
+            except DecodeError:
+                stored = None  # unreadable here, but perhaps not everywhere
+            if stored is None:
+                return await self._records.delete(key) if entry else False
+            if stored.record.retired:
+                newer = session_id and successor_of(
+                    session_id, stored.record, self._config.clock()
+                )
+                if not newer:
+                    return None
+                session_id, key = newer, record_key(self._config.key_prefix, newer)
+                continue
+            # Closed first, so that a rotation that comes in between finds it so.
+            closed = self._retired(stored.record, None, 0)
+            if await self._records.cas(key, closed, stored.token, "destroy") is (
+                CasResult.STORED
+            ):
+                return await self._records.delete(key)
 
     def _retired(self, record: Record, successor: bytes | None, grace: float) -> Record:
         now = self._config.clock()

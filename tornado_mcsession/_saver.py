@@ -12,7 +12,7 @@ from ._commit import Committer, Make, Replaced
 from ._hooks import Hooks
 from ._record import Changes, Record
 from ._record_store import Stored
-from ._rotation import Rotation, seal_successor, successor_of
+from ._rotation import Rotation, Unclosed, seal_successor, successor_of
 from ._state import Delivery, SessionState
 from .codec import Codec
 from .config import SessionConfig
@@ -188,12 +188,27 @@ class Saver:
                 grace,
             )
         except SessionGone as error:
-            if grace and self._follows(state, error):
-                # Another request has just rotated it.
+            if not self._follows(state, error):
+                raise _gone(state) from None
+            if grace:  # another request has just rotated it
                 await self.store(state)
-                return
-            raise _gone(state) from None
-        if keep():
+            else:
+                await self.move(state, changes, principal, make, keep)
+            return
+        except Unclosed as error:
+            self._moved(state, session_id, error.record, changes, keep())
+            raise error.failure from error.__cause__
+        self._moved(state, session_id, record, changes, keep())
+
+    def _moved(
+        self,
+        state: SessionState,
+        session_id: str,
+        record: Record,
+        changes: Changes,
+        keep: bool,
+    ) -> None:
+        if keep:
             state.saved(session_id, record, changes, self._codec.values)
         else:
             state.adopt(session_id, record, None, {})

@@ -12,14 +12,14 @@ __all__ = ["Tasks"]
 class Tasks:
     """Tasks that are to be waited for before the process ends.
 
-    Of each key the newest is remembered while it runs, so that who comes after
-    it can wait for it.
+    Those of a key are remembered while they run, so that who comes after them
+    can wait for them.
     """
 
     def __init__(self) -> None:
         # Event loops keep only weak references to their tasks.
         self._running: set[asyncio.Task[Any]] = set()
-        self._newest: dict[str, asyncio.Task[Any]] = {}
+        self._of_key: dict[str, set[asyncio.Task[Any]]] = {}
 
     def __len__(self) -> int:
         return len(self._running)
@@ -32,23 +32,26 @@ class Tasks:
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         if key is not None:
-            self._newest[key] = task
+            self._of_key.setdefault(key, set()).add(task)
             task.add_done_callback(lambda done: self._forget(key, done))
         return task
 
     def _forget(self, key: str, task: asyncio.Task[Any]) -> None:
-        if self._newest.get(key) is task:
-            del self._newest[key]
+        tasks = self._of_key[key]
+        tasks.discard(task)
+        if not tasks:
+            del self._of_key[key]
 
     async def wait_for(self, key: str) -> None:
-        """Wait until the newest task of ``key`` is over, however it ends."""
-        task = self._newest.get(key)
-        if task is not None and task.get_loop() is asyncio.get_running_loop():
-            await asyncio.wait([task])
+        """Wait until this loop's tasks of ``key`` are over, however they end."""
+        loop = asyncio.get_running_loop()
+        mine = [t for t in tuple(self._of_key.get(key, ())) if t.get_loop() is loop]
+        if mine:
+            await asyncio.wait(mine)
 
     def has(self, key: str) -> bool:
         """Return whether a task of ``key`` is running."""
-        return key in self._newest
+        return key in self._of_key
 
     async def drain(self, timeout: float | None) -> bool:
         """Wait for this loop's tasks, those begun meanwhile included.

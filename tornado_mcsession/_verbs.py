@@ -12,7 +12,7 @@ import msgspec
 from . import _drafts, _lifetime
 from ._hooks import Hooks
 from ._record import NO_CHANGES, Changes, Record
-from ._record_store import RecordStore
+from ._rotation import Rotation
 from ._saver import Saver, refuse_sealed
 from ._state import Delivery, SessionState
 from ._tasks import Tasks
@@ -35,7 +35,7 @@ class Verbs:
     def __init__(
         self,
         saver: Saver,
-        records: RecordStore,
+        rotation: Rotation,
         codec: Codec,
         config: SessionConfig,
         hooks: Hooks,
@@ -43,7 +43,7 @@ class Verbs:
         undeleted: Callable[[str], None],
     ) -> None:
         self._saver = saver
-        self._records = records
+        self._rotation = rotation
         self._config = config
         self._hooks = hooks
         self._tasks = tasks
@@ -93,7 +93,7 @@ class Verbs:
     async def save(self, state: SessionState) -> None:
         """Store what was changed."""
         refuse_ended(state)
-        await self.store(state)
+        await self.store(state, renew=self._may_renew(state))
 
     async def store(
         self, state: SessionState, *, always: bool = False, renew: bool = True
@@ -102,6 +102,12 @@ class Verbs:
         if always or state.is_modified(self._loads):
             await self._before_save(state)
         await self._saver.store(state, always=always, renew=renew)
+
+    def _may_renew(self, state: SessionState) -> bool:
+        # Record and cookie expire together: not where no cookie can be sent.
+        handler = None if state.handler is None else state.handler()
+        renews = handler is not None and getattr(handler, "session_renew", True)
+        return bool(renews) and not state.sealed
 
     async def _before_save(self, state: SessionState) -> None:
         # The handler may not change it any more at the end of a request; the
@@ -215,7 +221,7 @@ class Verbs:
             newer = self._saver.draft(record, changes, state, True)
             return msgspec.structs.replace(newer, data=state.serializer.dumps(draft))
 
-        await self._saver.update(state, changes, make, renew=True)
+        await self._saver.update(state, changes, make, renew=self._may_renew(state))
         return result
 
     async def destroy(self, state: SessionState) -> None:
@@ -223,23 +229,34 @@ class Verbs:
         if state.retired:
             state.forget()  # a newer id is in use: neither it nor its cookie is ours
             return
-        presented = state.id or state.presented
-        if presented is not None:
+        ours = True
+        doomed = [*state.doomed, state.id or state.presented or ""]
+        state.doomed = []
+        if any(doomed):
             state.delivery = Delivery.CLEAR
-        if state.id is not None:
-            await self.delete(state.id)
+        for session_id in filter(None, doomed):
+            ours = await self.delete(session_id) is not None
+        if not ours:
+            state.delivery = Delivery.NOTHING
         state.forget()
         state.is_new, state.gone, state.unloaded = True, False, None
 
-    async def delete(self, session_id: str) -> bool:
+    async def delete(self, session_id: str) -> bool | None:
         """Remove a session from the store; return whether it was there.
 
-        Where that cannot be confirmed, it is tried again when the node answers.
+        `None` where it was given a new id that this one does not lead to. Where
+        that cannot be confirmed, it is tried again when the node answers.
         """
         key = self._saver.key_of(session_id)
         try:
-            return await self._records.delete(key)
-        except StoreError:
+            return await self._rotation.end(key, session_id)
+        except StoreError as error:
+            self._undeleted(key)
+            if isinstance(error, StoreUnavailable):
+                # Whichever of its steps failed: what failed was a logout.
+                raise StoreUnavailable("destroy", error.node, error.reason) from error
+            raise
+        except asyncio.CancelledError:
             self._undeleted(key)
             raise
 

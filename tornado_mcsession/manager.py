@@ -95,12 +95,14 @@ class SessionManager:
         records = RecordStore(self.store, codec, config)
         committer = Committer(records, codec, config, counts)
         hooks = Hooks(config)
-        rotation = Rotation(committer, records, codec, config)
-        saver = Saver(committer, rotation, codec, config, hooks, counts, linking_key)
         keep_for = config.lifetime or config.idle_timeout or 0.0
-        self._undeleted = Undeleted(records.delete, keep_for, config.clock)
+        self._undeleted = Undeleted(
+            lambda key: rotation.end(key), keep_for, config.clock, self._tasks
+        )
+        rotation = Rotation(committer, records, codec, config, self._undeleted.add)
+        saver = Saver(committer, rotation, codec, config, hooks, counts, linking_key)
         self._verbs = Verbs(
-            saver, records, codec, config, hooks, self._tasks, self._undeleted.add
+            saver, rotation, codec, config, hooks, self._tasks, self._undeleted.add
         )
         self._records = Records(committer, codec, config, saver.key_of)
         failures = Failures(config, counts)
@@ -119,7 +121,7 @@ class SessionManager:
         self.policy = Policy(
             config, self.transport, saver, self._verbs, failures, counts
         )
-        self.store.on_connect(lambda _: self._finish_logouts())
+        self.store.on_connect(lambda _: self._undeleted.retry_soon())
 
     def __repr__(self) -> str:
         return f"<SessionManager {self.name!r} store={self.store!r}>"
@@ -190,7 +192,7 @@ class SessionManager:
         tell it raises `.StoreUnavailable`, and tries again when it answers.
         """
         self._records.key_of(session_id)
-        return await self._verbs.delete(session_id)
+        return bool(await self._verbs.delete(session_id))
 
     # The store's events, and the manager's own life.
 
@@ -250,6 +252,7 @@ class SessionManager:
                 "those sessions may still be there",
                 len(self._undeleted),
             )
+        self._undeleted.close()
         await self.store.close()
 
     async def __aenter__(self) -> SessionManager:
@@ -257,10 +260,6 @@ class SessionManager:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
-
-    def _finish_logouts(self) -> None:
-        if len(self._undeleted):
-            self._tasks.start(self._undeleted.retry())
 
 
 def _configured(settings: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -132,7 +132,9 @@ class SessionMixin(_Handler):
             session = self.__session
             # One that was destroyed instead is not loaded again.
             if session is None or not self.__is_loaded(session):
-                self.__take(await self.__manager.open(self))
+                loaded = await self.__manager.open(self)
+                if self.__reason == _LAZY:  # another task may have been faster
+                    self.__take(loaded)
             self.__reason = ""
         return self.session
 
@@ -179,7 +181,9 @@ class SessionMixin(_Handler):
         super().on_finish()
         if self.__gate is not None:
             self.__gate.commit()
-        elif self.session_save and self.__session is not None and self.__manager:
+        elif self.session_save and self.__cycle is None and self.__session is not None:
+            # Neither used, nor that of a WebSocket which has just opened.
+            assert self.__manager is not None
             cycle = RequestCycle(self, self.__manager, self.__session)
             cycle.save_untouched(self.get_status())
 
@@ -255,8 +259,6 @@ class SessionMixin(_Handler):
             logger.error("503 for %s %s: %s", request.method, request.path, value)
         else:
             super().log_exception(typ, value, tb)
-
-    # How they hang together.
 
     def __without_load(self) -> Session:
         manager = self.__manager

@@ -162,7 +162,7 @@ class Session(SessionFacts):
 
         What is written afterwards in this request starts a new session.
         """
-        await self._in_turn("destroy", self._keeper.destroy, load=False)
+        await self._in_turn("destroy", self._keeper.destroy, load=False, whole=True)
 
     @overload
     async def transact(self, fn: Callable[[dict[str, Any]], Awaitable[_T]]) -> _T: ...

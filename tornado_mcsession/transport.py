@@ -63,7 +63,7 @@ class Signer:
     ) -> None:
         self._secret: Any = secret
         self._key_version = key_version if isinstance(secret, Mapping) else None
-        self._days = math.inf if max_age is None else max_age / 86_400
+        self._days = math.inf if max_age is None else (max_age + 1) / 86_400
         self._clock = clock
 
     def sign(self, name: str, value: str) -> str:

@@ -56,6 +56,10 @@ class Prepares(Socket):
         self.session["prepared"] = True
 
 
+class Forced(Socket):
+    session_save = True
+
+
 class Lazy(Socket):
     session_load = "lazy"
 
@@ -95,7 +99,7 @@ async def test_the_cookie_comes_with_the_handshake(serve, store):
 
 
 @pytest.mark.gen_test
-@pytest.mark.parametrize("handler", [Socket, Prepares])
+@pytest.mark.parametrize("handler", [Socket, Prepares, Forced])
 async def test_an_open_socket_saves_by_hand(serve, store, handler):
     """save() and reload() work as long as the socket is open."""
     site = serve(handler)

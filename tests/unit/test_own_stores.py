@@ -100,6 +100,7 @@ async def test_a_rejected_logout_is_kept_too(manager, store):
     store.script("delete", rejects())
     with pytest.raises(StoreRejected):
         await manager.destroy(session_id)
+    assert await manager.get(session_id) is None  # it was closed before
     assert manager.stats()["pending_destroys"] == 1
 
 

@@ -76,22 +76,26 @@ async def test_a_large_session_is_warned_of_once(manager, caplog):
 
 
 @pytest.mark.gen_test
-async def test_endless_conflicts_end(manager, store):
-    """After a bounded number of tries the save is an error, and never a plain set."""
+async def test_endless_conflicts_end(make, store):
+    """When the time for it is over the save is an error, and never a plain set."""
+    store.timeout = 0.2
+    manager = make(store)
     session_id = await stored_id(manager, a=1)
     late = await visit(manager, session_id)
     late.session["a"] = 2
     store.script("cas", *[answers(CasResult.CONFLICT)] * 1000)
     with pytest.raises(SessionConflict) as caught:
         await late.session.save()
-    assert 16 <= caught.value.attempts <= 100
-    assert manager.stats()["conflicts"] >= 15
+    assert caught.value.attempts >= 4
+    assert manager.stats()["conflicts"] >= caught.value.attempts - 1
     assert await stored_data(manager, session_id) == {"a": 1}
 
 
 @pytest.mark.gen_test
-async def test_slow_conflicts_end_within_the_deadline(manager, store):
+async def test_slow_conflicts_end_within_the_deadline(make, store):
     """Twice the store's timeout is all that a save may take."""
+    store.timeout = 0.1
+    manager = make(store)
     late = await visit(manager, await stored_id(manager, a=1))
     late.session["a"] = 2
 
@@ -100,10 +104,9 @@ async def test_slow_conflicts_end_within_the_deadline(manager, store):
         return CasResult.CONFLICT
 
     loop = asyncio.get_running_loop()
-    manager._verbs._records.timeout = 0.1
     store.script("cas", *[slow_conflict] * 1000)
     began = loop.time()
-    with pytest.raises(SessionConflict):
+    with pytest.raises((SessionConflict, StoreUnavailable)):
         await late.session.save()
     assert 0.15 < loop.time() - began < 1
 

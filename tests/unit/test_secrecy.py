@@ -98,7 +98,7 @@ async def fail_everywhere(manager, store, situation):
     for operation, use in (
         ("get", manager.get),
         ("get", lambda i: visit(manager, i)),
-        ("delete", manager.destroy),
+        ("get", manager.destroy),
     ):
         store.script(operation, down)
         with situation.fails():

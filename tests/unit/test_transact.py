@@ -238,10 +238,12 @@ async def test_a_lost_answer_does_not_count_twice(manager, store):
 
 
 @pytest.mark.gen_test
-async def test_a_functions_own_time_does_not_count(manager):
+async def test_a_functions_own_time_does_not_count(make, store):
     """Only the store has a deadline; a slow function is not cut off."""
+    store.timeout = 0.02
+    manager = make(store)
     late = await visit(manager, await stored_id(manager, a=1))
-    manager._verbs._records.timeout = 0.02
+    store.script("cas", answers(CasResult.CONFLICT))
 
     async def slow(data):
         await asyncio.sleep(0.1)

@@ -101,12 +101,15 @@ def test_another_cookies_signature_is_ignored(build, clock):
 
 
 def test_a_signature_ends_with_the_lifetime(build, clock):
-    """Older than ``lifetime`` it is ignored; without one it never ends."""
+    """Older than ``lifetime`` it is ignored; without one it never ends.
+
+    Its time is in whole seconds, and must not end it before the record does.
+    """
     handler = FakeHandler(f"session={signed(ID, clock=clock)}")
     brief, endless = build(SECRET, lifetime=100), build(SECRET, lifetime=None)
     clock.advance(99)
     assert brief.transport.read(handler) == ID
-    clock.advance(2)
+    clock.advance(3)
     assert brief.transport.read(handler) is None
     clock.advance(1e9)
     assert endless.transport.read(handler) == ID
