@@ -12,7 +12,7 @@ from ._failures import Failures
 from ._hooks import Hooks
 from ._record import Record
 from ._record_store import RecordStore, Stored
-from ._rotation import successor_of
+from ._rotation import MAX_STEPS, successor_of
 from ._saver import Saver
 from ._state import SessionState
 from ._tasks import Tasks
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     from tornado.web import RequestHandler
 
 __all__ = ["Opening"]
-
-# How often a session may have been rotated while a request is under way.
-MAX_STEPS = 8
 
 logger = logging.getLogger("tornado_mcsession")
 

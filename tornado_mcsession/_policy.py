@@ -144,19 +144,13 @@ class Policy:
         await self._verbs.store(state, always=step is Step.UPDATE, renew=renew)
 
     async def _destroy_doomed(self, state: SessionState) -> None:
-        # A new session may have been saved since: its cookie stays.
-        ended = any(state.doomed) or state.presented is not None
-        if ended and state.id is None:
-            state.delivery = Delivery.CLEAR
-        doomed, state.doomed, state.presented = state.doomed, [], None
-        failure = None
-        for session_id in filter(None, doomed):
-            try:
-                await self._verbs.delete(session_id)
-            except StoreError as error:
-                failure = error
-        if failure is not None:
-            raise failure
+        ids, state.doomed, state.presented = state.doomed, [], None
+        told = state.delivery
+        try:
+            await self._verbs.end_all(state, ids)
+        finally:
+            if state.id is not None:
+                state.delivery = told  # a new session was saved since
 
     def deliver(
         self,

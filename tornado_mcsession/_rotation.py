@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import inspect
 import secrets
@@ -18,10 +19,19 @@ from .config import SessionConfig
 from .exceptions import DecodeError, StoreError, StoreRejected, StoreUnavailable
 from .stores.base import CasResult
 
-__all__ = ["RETIRED_FOR", "Rotation", "Unclosed", "seal_successor", "successor_of"]
+__all__ = [
+    "MAX_STEPS",
+    "RETIRED_FOR",
+    "Rotation",
+    "Unclosed",
+    "seal_successor",
+    "successor_of",
+]
 
 # How long a replaced id is remembered, for the requests under way with it.
 RETIRED_FOR = 60.0
+# How often a session may be rotated while one request is under way.
+MAX_STEPS = 8
 _NONCE = 16
 
 
@@ -108,8 +118,16 @@ class Rotation:
 
         A retired one stays: it holds its place. With ``session_id`` the session
         is ended where that id leads to; `None` where it leads nowhere, since
-        the session that replaced it is another's to end.
+        the session that replaced it is another's to end. Raises
+        `.StoreUnavailable` where that cannot be done in time.
         """
+        try:
+            async with asyncio.timeout(2 * self._records.timeout):
+                return await self._end(key, session_id)
+        except TimeoutError as error:
+            raise self._records.too_late("destroy") from error
+
+    async def _end(self, key: str, session_id: str | None) -> bool | None:
         while True:
             entry = await self._records.get(key)
             try:
@@ -132,6 +150,7 @@ class Rotation:
                 CasResult.STORED
             ):
                 return await self._records.delete(key)
+            await asyncio.sleep(0)  # a store that never waits must not keep the loop
 
     def _retired(self, record: Record, successor: bytes | None, grace: float) -> Record:
         now = self._config.clock()

@@ -12,7 +12,7 @@ from ._commit import Committer, Make, Replaced
 from ._hooks import Hooks
 from ._record import Changes, Record
 from ._record_store import Stored
-from ._rotation import Rotation, Unclosed, seal_successor, successor_of
+from ._rotation import MAX_STEPS, Rotation, Unclosed, seal_successor, successor_of
 from ._state import Delivery, SessionState
 from .codec import Codec
 from .config import SessionConfig
@@ -223,13 +223,14 @@ class Saver:
         self, state: SessionState, act: Callable[[str], Awaitable[_T]]
     ) -> _T:
         """Return what ``act`` does at the session's key, or at its successor's."""
-        while True:
+        for _ in range(MAX_STEPS):
             assert state.id is not None
             try:
                 return await act(self.key_of(state.id))
             except SessionGone as error:
                 if not self._follows(state, error):
-                    raise _gone(state) from None
+                    break
+        raise _gone(state)
 
     def _follows(self, state: SessionState, error: SessionGone) -> bool:
         assert state.id is not None

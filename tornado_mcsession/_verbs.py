@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 import msgspec
@@ -229,17 +229,29 @@ class Verbs:
         if state.retired:
             state.forget()  # a newer id is in use: neither it nor its cookie is ours
             return
-        ours = True
-        doomed = [*state.doomed, state.id or state.presented or ""]
+        ids = [*state.doomed, state.id or state.presented or ""]
         state.doomed = []
-        if any(doomed):
-            state.delivery = Delivery.CLEAR
-        for session_id in filter(None, doomed):
-            ours = await self.delete(session_id) is not None
-        if not ours:
-            state.delivery = Delivery.NOTHING
+        await self.end_all(state, ids)
         state.forget()
         state.is_new, state.gone, state.unloaded = True, False, None
+
+    async def end_all(self, state: SessionState, ids: Iterable[str]) -> None:
+        """Remove sessions from the store, and their id from the client.
+
+        All are tried; the last failure is raised. The client keeps the id that
+        has taken the place of one, which is another request's to tell.
+        """
+        failure: StoreError | None = None
+        clear = False
+        for session_id in filter(None, ids):
+            try:
+                clear |= await self.delete(session_id) is not None
+            except StoreError as error:
+                clear, failure = True, error
+        if clear:
+            state.delivery = Delivery.CLEAR
+        if failure is not None:
+            raise failure
 
     async def delete(self, session_id: str) -> bool | None:
         """Remove a session from the store; return whether it was there.
@@ -254,7 +266,12 @@ class Verbs:
             self._undeleted(key)
             if isinstance(error, StoreUnavailable):
                 # Whichever of its steps failed: what failed was a logout.
-                raise StoreUnavailable("destroy", error.node, error.reason) from error
+                raise StoreUnavailable(
+                    "destroy",
+                    error.node,
+                    error.reason,
+                    outcome_unknown=error.outcome_unknown,
+                ) from error
             raise
         except asyncio.CancelledError:
             self._undeleted(key)

@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from tornado_mcsession import SessionManager, StoreUnavailable
+from tornado_mcsession import CasResult, SessionManager, StoreUnavailable
 
-from .scripted import down
+from .scripted import answers, down
 from .visits import FakeHandler, key_of, stored_data, stored_id, visit
 
 
@@ -31,8 +31,11 @@ async def test_a_logout_follows_a_rotation(manager, is_lazy):
 
 @pytest.mark.parametrize("verb", ["login", "regenerate"])
 @pytest.mark.parametrize("is_lazy", [True, False])
+@pytest.mark.parametrize("by", ["destroy", "None"])
 @pytest.mark.gen_test
-async def test_a_logout_with_a_dead_id_leaves_its_place(manager, store, is_lazy, verb):
+async def test_a_logout_with_a_dead_id_leaves_its_place(
+    manager, store, is_lazy, verb, by
+):
     """The retired record stays, so that the old id cannot begin a second session."""
     session_id = await stored_id(manager, a=1)
     late = (await visit(manager, session_id)).session
@@ -42,7 +45,10 @@ async def test_a_logout_with_a_dead_id_leaves_its_place(manager, store, is_lazy,
     )
     overtaken = await visit(manager, session_id)
     overtaken.session = lazily(manager, session_id) if is_lazy else late
-    await overtaken.session.destroy()
+    if by == "None":
+        manager.policy.doom(overtaken.session)
+    else:
+        await overtaken.session.destroy()
     assert "Set-Cookie" not in await overtaken.leave()
     assert await store.get(key_of(manager, session_id)) is not None
     assert await stored_data(manager, moving.session.id) == {"a": 1}
@@ -184,3 +190,16 @@ async def test_hundreds_of_parallel_writes_are_all_kept(clock):
 
     await asyncio.gather(*(write(number) for number in range(300)))
     assert len(await manager.get("a" * 43)) == 301
+
+
+@pytest.mark.gen_test
+async def test_a_logout_that_always_conflicts_ends(make, store):
+    """In twice the store's timeout, as one that cannot be confirmed."""
+    store.timeout = 0.05
+    manager = make(store)
+    session_id = await stored_id(manager, a=1)
+    store.script("cas", *[answers(CasResult.CONFLICT)] * 100_000)
+    async with asyncio.timeout(5):
+        with pytest.raises(StoreUnavailable, match="destroy"):
+            await manager.destroy(session_id)
+    assert manager.stats()["pending_destroys"] == 1
