@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -98,6 +99,11 @@ class LoopSide:
         if self._timer is None:
             self._arm(call.deadline)
 
+    def call_soon(self, callback: Callable[..., object], *args: Any) -> None:
+        """Call back on the loop, from any thread; not where it is closed."""
+        with contextlib.suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(callback, *args)
+
     @property
     def waiting(self) -> int:
         """How many calls are not handed over yet."""
@@ -135,10 +141,7 @@ def deliver(batch: Sequence[Call]) -> None:
     for call in batch:
         by_side.setdefault(call.side, []).append(call)
     for side, calls in by_side.items():
-        try:
-            side.loop.call_soon_threadsafe(_settle, calls)
-        except RuntimeError:
-            pass  # the loop is closed: nobody waits for these
+        side.call_soon(_settle, calls)  # on a closed loop nobody waits for these
 
 
 def _settle(calls: Sequence[Call]) -> None:

@@ -81,8 +81,15 @@ class CoalescingExecutor:
     @property
     def pending(self) -> int:
         """How many calls are waiting or running."""
+        if os.getpid() != self._pid:
+            return 0  # a thread of the parent may have held the lock
         with self._lock:
             return self._pending + sum(self._not_handed_over())
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether `stop` was called."""
+        return self._stopping
 
     def submit(self, kind: str, args: tuple[Any, ...]) -> asyncio.Future[Any]:
         """Return a future of the running loop for the outcome of a new call."""

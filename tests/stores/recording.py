@@ -32,6 +32,29 @@ class RecordingProxy(FaultProxy):
         await super()._forward_requests(link)
 
 
+class SpoilingProxy(FaultProxy):
+    """Gives one ``answer`` to whatever names ``key``; none means it hangs up."""
+
+    def __init__(self, target_port: int, key: bytes, answer: bytes) -> None:
+        self._key = key
+        self._spoilt = answer
+        super().__init__(target_port)
+
+    async def _forward_requests(self, link: Link) -> None:
+        ask = link.ask
+
+        async def spoil(data: bytes) -> None:
+            if self._key not in data:
+                await ask(data)
+            elif self._spoilt:
+                await link.send(self._spoilt)
+            else:
+                link.close()
+
+        link.ask = spoil  # type: ignore[method-assign]
+        await super()._forward_requests(link)
+
+
 class ScriptedServer:
     """Gives its n-th connection to the n-th of ``scripts``, one after another."""
 

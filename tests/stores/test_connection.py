@@ -10,7 +10,11 @@ from contextlib import ExitStack
 import pytest
 
 from tornado_mcsession import MemcachedStore, StoreUnavailable
-from tornado_mcsession.stores._connection import LinkMaker, connect_to_one_of
+from tornado_mcsession.stores._connection import (
+    LinkMaker,
+    NotConnected,
+    connect_to_one_of,
+)
 
 from ..support.processes import free_port
 from .recording import ScriptedServer
@@ -92,8 +96,9 @@ def test_connecting_has_a_time_of_its_own(swallowing):
     links = LinkMaker(connect_timeout=0.2)
     links.deadline = start = time.monotonic()
     links.deadline += 10
-    with pytest.raises(TimeoutError):
+    with pytest.raises(NotConnected) as raised:
         links.socket().connect(swallowing)
+    assert isinstance(raised.value.__cause__, TimeoutError)
     assert time.monotonic() - start < 2
 
 

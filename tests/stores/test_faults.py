@@ -161,7 +161,9 @@ async def test_too_many_operations_are_refused_at_once(proxy, connect):
         error = await failure(OPERATIONS[operation](store, "key"))
         assert "too many" in str(error)
         assert not error.outcome_unknown
-    assert list(store.stats()["nodes"].values()) == [{"connected": None, "pending": 5}]
+    assert list(store.stats()["nodes"].values()) == [
+        {"connected": None, "pending": 5, "waiting": 0, "breaker": "closed"}
+    ]
     proxy.pass_through()
     assert await asyncio.gather(*waiting) == [None] * 5
     await both_ways(store)

@@ -112,10 +112,11 @@ def test_a_fork_in_the_middle_of_work_holds_up_nothing(own_memcached, verb):
     own_memcached.set("key", b"1")
     output = run(
         """
-        url, verb = sys.argv[1:]
-        store = MemcachedStore(url, timeout=10)
+        port, verb = sys.argv[1:]
+        store = MemcachedStore(f"localhost:{port}", timeout=10)
 
         async def use():
+            store.stats()
             if verb == "get":
                 assert (await store.get("key")).data == b"1"
             await store.close()
@@ -131,14 +132,21 @@ def test_a_fork_in_the_middle_of_work_holds_up_nothing(own_memcached, verb):
             task = asyncio.create_task(store.get("key"))
             await asyncio.sleep(0)
             (node,) = store._nodes.values()
-            with node._lock, node._executor._lock, node._client.client_pool._lock:
+            wire = node._wire
+            with (
+                node._lock,
+                node._executor._lock,
+                node._breaker._lock,
+                wire._links.resolver._lock,
+                wire._client.client_pool._lock,
+            ):
                 in_child(work)
             assert (await task).data == b"1"
             await store.close()
 
         asyncio.run(main())
         """,
-        f"127.0.0.1:{own_memcached.port}",
+        str(own_memcached.port),
         verb,
     )
     assert output == "done\n"

@@ -17,10 +17,14 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from pymemcache.client.base import Client
-from pymemcache.exceptions import MemcacheUnknownError
+from ._resolver import Resolver
 
-__all__ = ["AuthenticationFailed", "LinkMaker", "StrictClient", "connect_to_one_of"]
+__all__ = [
+    "AuthenticationFailed",
+    "LinkMaker",
+    "NotConnected",
+    "connect_to_one_of",
+]
 
 # memcached's own limit for the line that answers an authentication is far
 # shorter; more than this is not memcached.
@@ -28,17 +32,13 @@ _MAX_LINE = 1024
 # As much of an answer's end as is looked at: the whole of a short one.
 _TAIL = 32
 
-# What memcached says, by what pymemcache makes of it.
-_SAYS: dict[str, dict[bool | None, bytes]] = {
-    "add": {True: b"STORED\r\n", False: b"NOT_STORED\r\n"},
-    "cas": {True: b"STORED\r\n", False: b"EXISTS\r\n", None: b"NOT_FOUND\r\n"},
-    "touch": {True: b"TOUCHED\r\n", False: b"NOT_FOUND\r\n"},
-    "delete": {True: b"DELETED\r\n", False: b"NOT_FOUND\r\n"},
-}
-
 
 class AuthenticationFailed(Exception):
     """The node refused the user name and password."""
+
+
+class NotConnected(OSError):
+    """No connection was made, and so nothing sent; the cause says why."""
 
 
 class LinkMaker:
@@ -65,6 +65,11 @@ class LinkMaker:
         self.tls = tls
         self.credentials = credentials
         self._local = threading.local()
+        self.forget()
+
+    def forget(self) -> None:
+        """Forget the lookups of a parent process: their threads stayed there."""
+        self.resolver = Resolver()
 
     @property
     def deadline(self) -> float:
@@ -100,6 +105,8 @@ class Link:
         self._socket: socket.socket | None = None
         self.tail = b""
         """The end of what has come since something was sent."""
+        self.received = 0
+        """How many bytes that was."""
 
     def setsockopt(self, *_: Any) -> None:
         """Do nothing: `connect` sets what is wanted on the real socket."""
@@ -114,7 +121,7 @@ class Link:
         try:
             if isinstance(address, tuple):
                 host, port = address
-                found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+                found = maker.resolver.addresses(host, port, limit)
                 self._socket = connect_to_one_of(found, limit)
                 if maker.tls is not None:
                     self._socket = maker.tls.wrap_socket(
@@ -126,6 +133,9 @@ class Link:
                 self._socket.connect(address)
             if maker.credentials is not None:
                 self._authenticate(*maker.credentials)
+        except OSError as error:
+            self.close()
+            raise NotConnected from error
         except BaseException:
             self.close()
             raise
@@ -162,7 +172,7 @@ class Link:
             pass
         else:
             raise ConnectionResetError("closed, or out of step")
-        self.tail = b""
+        self.tail, self.received = b"", 0
         self._socket.settimeout(self._maker.remaining())
         self._socket.sendall(data)
 
@@ -172,6 +182,7 @@ class Link:
         self._socket.settimeout(self._maker.remaining())
         data = self._socket.recv(size)
         self.tail = (self.tail + data)[-_TAIL:]
+        self.received += len(data)
         return data
 
     def close(self) -> None:
@@ -179,43 +190,6 @@ class Link:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
-
-
-class StrictClient(Client):  # type: ignore[misc]  # pymemcache has no py.typed
-    """Believes an answer only if it is all that came, to the byte.
-
-    pymemcache takes any line that is no error for "not there": a proxy's
-    nonsense would be a logout that seems done. And it drops what follows an
-    answer, which is the sign of a connection out of step.
-    """
-
-    def gets_many(self, keys: Any) -> Any:
-        """Return what is found under ``keys``."""
-        found = super().gets_many(keys)
-        if not self.sock.tail.endswith(b"END\r\n"):
-            raise MemcacheUnknownError
-        return found
-
-    def add(self, *args: Any, **options: Any) -> Any:
-        """Store a value if the key is free; return whether it was."""
-        return self._sure("add", super().add(*args, **options))
-
-    def cas(self, *args: Any, **options: Any) -> Any:
-        """Replace a version; `False`: another is there, `None`: nothing is."""
-        return self._sure("cas", super().cas(*args, **options))
-
-    def touch(self, *args: Any, **options: Any) -> Any:
-        """Give a key a new end; return whether it was there."""
-        return self._sure("touch", super().touch(*args, **options))
-
-    def delete(self, *args: Any, **options: Any) -> Any:
-        """Remove a key; return whether it was there."""
-        return self._sure("delete", super().delete(*args, **options))
-
-    def _sure(self, command: str, result: bool | None) -> bool | None:
-        if self.sock.tail != _SAYS[command][result]:
-            raise MemcacheUnknownError
-        return result
 
 
 def _left(limit: float) -> float:

@@ -1,42 +1,44 @@
-"""One memcached node: its connections, its threads, and what its errors mean."""
+"""One memcached node: its threads, its connections, and whether it answers."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from typing import Any
-
-from pymemcache.client.base import PooledClient
-from pymemcache.exceptions import (
-    MemcacheClientError,
-    MemcacheError,
-    MemcacheServerError,
-    MemcacheUnexpectedCloseError,
-    MemcacheUnknownCommandError,
-)
+from typing import Any, NamedTuple
 
 from .._calls import Call, TimedOut
 from .._executor import CoalescingExecutor, Overloaded, Stopped
-from ..exceptions import StoreError, StoreRejected, StoreUnavailable
-from ._connection import AuthenticationFailed, LinkMaker, StrictClient
-from .base import CasResult, Entry
+from ..exceptions import StoreUnavailable
+from ._breaker import Breaker
+from ._connection import LinkMaker
+from ._wire import Wire
 
-__all__ = ["Node"]
+__all__ = ["Limits", "Node"]
 
-# Below the idle timeout that a server, or a firewall on the way, may have.
-POOL_IDLE_TIMEOUT = 55
+# Between two tries of an operation that waits for the node, at least.
+_PAUSE = 0.05
+_OVERLOADED = "too many operations are waiting"
 
-_CAS_RESULTS = {
-    True: CasResult.STORED,
-    False: CasResult.CONFLICT,
-    None: CasResult.MISSING,
-}
-# A connection that was idle while the server restarted shows it on first use.
-_STALE = (MemcacheUnexpectedCloseError, BrokenPipeError, ConnectionResetError)
+
+class Limits(NamedTuple):
+    """What a node is allowed: times in seconds, and numbers."""
+
+    timeout: float
+    reconnect_timeout: float
+    threads: int
+    max_pending: int
+
+
+class _Patient(NamedTuple):
+    """An operation that waits for the node to come back."""
+
+    loop: asyncio.AbstractEventLoop
+    event: asyncio.Event
 
 
 class Node:
@@ -44,7 +46,8 @@ class Node:
 
     ``server`` is host and port, or the path of a Unix socket. All methods of
     the blocking client run in the node's threads; results and errors come back
-    as the store's.
+    as the store's. ``on_change`` is called with the node, whether it answers,
+    and whether it did before, on an event loop that waits for an answer.
     """
 
     def __init__(
@@ -52,216 +55,166 @@ class Node:
         name: str,
         server: Any,
         links: LinkMaker,
-        *,
-        timeout: float,
-        threads: int,
-        max_pending: int,
-        executor: Executor | None = None,
+        on_change: Callable[[Node, bool, bool | None], None],
+        limits: Limits,
+        executor: Executor | None,
     ) -> None:
         self.name = name
-        self.connected: bool | None = None
         self._server = server
         self._links = links
-        self._timeout = timeout
-        self._threads = threads
+        self._on_change = on_change
+        self._limits = limits
         self._executor = CoalescingExecutor(
             self._run,
-            timeout=timeout,
-            threads=threads,
-            max_pending=max_pending,
+            timeout=limits.timeout,
+            threads=limits.threads,
+            max_pending=limits.max_pending,
             executor=executor,
         )
-        self._make_client()
+        self._told: bool | None = None
+        self._begin()
 
-    def _make_client(self) -> None:
+    def _begin(self) -> None:
         self._pid = os.getpid()
         self._lock = threading.Lock()
-        self._client = PooledClient(
+        self._patient: set[_Patient] = set()
+        self._breaker = Breaker(self._limits.timeout)
+        self._wire = Wire(
+            self.name,
             self._server,
-            socket_module=self._links,
-            # The links keep the deadline; pymemcache's timeouts are per call.
-            timeout=self._timeout,
-            connect_timeout=self._timeout,
-            no_delay=True,
-            default_noreply=False,
-            pool_idle_timeout=POOL_IDLE_TIMEOUT,
+            self._links,
+            self._breaker,
+            timeout=self._limits.timeout,
+            threads=self._limits.threads,
         )
-        self._client.client_class = StrictClient
 
     def _leave_parent(self) -> None:
-        # A socket shared over a fork mixes up answers. The parent's are closed
-        # here, which ends no connection, and without the pool's lock, which a
-        # thread of the parent may have held at the fork.
-        pool = self._client.client_pool
-        for client in (*pool.used, *pool.free):
-            client.close()
-        self._make_client()
+        # Locks that a thread of the parent held at the fork stay held for ever.
+        self._wire.abandon()
+        self._links.forget()
+        self._begin()
 
-    @property
-    def pending(self) -> int:
-        """How many operations are waiting or running."""
-        return self._executor.pending
+    def stats(self) -> dict[str, Any]:
+        """Return whether it answers, and how many operations there are.
+
+        Those ``pending`` run or wait for a thread, those ``waiting`` for the
+        node to come back.
+        """
+        return {
+            "connected": self._breaker.answers,
+            "pending": self._executor.pending,
+            "waiting": len(self._patient),
+            "breaker": self._breaker.state,
+        }
 
     def submit(self, kind: str, *args: Any) -> asyncio.Future[Any]:
         """Hand an operation to the threads; `answer` tells what came of it."""
         if os.getpid() != self._pid:
             self._leave_parent()
+        if not self._breaker.admits():
+            raise self._wire.not_asked(kind)
+        return self._submit(kind, args)
+
+    def _submit(self, kind: str, args: tuple[Any, ...]) -> asyncio.Future[Any]:
         try:
             return self._executor.submit(kind, args)
         except Overloaded:
-            raise self._unavailable(kind, "too many operations are waiting") from None
+            raise StoreUnavailable(kind, self.name, _OVERLOADED) from None
         except Stopped as error:
-            raise self._unavailable(kind, str(error)) from None
+            raise StoreUnavailable(kind, self.name, str(error)) from None
 
     async def answer(self, kind: str, future: asyncio.Future[Any]) -> Any:
         """Return the answer to an operation, or raise a `.StoreError`."""
         try:
             return await future
         except TimedOut as error:
-            raise self._unavailable(
+            raise StoreUnavailable(
                 kind,
-                f"no answer within {self._timeout:g} s",
+                self.name,
+                f"no answer within {self._limits.timeout:g} s",
                 outcome_unknown=error.started and kind != "get",
             ) from error
         except Stopped as error:
-            raise self._unavailable(kind, str(error)) from error
+            raise StoreUnavailable(kind, self.name, str(error)) from error
 
-    def is_news(self, connected: bool) -> bool:
-        """Note whether the node answers; return whether it did not before.
+    async def ask(self, kind: str, *args: Any) -> Any:
+        """Return the answer to an operation; wait for the node if it is away."""
+        try:
+            return await self.answer(kind, self.submit(kind, *args))
+        except StoreUnavailable as error:
+            if not self._limits.reconnect_timeout or not self._is_away(error):
+                raise
+            if len(self._patient) >= self._limits.max_pending:
+                raise
+            failure = error
+        waiting = _Patient(asyncio.get_running_loop(), asyncio.Event())
+        self._patient.add(waiting)
+        try:
+            return await self._ask_again(waiting, failure, kind, *args)
+        finally:
+            self._patient.discard(waiting)
 
-        Only one of several threads is told.
+    async def _ask_again(
+        self, waiting: _Patient, failure: StoreUnavailable, kind: str, *args: Any
+    ) -> Any:
+        limit = time.monotonic() + self._limits.reconnect_timeout
+        while (left := limit - time.monotonic()) > 0:
+            with contextlib.suppress(TimeoutError):
+                pause = max(_PAUSE, self._breaker.seconds_to_probe())
+                await asyncio.wait_for(waiting.event.wait(), min(pause, left))
+            waiting.event.clear()
+            try:
+                return await self.answer(kind, self.submit(kind, *args))
+            except StoreUnavailable as error:
+                failure = error
+                if not self._is_away(error):
+                    break
+        raise failure
+
+    def _is_away(self, error: StoreUnavailable) -> bool:
+        # A write that may have been done is looked for by those who know it.
+        if error.outcome_unknown or self._executor.is_stopped:
+            return False
+        timed_out = isinstance(error.__cause__, TimedOut) and error.__cause__.started
+        return timed_out or self._breaker.answers is False
+
+    async def ping(self) -> float:
+        """Ask the node, also while others do not; return how long it took.
+
+        Raises `.StoreError`.
         """
-        with self._lock:
-            news = self.connected is not connected
-            self.connected = connected
-            return news
-
-    def _unavailable(
-        self, kind: str, reason: str, *, outcome_unknown: bool = False
-    ) -> StoreUnavailable:
-        return StoreUnavailable(
-            kind, self.name, reason, outcome_unknown=outcome_unknown
-        )
+        if os.getpid() != self._pid:
+            self._leave_parent()
+        self._breaker.probe()
+        began = time.monotonic()
+        await self.answer("get", self._submit("get", ("mcsession:health",)))
+        return time.monotonic() - began
 
     async def close(self) -> None:
         """Wait for the threads, then close the connections."""
         if os.getpid() != self._pid:
             self._leave_parent()
         await self._executor.stop()
-        self._client.close()
-
-    # From here on in one of the node's threads.
+        self._wake()
+        self._wire.close()
 
     def _run(self, calls: Sequence[Call]) -> None:
-        reads = [call for call in calls if call.kind == "get" and call.begin()]
-        if reads:
-            self._read(reads)
-        for call in calls:
-            if call.kind != "get" and call.begin():
-                self._write(call)
+        # In one of the node's threads.
+        self._wire.run(calls)
+        if self._breaker.answers is not self._told:
+            calls[0].side.call_soon(self._tell)
 
-    def _read(self, calls: Sequence[Call]) -> None:
-        self._links.deadline = max(call.deadline for call in calls)
-        keys = list({call.args[0]: None for call in calls})
-        try:
-            found = self._patiently(self._client.gets_many, keys)
-        except Exception as error:
-            for call in calls:
-                call.error = self._failure("get", error)
+    def _tell(self) -> None:
+        with self._lock:
+            before, now = self._told, self._breaker.answers
+            self._told = now
+        if now is None or now is before:
             return
-        for call in calls:
-            value = found.get(call.args[0])
-            if value is None:
-                continue
-            if value[1] == b"0":
-                # What a server answers that runs with -C: each cas would fail.
-                call.error = StoreRejected(
-                    "get", self.name, "cas is disabled (memcached runs with -C)"
-                )
-            else:
-                call.result = Entry(*value)
+        if now:
+            self._wake()
+        self._on_change(self, now, before)
 
-    def _write(self, call: Call) -> None:
-        self._links.deadline = call.deadline
-        try:
-            call.result = self._patiently(self._operation(call.kind), *call.args)
-        except Exception as error:
-            call.error = self._failure(call.kind, error)
-
-    def _operation(self, kind: str) -> Any:
-        client = self._client
-        if kind == "cas":
-            return lambda key, data, expire, token: _CAS_RESULTS[
-                client.cas(key, data, token, expire=expire, noreply=False)
-            ]
-        if kind == "add":
-            return lambda key, data, expire: client.add(
-                key, data, expire=expire, noreply=False
-            )
-        if kind == "touch":
-            return lambda key, expire: client.touch(key, expire=expire, noreply=False)
-        return lambda key: client.delete(key, noreply=False)
-
-    def _patiently(self, operation: Any, *args: Any) -> Any:
-        # There are no more pooled connections than threads, so that as many
-        # tries find a fresh one. A write that was done before the connection
-        # broke answers otherwise the second time: its record shows it.
-        for _ in range(self._threads):
-            try:
-                return operation(*args)
-            except _STALE:
-                if time.monotonic() >= self._links.deadline:
-                    raise
-        return operation(*args)
-
-    def _failure(self, kind: str, error: Exception) -> StoreError:
-        failure = _translate(kind, self.name, error)
-        failure.__cause__ = _without_details(error)
-        return failure
-
-
-def _translate(kind: str, node: str, error: Exception) -> StoreError:
-    said = _said(error)
-    if isinstance(error, AuthenticationFailed) or b"auth" in said:
-        return StoreRejected(kind, node, "authentication is needed or was refused")
-    if b"too large" in said:
-        return StoreRejected(
-            kind, node, "larger than the node's item size", too_large=True
-        )
-    if b"out of memory" in said:
-        return StoreRejected(kind, node, "the node is out of memory")
-    sent = not isinstance(error, ConnectionRefusedError | RuntimeError)
-    if isinstance(error, TimeoutError):
-        reason = "timed out"
-    elif isinstance(error, OSError):
-        reason = f"connection failed ({type(error).__name__})"
-    elif isinstance(error, MemcacheUnexpectedCloseError):
-        reason = "connection closed by the node"
-    elif isinstance(error, MemcacheServerError):
-        reason = "the node reports an error"
-    elif isinstance(error, MemcacheUnknownCommandError):
-        reason = "the node takes no commands (its connection limit?)"
-    else:
-        reason = "the node's answer makes no sense"
-    return StoreUnavailable(kind, node, reason, outcome_unknown=sent and kind != "get")
-
-
-def _said(error: Exception) -> bytes:
-    # What follows CLIENT_ERROR or SERVER_ERROR; other errors quote anything.
-    if isinstance(error, MemcacheClientError | MemcacheServerError) and error.args:
-        said = error.args[0]
-        return said if isinstance(said, bytes) else b""
-    return b""
-
-
-def _without_details(error: Exception) -> Exception:
-    # pymemcache quotes keys and answers in its messages, and its frames hold
-    # them; the type is enough to find the cause. An errno tells nothing of a
-    # session.
-    if isinstance(error, OSError) or not error.args:
-        error.__context__ = None
-        return error.with_traceback(None)
-    if isinstance(error, MemcacheError):
-        withheld: Exception = type(error)("details withheld")
-        return withheld
-    return RuntimeError(type(error).__name__)
+    def _wake(self) -> None:
+        for waiting in list(self._patient):
+            with contextlib.suppress(RuntimeError):  # its loop is closed
+                waiting.loop.call_soon_threadsafe(waiting.event.set)

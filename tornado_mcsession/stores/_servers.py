@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -9,7 +10,7 @@ from urllib.parse import parse_qsl, unquote
 
 from .._checks import known, type_error
 
-__all__ = ["Server", "parse_servers", "parse_url"]
+__all__ = ["Server", "parse_servers", "parse_url", "parse_weights"]
 
 DEFAULT_PORT = 11211
 SCHEMES = ("memcached", "memcacheds")
@@ -43,6 +44,25 @@ def parse_servers(servers: object) -> list[Server]:
     if len(set(names)) != len(names):
         raise ValueError("servers must differ from each other")
     return parsed
+
+
+def parse_weights(servers: Sequence[Server], weights: object) -> dict[str, float]:
+    """Return the weight of each server by its name, checked."""
+    if weights is None:
+        return {server.name: 1.0 for server in servers}
+    if isinstance(weights, str) or not isinstance(weights, Sequence):
+        raise type_error("weights", weights, "a list of numbers")
+    if len(weights) != len(servers):
+        raise ValueError("weights must be as many as servers")
+    for weight in weights:
+        if isinstance(weight, bool) or not isinstance(weight, int | float):
+            raise type_error("a weight", weight, "a number")
+        if not 0 < weight < math.inf:
+            raise ValueError("a weight must be finite and greater than 0")
+    return {
+        server.name: float(weight)
+        for server, weight in zip(servers, weights, strict=True)
+    }
 
 
 def _server(server: object) -> Server:
@@ -114,6 +134,10 @@ def _options(query: str) -> dict[str, Any]:
     return options
 
 
+def _numbers(text: str) -> list[float]:
+    return [float(number) for number in text.split(",")]
+
+
 _OPTIONS: dict[str, tuple[Callable[[str], Any], str]] = {
     "timeout": (float, "a number of seconds"),
     "connect_timeout": (float, "a number of seconds"),
@@ -122,4 +146,9 @@ _OPTIONS: dict[str, tuple[Callable[[str], Any], str]] = {
     "username": (str, "text"),
     "password": (str, "text"),
     "tls": ({"1": True, "0": False}.__getitem__, "0 or 1"),
+    "tls_ca": (str, "a path"),
+    "tls_cert": (str, "a path"),
+    "tls_key": (str, "a path"),
+    "weights": (_numbers, "numbers, separated by commas"),
+    "reconnect_timeout": (float, "a number of seconds"),
 }

@@ -98,8 +98,11 @@ class Store(ABC):
     timeout: float = 1.0
     """The seconds that one operation may take."""
 
+    reconnect_timeout: float = 0.0
+    """The seconds that one may take besides, to wait for a node to come back."""
+
     keeps_deadline: bool = False
-    """Whether operations end within `timeout` by themselves.
+    """Whether operations end within these times by themselves.
 
     Where it is false, the manager ends them.
     """
@@ -166,4 +169,12 @@ class Store(ABC):
 
     def stats(self) -> dict[str, Any]:
         """Return counters and states, for people and for metrics."""
+        return {}
+
+    async def health(self) -> dict[str, dict[str, Any]]:
+        """Ask each node now; return for its name whether it answers.
+
+        ``{"ok": True, "seconds": 0.0002}``, or ``{"ok": False, "error": "timed
+        out"}``. Raises nothing. A store without nodes returns nothing.
+        """
         return {}

@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from concurrent.futures import Executor
 from typing import Any
 
-from .._checks import positive_int, seconds, type_error
+from .._checks import positive_int, type_error
 from .._routing import Router
-from ..exceptions import StoreUnavailable
-from ._connection import LinkMaker
-from ._node import Node
-from ._servers import parse_servers, parse_url
+from ..exceptions import StoreError, StoreUnavailable
+from ._access import checked_address, checked_seconds, link_maker
+from ._node import Limits, Node
+from ._servers import parse_servers, parse_url, parse_weights
 from .base import (
     CasResult,
     Entry,
@@ -58,6 +58,14 @@ class MemcachedStore(Store):
         username: for a server that runs with ``-Y``.
         password: likewise.
         tls: `True`, or an `ssl.SSLContext`.
+        tls_ca: a file of the certificates to trust, in PEM, instead of the
+            system's.
+        tls_cert: a file with the certificate to show to the server.
+        tls_key: a file with its key, where ``tls_cert`` does not hold it.
+        weights: for each server how large its share of the sessions is; all
+            have the same without.
+        reconnect_timeout: seconds that an operation waits besides, while its
+            server does not answer, for it to come back; 0: none.
         executor: run the blocking calls here, instead of on own threads; it is
             not shut down by `close`. After a fork, the child has own threads.
     """
@@ -75,29 +83,38 @@ class MemcachedStore(Store):
         username: str | None = None,
         password: str | None = None,
         tls: bool | ssl.SSLContext = False,
+        tls_ca: str | None = None,
+        tls_cert: str | None = None,
+        tls_key: str | None = None,
+        weights: Sequence[float] | None = None,
+        reconnect_timeout: float = 0.0,
         executor: Executor | None = None,
     ) -> None:
-        for name, value in (("threads", threads), ("max_pending", max_pending)):
-            positive_int(name, value)
-        self.timeout = _seconds("timeout", timeout)
-        links = LinkMaker(
-            connect_timeout=_seconds("connect_timeout", connect_timeout),
-            tls=_tls_context(tls),
-            credentials=_credentials(username, password),
+        self.timeout = checked_seconds("timeout", timeout)
+        self.reconnect_timeout = _patience(reconnect_timeout)
+        limits = _limits(self, threads, max_pending)
+        parsed = parse_servers(servers)
+        self._router = Router(parse_weights(parsed, weights))
+        links = link_maker(
+            connect_timeout=connect_timeout,
+            username=username,
+            password=password,
+            tls=tls,
+            tls_ca=tls_ca,
+            tls_cert=tls_cert,
+            tls_key=tls_key,
         )
         self._nodes = {
-            server.name: Node(
-                server.name,
-                server.address,
+            name: Node(
+                name,
+                checked_address(address, links),
                 links,
-                timeout=self.timeout,
-                threads=threads,
-                max_pending=max_pending,
-                executor=executor,
+                self._note,
+                limits,
+                executor,
             )
-            for server in parse_servers(servers)
+            for name, address in parsed
         }
-        self._router = Router(dict.fromkeys(self._nodes, 1.0))
         self._connected: list[NodeCallback] = []
         self._disconnected: list[NodeCallback] = []
 
@@ -125,13 +142,15 @@ class MemcachedStore(Store):
         try:
             for node, key in zip(nodes, keys, strict=True):
                 asked.append(node.submit("get", key))
+            answers = await asyncio.gather(
+                *map(Node.answer, nodes, itertools.repeat("get"), asked)
+            )
         except StoreUnavailable:
             for future in asked:
                 future.cancel()
-            raise
-        answers = await asyncio.gather(
-            *map(self._heard, nodes, itertools.repeat("get"), asked)
-        )
+            if not self.reconnect_timeout:
+                raise
+            answers = await asyncio.gather(*map(self.get, keys))
         return {
             key: entry
             for key, entry in zip(keys, answers, strict=True)
@@ -165,12 +184,12 @@ class MemcachedStore(Store):
         self._disconnected.append(callback)
 
     def stats(self) -> dict[str, Any]:
-        return {
-            "nodes": {
-                name: {"connected": node.connected, "pending": node.pending}
-                for name, node in self._nodes.items()
-            }
-        }
+        return {"nodes": {name: node.stats() for name, node in self._nodes.items()}}
+
+    async def health(self) -> dict[str, dict[str, Any]]:
+        nodes = self._nodes.values()
+        answers = await asyncio.gather(*(_health(node) for node in nodes))
+        return dict(zip(self._nodes, answers, strict=True))
 
     def __repr__(self) -> str:
         return f"<MemcachedStore nodes={len(self._nodes)}>"
@@ -179,31 +198,25 @@ class MemcachedStore(Store):
         return self._nodes[self._router.node_for(check_key(key))]
 
     async def _ask(self, kind: str, key: str, *args: Any) -> Any:
-        node = self._node(key)
-        return await self._heard(node, kind, node.submit(kind, key, *args))
+        return await self._node(key).ask(kind, key, *args)
 
-    async def _heard(self, node: Node, kind: str, future: asyncio.Future[Any]) -> Any:
-        try:
-            answer = await node.answer(kind, future)
-        except StoreUnavailable:
-            self._note(node, False)
-            raise
-        self._note(node, True)
-        return answer
-
-    def _note(self, node: Node, connected: bool) -> None:
-        before = node.connected
-        if before is connected or not node.is_news(connected):
-            return
-        if not connected:
+    def _note(self, node: Node, answers: bool, before: bool | None) -> None:
+        if not answers:
             logger.warning("%s does not answer", node.name)
         elif before is False:
             logger.warning("%s answers again", node.name)
-        for callback in self._connected if connected else self._disconnected:
+        for callback in self._connected if answers else self._disconnected:
             try:
                 callback(node.name)
             except Exception:
                 logger.exception("a store event's callback failed")
+
+
+async def _health(node: Node) -> dict[str, Any]:
+    try:
+        return {"ok": True, "seconds": await node.ping()}
+    except StoreError as error:
+        return {"ok": False, "error": error.reason}
 
 
 def _expire(ttl: float) -> int:
@@ -218,27 +231,13 @@ def _expire(ttl: float) -> int:
     return min(whole, _LAST)
 
 
-def _seconds(name: str, value: object) -> float:
-    checked = seconds(name, value)
-    if checked is None:
-        raise type_error(name, value, "seconds")
-    return checked
+def _patience(value: object) -> float:
+    if value == 0 and not isinstance(value, bool):
+        return 0.0
+    return checked_seconds("reconnect_timeout", value)
 
 
-def _credentials(username: str | None, password: str | None) -> tuple[str, str] | None:
-    if username is None and password is None:
-        return None
-    for name, value in (("username", username), ("password", password)):
-        if not isinstance(value, str):
-            raise type_error(name, value, "text: give username and password, or none")
-        if not value or any(c.isspace() or not c.isprintable() for c in value):
-            raise ValueError(f"{name} must be printable, without spaces")
-    return str(username), str(password)
-
-
-def _tls_context(tls: object) -> ssl.SSLContext | None:
-    if isinstance(tls, ssl.SSLContext):
-        return tls
-    if not isinstance(tls, bool):
-        raise type_error("tls", tls, "True, False or an ssl.SSLContext")
-    return ssl.create_default_context() if tls else None
+def _limits(store: Store, threads: int, max_pending: int) -> Limits:
+    positive_int("threads", threads)
+    positive_int("max_pending", max_pending)
+    return Limits(store.timeout, store.reconnect_timeout, threads, max_pending)

@@ -1,0 +1,83 @@
+"""What to believe of an answer: all of it, to the byte, or nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pymemcache.client.base import Client
+from pymemcache.exceptions import MemcacheUnknownError
+
+__all__ = ["StrictClient"]
+
+# What memcached says, by what pymemcache makes of it.
+_SAYS: dict[str, dict[bool | None, bytes]] = {
+    "add": {True: b"STORED\r\n", False: b"NOT_STORED\r\n"},
+    "cas": {True: b"STORED\r\n", False: b"EXISTS\r\n", None: b"NOT_FOUND\r\n"},
+    "touch": {True: b"TOUCHED\r\n", False: b"NOT_FOUND\r\n"},
+    "delete": {True: b"DELETED\r\n", False: b"NOT_FOUND\r\n"},
+}
+
+
+class _Scale:
+    """Passes values on as they are, and adds up what they took to arrive.
+
+    That is ``VALUE <key> <flags> <bytes> <cas>`` and the value, each with its
+    line end (protocol.txt, "Retrieval command"), without the cas token, which
+    is not known here.
+    """
+
+    def __init__(self) -> None:
+        self.size = 0
+
+    def serialize(self, key: Any, value: bytes) -> tuple[bytes, int]:
+        return value, 0
+
+    def deserialize(self, key: Any, value: bytes, flags: int) -> bytes:
+        length = len(value)
+        self.size += len(f"VALUE  {flags} {length} \r\n\r\n") + len(key) + length
+        return value
+
+
+class StrictClient(Client):  # type: ignore[misc]  # pymemcache has no py.typed
+    """Believes an answer only if it is all that came, to the byte.
+
+    pymemcache takes any line that is no error for "not there": a proxy's
+    nonsense would be a logout that seems done. And it drops what follows an
+    answer, which is the sign of a connection out of step.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.serde = self._scale = _Scale()
+
+    def gets_many(self, keys: Any) -> Any:
+        """Return what is found under ``keys``."""
+        self._scale.size = 0
+        found = super().gets_many(keys)
+        size = len(b"END\r\n") + self._scale.size
+        for _, token in found.values():
+            size += len(token)
+        if size != self.sock.received or not self.sock.tail.endswith(b"END\r\n"):
+            raise MemcacheUnknownError
+        return found
+
+    def add(self, *args: Any, **options: Any) -> Any:
+        """Store a value if the key is free; return whether it was."""
+        return self._sure("add", super().add(*args, **options))
+
+    def cas(self, *args: Any, **options: Any) -> Any:
+        """Replace a version; `False`: another is there, `None`: nothing is."""
+        return self._sure("cas", super().cas(*args, **options))
+
+    def touch(self, *args: Any, **options: Any) -> Any:
+        """Give a key a new end; return whether it was there."""
+        return self._sure("touch", super().touch(*args, **options))
+
+    def delete(self, *args: Any, **options: Any) -> Any:
+        """Remove a key; return whether it was there."""
+        return self._sure("delete", super().delete(*args, **options))
+
+    def _sure(self, command: str, result: bool | None) -> bool | None:
+        if self.sock.tail != _SAYS[command][result]:
+            raise MemcacheUnknownError
+        return result

@@ -1,0 +1,194 @@
+"""The blocking side of a node: its connections, and operations on them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from pymemcache.client.base import PooledClient
+
+from .._calls import Call
+from ..exceptions import StoreRejected, StoreUnavailable
+from ._breaker import Breaker
+from ._client import StrictClient
+from ._connection import LinkMaker
+from ._reasons import STALE, is_silence, reason, translate
+from .base import CasResult, Entry
+
+__all__ = ["Wire"]
+
+# Below the idle timeout that a server, or a firewall on the way, may have.
+POOL_IDLE_TIMEOUT = 55
+
+_CAS_RESULTS = {
+    True: CasResult.STORED,
+    False: CasResult.CONFLICT,
+    None: CasResult.MISSING,
+}
+
+
+class Wire:
+    """Runs operations on connections to one server, in the node's threads.
+
+    Tells the ``breaker`` whether the server answers, and does not ask while the
+    breaker is open.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        server: Any,
+        links: LinkMaker,
+        breaker: Breaker,
+        *,
+        timeout: float,
+        threads: int,
+    ) -> None:
+        self._name = name
+        self._links = links
+        self._breaker = breaker
+        self._threads = threads
+        self._reason = ""
+        self._client = PooledClient(
+            server,
+            socket_module=links,
+            # The links keep the deadline; pymemcache's timeouts are per call.
+            timeout=timeout,
+            connect_timeout=timeout,
+            no_delay=True,
+            default_noreply=False,
+            pool_idle_timeout=POOL_IDLE_TIMEOUT,
+        )
+        self._client.client_class = StrictClient
+
+    def run(self, calls: Sequence[Call]) -> None:
+        """Run ``calls``, each of which gets its outcome."""
+        reads = [call for call in calls if call.kind == "get" and call.begin()]
+        if reads:
+            self._read(reads)
+        for call in calls:
+            if call.kind != "get" and call.begin():
+                self._write(call)
+
+    def close(self) -> None:
+        """Close the connections that nobody uses just now."""
+        self._client.close()
+
+    def abandon(self) -> None:
+        """Close the connections that a parent process uses, in its child.
+
+        A socket shared over a fork mixes up answers. Closing the child's copies
+        ends no connection. The pool's lock is left alone: a thread of the
+        parent may have held it at the fork.
+        """
+        pool = self._client.client_pool
+        for client in (*pool.used, *pool.free):
+            client.close()
+
+    def not_asked(self, kind: str) -> StoreUnavailable:
+        """Return the error for an operation that the breaker refused."""
+        return StoreUnavailable(
+            kind, self._name, f"{self._reason}; not asked again so soon"
+        )
+
+    def _read(self, calls: Sequence[Call]) -> None:
+        keys = list({call.args[0]: None for call in calls})
+        deadline = max(call.deadline for call in calls)
+        try:
+            found = self._ask(deadline, self._client.gets_many, keys)
+        except Exception as error:
+            if len(keys) == 1 or _is_for_all(error):
+                self._fail(calls, error)
+            else:
+                # One of them may be what is not answered: the others are not to
+                # blame. The breaker ends this where it is none of them.
+                for key in keys:
+                    self._read_again([call for call in calls if call.args[0] == key])
+            return
+        for call in calls:
+            self._found(call, found.get(call.args[0]))
+
+    def _read_again(self, calls: Sequence[Call]) -> None:
+        begun = [call for call in calls if call.begin()]
+        if begun:
+            self._read(begun)
+
+    def _found(self, call: Call, value: tuple[bytes, bytes] | None) -> None:
+        if value is None:
+            return
+        if value[1] == b"0":
+            # What a server answers that runs with -C: each cas would fail.
+            call.error = StoreRejected(
+                "get", self._name, "cas is disabled (memcached runs with -C)"
+            )
+        else:
+            call.result = Entry(*value)
+
+    def _write(self, call: Call) -> None:
+        operation = self._operation(call.kind)
+        try:
+            call.result = self._ask(call.deadline, operation, *call.args)
+        except Exception as error:
+            self._fail([call], error)
+
+    def _fail(self, calls: Sequence[Call], error: Exception) -> None:
+        for call in calls:
+            if isinstance(error, _NotAsked):
+                call.error = self.not_asked(call.kind)
+            else:
+                call.error = translate(call.kind, self._name, error)
+
+    def _operation(self, kind: str) -> Any:
+        client = self._client
+        if kind == "cas":
+            return lambda key, data, expire, token: _CAS_RESULTS[
+                client.cas(key, data, token, expire=expire, noreply=False)
+            ]
+        if kind == "add":
+            return lambda key, data, expire: client.add(
+                key, data, expire=expire, noreply=False
+            )
+        if kind == "touch":
+            return lambda key, expire: client.touch(key, expire=expire, noreply=False)
+        return lambda key: client.delete(key, noreply=False)
+
+    def _ask(self, deadline: float, operation: Any, *args: Any) -> Any:
+        if self._breaker.is_open:
+            raise _NotAsked
+        self._links.deadline = deadline
+        began = time.monotonic()
+        try:
+            answer = self._patiently(operation, *args)
+        except Exception as error:
+            if is_silence(error):
+                self._reason = reason(error)
+                self._breaker.failed(time.monotonic() - began)
+            else:
+                self._breaker.refused()
+            raise
+        self._breaker.answered()
+        return answer
+
+    def _patiently(self, operation: Any, *args: Any) -> Any:
+        # There are no more pooled connections than threads, so that as many
+        # tries find a fresh one. A write that was done before the connection
+        # broke answers otherwise the second time: its record shows it.
+        for _ in range(self._threads):
+            try:
+                return operation(*args)
+            except STALE:
+                if time.monotonic() >= self._links.deadline:
+                    raise
+        return operation(*args)
+
+
+class _NotAsked(Exception):
+    """The breaker is open."""
+
+
+def _is_for_all(error: Exception) -> bool:
+    """Return whether the keys that were asked for cannot be the cause."""
+    if isinstance(error, STALE):
+        return False
+    return isinstance(error, OSError | _NotAsked)
