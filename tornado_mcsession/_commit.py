@@ -191,7 +191,7 @@ class Committer:
             record = await self._try(key, start, tries)
             if record is not None:
                 return record
-        scope = asyncio.timeout(2 * self._records.timeout - tries.seconds)
+        scope = asyncio.timeout(self._records.limit - tries.seconds)
         try:
             async with scope:
                 return await self._try_again(key, tries, scope)

@@ -42,7 +42,8 @@ class RecordStore:
         self._codec = codec
         self._config = config
         self._warned = False
-        self.timeout = store.timeout
+        self.limit = 2 * store.timeout + store.reconnect_timeout
+        """The seconds that a load or a commit may take in all."""
 
     async def get(self, key: str) -> Entry | None:
         """Return what is stored under ``key``, for `examine`."""
@@ -86,9 +87,8 @@ class RecordStore:
 
     def too_late(self, operation: str) -> StoreUnavailable:
         """Return the error for an operation whose tries took too long in all."""
-        limit = 2 * self.timeout
         return StoreUnavailable(
-            operation, "", f"not done within {limit:g} s", outcome_unknown=True
+            operation, "", f"not done within {self.limit:g} s", outcome_unknown=True
         )
 
     async def _bounded(
@@ -97,14 +97,15 @@ class RecordStore:
         """Await a store's answer, within the deadline if it keeps none itself."""
         if self._store.keeps_deadline:
             return await awaitable
+        limit = self._store.timeout + self._store.reconnect_timeout
         try:
-            async with asyncio.timeout(self._store.timeout):
+            async with asyncio.timeout(limit):
                 return await awaitable
         except TimeoutError as error:
             raise StoreUnavailable(
                 operation,
                 "",
-                f"no answer within {self._store.timeout:g} s",
+                f"no answer within {limit:g} s",
                 outcome_unknown=write,
             ) from error
 

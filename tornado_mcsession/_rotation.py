@@ -122,7 +122,7 @@ class Rotation:
         `.StoreUnavailable` where that cannot be done in time.
         """
         try:
-            async with asyncio.timeout(2 * self._records.timeout):
+            async with asyncio.timeout(self._records.limit):
                 return await self._end(key, session_id)
         except TimeoutError as error:
             raise self._records.too_late("destroy") from error

@@ -8,7 +8,7 @@ from collections.abc import Coroutine, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from . import _keys, _parts
+from . import _keys, _parts, _report
 from ._by_id import Records
 from ._checks import text, type_error
 from ._commit import Committer
@@ -35,7 +35,6 @@ logger = logging.getLogger("tornado_mcsession")
 
 # Longer than any commit may take with the default timeouts.
 DRAIN_TIMEOUT = 30.0
-PHASES = ("load", "save", "renew", "destroy")
 
 
 class SessionManager:
@@ -214,25 +213,24 @@ class SessionManager:
         (saves that were tried again), ``dropped_saves``, ``corrupt_records``,
         ``held_answers``, and errors by phase.
         """
-        names = (
-            "loads",
-            "hits",
-            "misses",
-            "saves",
-            "renewals",
-            "conflicts",
-            "dropped_saves",
-            "corrupt_records",
-            "held_answers",
-            *(f"errors_{phase}" for phase in PHASES),
-        )
         return {
-            **dict.fromkeys(names, 0),
-            **self.counts,
+            **_report.counters(self.counts),
             "running_saves": len(self._tasks),
             "pending_destroys": len(self._undeleted),
             "store": self.store.stats(),
         }
+
+    async def health(self) -> dict[str, Any]:
+        """Ask each node of the store now whether it answers.
+
+        ``status`` is ``"ok"``, ``"degraded"`` where some nodes do not answer,
+        or ``"down"`` where none does; ``nodes`` says of each whether it does
+        (``ok``) and in how many ``seconds``, or the ``error``. For a readiness
+        endpoint: "degraded" is no reason to send users elsewhere, since every
+        process sees the same nodes. Takes no longer than an operation, and
+        raises nothing.
+        """
+        return await _report.health(self.store)
 
     async def drain(self, timeout: float | None = None) -> bool:
         """Wait for the saves under way; return whether all of them ended.

@@ -118,6 +118,17 @@ async def test_keys_in_braces_share_a_node(memcached, own_memcached):
     assert sorted(map(len, anns)) == [0, 40]
 
 
+async def test_weights_are_shares(memcached, own_memcached):
+    """Of two nodes the one with weight 3 gets three of four keys."""
+    store = MemcachedStore.from_url(
+        f"memcached://127.0.0.1:{memcached.port},127.0.0.1:{own_memcached.port}"
+        "/?weights=3,1"
+    )
+    await asyncio.gather(*(store.add(f"key{n}", b"1", TTL) for n in range(1000)))
+    await store.close()
+    assert len(memcached.keys()) == pytest.approx(750, abs=60)
+
+
 async def test_nothing_is_begun_before_it_is_needed(own_memcached):
     """Making a store opens nothing; closing it leaves no thread and no connection."""
     before = threads()
@@ -194,7 +205,11 @@ async def test_events_come_once_per_change(own_memcached, connect):
         ("disconnect", name, True),
         ("connect", name, True),
     ]
-    assert store.stats() == {"nodes": {name: {"connected": True, "pending": 0}}}
+    assert store.stats() == {
+        "nodes": {
+            name: {"connected": True, "pending": 0, "waiting": 0, "breaker": "closed"}
+        }
+    }
 
 
 async def test_a_failing_callback_harms_nobody(memcached, connect, caplog):

@@ -1,0 +1,72 @@
+"""How sessions are placed on several nodes: shares, moves, and what it costs.
+
+    python -m benchmarks.routing
+
+Needs no server. Prints, for a number of nodes, the time to place one key and to
+set the placing up at start, the largest and the smallest share of the keys as a
+part of an even one, and which part of the keys moves when a node is added.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections import Counter
+
+from tornado_mcsession._routing import Router
+
+SIZES = (1, 2, 3, 10, 100, 1000)
+ROUNDS = 5
+
+
+def router(count: int) -> Router:
+    return Router({f"10.0.{n // 250}.{n % 250}:11211": 1.0 for n in range(count)})
+
+
+def seconds_to_place(placed: Router, keys: list[str]) -> float:
+    """Return the median of what placing one key takes."""
+    rounds = []
+    for _ in range(ROUNDS):
+        began = time.perf_counter()
+        for key in keys:
+            placed.node_for(key)
+        rounds.append((time.perf_counter() - began) / len(keys))
+    return statistics.median(rounds)
+
+
+def row(count: int, keys: list[str]) -> str:
+    began = time.perf_counter()
+    placed = router(count)
+    start = time.perf_counter() - began
+    shares = Counter(map(placed.node_for, keys))
+    even = len(keys) / count
+    larger = router(count + 1)
+    moved = sum(placed.node_for(key) != larger.node_for(key) for key in keys)
+    cells = [
+        f"{count}",
+        f"{seconds_to_place(placed, keys) * 1e6:.2f}",
+        f"{start * 1e3:.0f}",
+        f"{min(shares.values()) / even:.2f}–{max(shares.values()) / even:.2f}",
+        f"{moved / len(keys):.1%}",
+        f"{1 / (count + 1):.1%}",
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--keys", type=int, default=100_000, help="(%(default)s)")
+    keys = [f"mcsession:{number:064x}" for number in range(parser.parse_args().keys)]
+    print(
+        "| nodes | µs to place a key | ms at start | shares | moved by one more | 1/n |"
+    )
+    print("|---|---|---|---|---|---|")
+    for count in SIZES:
+        print(row(count, keys), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
