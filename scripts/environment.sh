@@ -61,15 +61,18 @@ install_packages() {
     fi
 }
 
-# ensure_servers NAME...: each has a package of its own name.
+# ensure_servers NAME...: each has a package of its own name, but for nutcracker,
+# which Homebrew calls by its other name.
 ensure_servers() {
     missing=
     for server; do
         has "$server" || missing="$missing $server"
     done
     [ -n "$missing" ] || return 0
+    packages=$missing
+    has apt-get || packages=$(echo "$missing" | sed 's/nutcracker/twemproxy/')
     # shellcheck disable=SC2086 # names without spaces
-    { install_packages $missing && has $missing; } || die \
+    { install_packages $packages && has $missing; } || die \
         "The tests need$missing, which could not be installed from here. Install" \
         "what is named with this system's package manager, and start this again."
     # systemd does not ask for the runlevel; the tests start their own servers.

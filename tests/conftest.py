@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -13,6 +15,8 @@ from .support.browser import Browser
 from .support.clock import ManualClock
 from .support.memcached import Memcached
 from .support.proxy import FaultProxy
+from .support.tls import Certificates, TLSMemcached
+from .support.twemproxy import Twemproxy
 
 # On a busy machine an example may take any time; what is wrong is wrong every time.
 hypothesis.settings.register_profile(
@@ -77,11 +81,65 @@ def own_memcached(memcached_factory: Callable[..., Memcached]) -> Memcached:
     return memcached_factory()
 
 
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """Certificates of an authority that only these tests know."""
+    return Certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture
+def tls_memcached_factory(
+    certificates: Certificates,
+) -> Iterator[Callable[..., TLSMemcached]]:
+    """Starts memcached processes that speak TLS; takes what `TLSMemcached` does."""
+    with ExitStack() as stack:
+
+        def start(*args: str, **options: Any) -> TLSMemcached:
+            server = TLSMemcached(certificates, *args, **options)
+            stack.callback(server.close)
+            return server
+
+        yield start
+
+
+@pytest.fixture
+def tls_memcached(tls_memcached_factory: Callable[..., TLSMemcached]) -> TLSMemcached:
+    """A memcached of a test's own that speaks TLS."""
+    return tls_memcached_factory()
+
+
 @pytest.fixture
 def proxy(memcached: Memcached) -> Iterator[FaultProxy]:
     """A faulty network in front of ``memcached``."""
     with FaultProxy(memcached.port) as proxy:
         yield proxy
+
+
+@pytest.fixture
+def twemproxy_factory(tmp_path: Path) -> Iterator[Callable[..., Twemproxy]]:
+    """Starts twemproxy in front of servers; takes what `Twemproxy` does."""
+    with ExitStack() as stack:
+
+        def start(servers: Sequence[Memcached], **options: str | None) -> Twemproxy:
+            proxy = Twemproxy(tmp_path, servers, **options)
+            stack.callback(proxy.close)
+            return proxy
+
+        yield start
+
+
+@pytest.fixture
+def servers(memcached_factory: Callable[..., Memcached]) -> list[Memcached]:
+    """Two memcacheds that a test may stop, kill and restart."""
+    return [memcached_factory(), memcached_factory()]
+
+
+@pytest.fixture
+def twemproxy(
+    twemproxy_factory: Callable[..., Twemproxy], servers: list[Memcached]
+) -> Twemproxy:
+    """A twemproxy in front of ``servers``."""
+    return twemproxy_factory(servers)
 
 
 @pytest.fixture

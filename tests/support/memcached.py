@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import re
-import signal
 import socket
 import time
 from urllib.parse import unquote
@@ -57,14 +56,12 @@ class Memcached:
     def stop(self) -> None:
         """Hang (SIGSTOP): the kernel still accepts connections, nobody answers."""
         assert self._process is not None
-        self._process.signal(signal.SIGSTOP)
-        # It may answer what comes before it really stands still.
-        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)
+        self._process.stop()
 
     def cont(self) -> None:
         """Go on after `stop`, with what has been sent meanwhile."""
         assert self._process is not None
-        self._process.signal(signal.SIGCONT)
+        self._process.cont()
 
     def command(self, line: bytes) -> bytes:
         """Send one command (a value too, if it has one); return the whole answer.
@@ -75,7 +72,7 @@ class Memcached:
         return self._ask(line + b"\r\nmn\r\n", b"MN\r\n").removesuffix(b"\r\n")
 
     def _ask(self, data: bytes, *ends: bytes) -> bytes:
-        with socket.create_connection(self.server, 5) as connection:
+        with self._connect() as connection:
             connection.sendall(data)
             answer = b""
             while not answer.endswith(ends):
@@ -84,6 +81,9 @@ class Memcached:
                     raise ConnectionError(f"closed after {answer!r}")
                 answer += chunk
         return answer.removesuffix(b"MN\r\n")
+
+    def _connect(self) -> socket.socket:
+        return socket.create_connection(self.server, 5)
 
     def flush(self) -> None:
         """Remove all items."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -35,13 +36,29 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+def _has_ipv6() -> bool:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
+# As in a URL. Containers are often without IPv6.
+LOOPBACKS = ["127.0.0.1", "[::1]"] if _has_ipv6() else ["127.0.0.1"]
+
+# Where a package has another name than the server in it.
+BREW_PACKAGES = {"nutcracker": "twemproxy"}
+
+
 def find_server(name: str) -> str:
     """The path of a server's binary; without it the test run ends here."""
     path = shutil.which(name, path=SERVER_PATH)
     if path is None:
+        brewed = BREW_PACKAGES.get(name, name)
         pytest.exit(
             f"{name} is needed by these tests and was not found. Install it "
-            f"(apt-get install {name}, brew install {name}), or start the tests "
+            f"(apt-get install {name}, brew install {brewed}), or start the tests "
             "with scripts/test, which does.",
             returncode=pytest.ExitCode.USAGE_ERROR,
         )
@@ -99,8 +116,15 @@ class Process:
         size = os.fstat(self._output.fileno()).st_size
         return os.pread(self._output.fileno(), size, 0).decode(errors="replace")
 
-    def signal(self, number: int) -> None:
-        self._process.send_signal(number)
+    def stop(self) -> None:
+        """Let it stand still (SIGSTOP): the kernel still accepts for it."""
+        self._process.send_signal(signal.SIGSTOP)
+        # It may answer what comes before it really stands still.
+        os.waitid(os.P_PID, self.pid, os.WSTOPPED)
+
+    def cont(self) -> None:
+        """Go on after `stop`."""
+        self._process.send_signal(signal.SIGCONT)
 
     def terminate(self, timeout: float = 10) -> int:
         """Ask it to end; return its exit status."""

@@ -69,6 +69,8 @@ def _tls_context(
     for name in given:
         if not isinstance(files[name], str):
             raise type_error(name, files[name], "the path of a file")
+        if not files[name]:
+            raise ValueError(f"{name} must be the path of a file, not empty")
     if not isinstance(tls, bool | ssl.SSLContext):
         raise type_error("tls", tls, "True, False or an ssl.SSLContext")
     if given and tls is not True:

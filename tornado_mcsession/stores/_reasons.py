@@ -68,7 +68,10 @@ def reason(error: Exception) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not accepted ({error.verify_message})"
     if isinstance(error, ssl.SSLError):
-        return "no TLS connection (does the node speak TLS?)"
+        # OpenSSL's name of the failure, such as TLSV13_ALERT_CERTIFICATE_REQUIRED.
+        name = str(getattr(error, "reason", None) or "WRONG_VERSION")
+        foreign = "WRONG_VERSION" in name
+        return f"no TLS connection ({'does the node speak TLS?' if foreign else name})"
     if isinstance(error, socket.gaierror):
         return "the host name has no address"
     if isinstance(error, OSError):
@@ -76,7 +79,7 @@ def reason(error: Exception) -> str:
     if isinstance(error, MemcacheUnexpectedCloseError):
         return "connection closed by the node"
     if isinstance(error, MemcacheServerError):
-        return "the node reports an error"
+        return "the node, or a proxy before it, reports an error"
     if isinstance(error, MemcacheUnknownCommandError):
         return "the node takes no commands (its connection limit?)"
     return "the node's answer makes no sense"

@@ -57,12 +57,19 @@ class Resolver:
             return future
 
     def _resolve(self, host: str, port: int, future: Future[Any]) -> None:
+        found: Any = None
+        failure: Exception | None = None
         try:
-            future.set_result(_lookup(host, port))
+            found = _lookup(host, port)
         except Exception as error:
-            future.set_exception(error)
+            failure = error
         with self._lock:
+            # First: who comes now must not get what was found before.
             del self._running[host, port]
+        if failure is None:
+            future.set_result(found)
+        else:
+            future.set_exception(failure)
 
 
 def _lookup(host: str, port: int, flags: int = 0) -> list[tuple[Any, ...]]:

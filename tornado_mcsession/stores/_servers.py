@@ -84,8 +84,18 @@ def _server(server: object) -> Server:
     if not 0 < port < 65536:
         raise ValueError("a server's port must be from 1 to 65535")
     host = match["host"] or match["address"]
+    _check_name(host)
     shown = f"[{host}]" if ":" in host else host
     return Server(f"{shown}:{port}", (host, port))
+
+
+def _check_name(host: str) -> None:
+    try:
+        host.encode("idna")  # as the socket module does it
+    except UnicodeError:
+        raise ValueError(
+            "a server's host name must be made of labels of 1 to 63 characters"
+        ) from None
 
 
 def parse_url(url: str) -> tuple[list[str], dict[str, Any]]:
@@ -104,6 +114,8 @@ def parse_url(url: str) -> tuple[list[str], dict[str, Any]]:
     place, slash, path = rest.partition("/")
     options = _options(query)
     if scheme == "memcacheds":
+        if options.get("tls") is False:
+            raise ValueError("store URL has memcacheds:// and tls=0")
         options["tls"] = True
     credentials, at, hosts = place.rpartition("@")
     if at:
