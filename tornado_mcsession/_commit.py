@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
 import logging
 import random
 import time
@@ -232,7 +231,7 @@ class Committer:
         pause = scope is not None and not tries.counted
         with _paused(scope) if scope and pause else contextlib.nullcontext():
             made = tries.make(stored.record)
-            record = await made if inspect.isawaitable(made) else made
+            record = made if isinstance(made, Record) else await made
         if not tries.counted:
             began = time.monotonic()
         record = record.stamped(new_write_id(), stored.record)

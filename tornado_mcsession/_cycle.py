@@ -13,7 +13,7 @@ from tornado.httputil import HTTPHeaders, ResponseStartLine
 from . import _headers
 from ._checks import type_error
 from ._gate import Head
-from ._policy import Step
+from ._policy import Plan, Step
 from ._state import Delivery
 from .exceptions import SessionError
 from .manager import SessionManager
@@ -69,11 +69,11 @@ class RequestCycle:
             # A login that nobody waits for any more must still be told.
             manager.counts["held_answers"] += 1
             return self._commit_later(renew, failed)
-        step = self._plan(renew, failed=failed)
-        if step is Step.NOTHING:
+        plan = self._plan(renew, failed=failed)
+        if plan.step is Step.NOTHING:
             return None
-        work = self._commit(step, renew)
-        if self._may_leave_first(step, renew):
+        work = self._commit(plan, renew)
+        if self._may_leave_first(plan.step, renew):
             manager.start(self._afterwards(work, self._handler), state.id)
             return None
         manager.counts["held_answers"] += 1
@@ -83,11 +83,12 @@ class RequestCycle:
         """Save a session that was not used: no answer need wait for that."""
         state = state_of(self.session)
         state.closed = True
-        if self._plan(False, failed=status >= 500) is Step.UPDATE:
-            work = self._commit(Step.UPDATE, renew=False)
+        plan = self._plan(False, failed=status >= 500)
+        if plan.step is Step.UPDATE:
+            work = self._commit(plan, renew=False)
             self._manager.start(self._afterwards(work, self._handler), state.id)
 
-    def _plan(self, renew: bool, *, failed: bool) -> Step:
+    def _plan(self, renew: bool, *, failed: bool) -> Plan:
         save = self._handler.session_save
         policy = self._manager.policy
         return policy.plan(
@@ -112,16 +113,16 @@ class RequestCycle:
             and not (renew and self._manager.policy.renewal_due(state))
         )
 
-    async def _commit(self, step: Step, renew: bool) -> None:
+    async def _commit(self, plan: Plan, renew: bool) -> None:
         # In turn with what the handler began and did not wait for.
         state = state_of(self.session)
         async with state.in_turn():
-            await self._manager.policy.commit(state, step, renew=renew)
+            await self._manager.policy.commit(state, plan, renew=renew)
 
     async def _commit_later(self, renew: bool, failed: bool) -> None:
         async with state_of(self.session).in_turn():
-            step = self._plan(renew, failed=failed)
-            await self._manager.policy.commit(state_of(self.session), step, renew=renew)
+            plan = self._plan(renew, failed=failed)
+            await self._manager.policy.commit(state_of(self.session), plan, renew=renew)
 
     async def _afterwards(self, work: Coroutine[Any, Any, None], handler: Any) -> None:
         # ``handler`` is only held here, for the application's hooks.
@@ -207,9 +208,9 @@ class RequestCycle:
         """
         state = state_of(self.session)
         renew = self._may_renew()
-        step = self._plan(renew, failed=False)
-        if step is not Step.NOTHING:
-            await self._commit(step, renew)
+        plan = self._plan(renew, failed=False)
+        if plan.step is not Step.NOTHING:
+            await self._commit(plan, renew)
         if state.delivery is not Delivery.NOTHING:
             self._manager.policy.deliver(self._handler, headers, self.session)
         self.seal()

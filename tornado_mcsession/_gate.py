@@ -7,7 +7,6 @@ import logging
 from collections.abc import Coroutine
 from typing import Any, NamedTuple, Protocol
 
-from tornado.concurrent import chain_future
 from tornado.httputil import (
     HTTPConnection,
     HTTPHeaders,
@@ -15,6 +14,8 @@ from tornado.httputil import (
     ResponseStartLine,
 )
 from tornado.iostream import StreamClosedError
+
+from ._held import Held, refused
 
 __all__ = ["Cycle", "Head", "ResponseGate"]
 
@@ -74,7 +75,7 @@ class ResponseGate(HTTPConnection):
         self._cycle: Cycle | None = cycle
         self._loop = asyncio.get_running_loop()
         self._head: Head | None = None
-        self._held: list[tuple[bytes | None, asyncio.Future[None]]] = []
+        self._held = Held()
         self._ending = False  # the handler writes nothing any more
         self._open = is_open  # the headers have left
         self._busy = False  # a commit is under way
@@ -100,9 +101,33 @@ class ResponseGate(HTTPConnection):
         if start_line.code < 200:
             return self._connection.write_headers(start_line, headers, chunk)
         self._head = Head(start_line, headers)
-        # The handler may have overridden on_finish, or be far from it.
+        if self._ending:
+            return self._pass_or_hold(chunk)
+        # The handler may be far from its end.
         self._loop.call_soon(self.commit)
-        return self._hold(chunk)
+        return self._held.add(chunk)
+
+    def _pass_or_hold(self, chunk: bytes | None) -> asyncio.Future[None]:
+        # The usual answer is whole when its headers come: with nothing to save,
+        # nothing is held.
+        assert self._cycle is not None
+        assert self._head is not None
+        try:
+            pending = self._cycle.decide(self._head.start_line.code, final=True)
+            if pending is None:
+                self._cycle.leave(self._head.headers, final=True)
+        except Exception as error:
+            held = self._held.add(chunk)
+            self._fail(error)
+            return held
+        if pending is not None:
+            held = self._held.add(chunk)
+            self._busy = True
+            self._cycle.run(self._settle(pending, True))
+            return held
+        self._open = True
+        self._let_go()
+        return self._connection.write_headers(*self._head, chunk)
 
     def begin_end(self) -> None:
         """Hold all that is still written: it is the end of the answer."""
@@ -111,10 +136,10 @@ class ResponseGate(HTTPConnection):
     def write(self, chunk: bytes) -> asyncio.Future[None]:
         """Write a piece of the body, or hold it behind the headers or with the end."""
         if self._replaced:
-            return _failed(StreamClosedError())
+            return refused(StreamClosedError())
         if self._cycle is None or (self._open and not self._ending):
             return self._connection.write(chunk)
-        return self._hold(chunk)
+        return self._held.add(chunk)
 
     def finish(self) -> None:
         """End the answer, when all that it stands for is stored."""
@@ -155,13 +180,6 @@ class ResponseGate(HTTPConnection):
             self._busy = True
             cycle.run(self._settle(pending, final))
 
-    def _hold(self, chunk: bytes | None) -> asyncio.Future[None]:
-        future: asyncio.Future[None] = self._loop.create_future()
-        # As in Tornado, a handler need not wait for what it writes.
-        future.add_done_callback(_notice)
-        self._held.append((chunk, future))
-        return future
-
     async def _settle(self, pending: Coroutine[Any, Any, None], final: bool) -> None:
         try:
             await pending
@@ -184,9 +202,9 @@ class ResponseGate(HTTPConnection):
             except Exception as error:
                 self._fail(error)
                 return
-        held, self._held = self._held, []
+        held, self._held = self._held, Held()
         try:
-            written = self._send(held, final)
+            written = self._send(held.chunks, final)
         except Exception as error:
             # As where a handler writes more or less than its Content-Length.
             logger.exception("an answer that waited for its session cannot be sent")
@@ -194,18 +212,15 @@ class ResponseGate(HTTPConnection):
             self._break_off(error)
             return
         if written is not None:
-            # An HTTP/1 connection resolves only the future of its newest write.
-            for _, future in held:
-                chain_future(written, future)
+            held.end_as(written)
         if final:
             self._let_go()
         elif self._ending:
             self.commit()  # it finished while its first save was under way
 
     def _send(
-        self, held: list[tuple[bytes | None, asyncio.Future[None]]], final: bool
+        self, chunks: list[bytes | None], final: bool
     ) -> asyncio.Future[None] | None:
-        chunks = [chunk for chunk, _ in held]
         written = None
         if not self._open:
             assert self._head is not None
@@ -237,20 +252,17 @@ class ResponseGate(HTTPConnection):
             self._break_off(error)
             return
         self._replaced = True
-        held, self._held = self._held, []
-        for _, future in held:
-            if self._ending:
-                chain_future(written, future)
-            elif not future.done():
-                future.set_exception(error)
+        held, self._held = self._held, Held()
+        if self._ending:
+            held.end_as(written)
+        else:
+            held.refuse(error)
         self._let_go()
 
     def _break_off(self, error: Exception) -> None:
         self._replaced = True
-        held, self._held = self._held, []
-        for _, future in held:
-            if not future.done():
-                future.set_exception(error)
+        held, self._held = self._held, Held()
+        held.refuse(error)
         close = getattr(self._connection, "close", None)
         if close is not None:
             close()
@@ -260,15 +272,3 @@ class ResponseGate(HTTPConnection):
         if self._cycle is not None:
             self._cycle.finished()
             self._cycle = None
-
-
-def _notice(future: asyncio.Future[None]) -> None:
-    if not future.cancelled():
-        future.exception()
-
-
-def _failed(error: Exception) -> asyncio.Future[None]:
-    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    future.set_exception(error)
-    future.exception()
-    return future

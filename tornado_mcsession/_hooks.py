@@ -31,6 +31,11 @@ class Hooks:
             )
         return _ids.with_digest(base, digest)
 
+    @property
+    def looks_at_saves(self) -> bool:
+        """Whether there is a hook that may change what is saved."""
+        return self._config.before_save is not None
+
     async def before_save(self, session: Session, state: SessionState) -> None:
         """Let the application look at what is about to be saved, and change it."""
         hook = self._config.before_save

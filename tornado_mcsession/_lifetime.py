@@ -67,17 +67,17 @@ def is_over(config: SessionConfig, record: Record, now: float) -> bool:
 
 def is_sound(record: Record) -> bool:
     """Return whether the times in ``record`` are times."""
-    times = (record.created, record.renewed_at, record.expires_at)
-    own = (
-        record.idle_timeout,
-        record.end,
-        record.authenticated_at,
-        record.successor_until,
-    )
+    idle, login = record.idle_timeout, record.authenticated_at
+    # Comparisons, which are false for NaN: this is done for each request.
     return (
-        all(math.isfinite(t) for t in times)
-        and all(t is None or math.isfinite(t) for t in own)
-        and min(record.created, record.renewed_at) >= 0
-        and (record.idle_timeout is None or record.idle_timeout > 0)
-        and (record.authenticated_at is None or record.authenticated_at >= 0)
+        0 <= record.created < math.inf
+        and 0 <= record.renewed_at < math.inf
+        and -math.inf < record.expires_at < math.inf
+        and (idle is None or 0 < idle < math.inf)
+        and (login is None or 0 <= login < math.inf)
+        and (record.end is None or -math.inf < record.end < math.inf)
+        and (
+            record.successor_until is None
+            or -math.inf < record.successor_until < math.inf
+        )
     )

@@ -5,10 +5,11 @@ from __future__ import annotations
 import enum
 import logging
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from . import _headers, _lifetime
 from ._failures import Failures
+from ._record import Changes, Record
 from ._saver import Saver
 from ._state import Delivery, SessionState
 from ._verbs import Verbs
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from tornado.httputil import HTTPHeaders
     from tornado.web import RequestHandler
 
-__all__ = ["Policy", "Step"]
+__all__ = ["Plan", "Policy", "Step"]
 
 logger = logging.getLogger("tornado_mcsession")
 
@@ -34,6 +35,20 @@ class Step(enum.Enum):
     CREATE = "create"
     UPDATE = "update"
     RENEW = "renew"
+
+
+class Plan(NamedTuple):
+    """What the end of a request must do.
+
+    ``changes`` are those made to ``record``: good while that is what is stored.
+    """
+
+    step: Step
+    changes: Changes | None = None
+    record: Record | None = None
+
+
+NOTHING = Plan(Step.NOTHING)
 
 
 class Policy:
@@ -69,31 +84,33 @@ class Policy:
 
     def plan(
         self, state: SessionState, *, failed: bool, save: bool | None, renew: bool
-    ) -> Step:
+    ) -> Plan:
         """Decide what the end of a request must do. Raises `.EncodeError`."""
         if not state.available or (failed and not self._config.save_on_server_error):
-            return Step.NOTHING
+            return NOTHING
         if state.doomed:
-            return Step.DESTROY
+            return Plan(Step.DESTROY)
         if save is False or state.unloaded is not None:
-            return Step.NOTHING
+            return NOTHING
         if state.record is None or state.gone:
             return self._plan_new(state)
-        if save or self._saver.changes(state):
-            return Step.UPDATE
+        if save or not state.is_as_stored():
+            changes = self._saver.changes(state)
+            if save or changes:
+                return Plan(Step.UPDATE, changes, state.record)
         if renew and state.accessed and self.renewal_due(state):
-            return Step.RENEW
-        return Step.NOTHING
+            return Plan(Step.RENEW)
+        return NOTHING
 
-    def _plan_new(self, state: SessionState) -> Step:
+    def _plan_new(self, state: SessionState) -> Plan:
         changed = self._saver.changes(state) if state.gone else state.has_data()
         if not changed:
-            return Step.NOTHING
+            return NOTHING
         if state.gone or state.retired:
             self._counts["dropped_saves"] += 1
             logger.info("changes were dropped: another request ended the session")
-            return Step.NOTHING
-        return Step.CREATE
+            return NOTHING
+        return Plan(Step.CREATE)
 
     def renewal_due(self, state: SessionState) -> bool:
         """Return whether using the session now must put off its end."""
@@ -102,19 +119,20 @@ class Policy:
         )
 
     async def commit(
-        self, state: SessionState, step: Step, *, renew: bool = True
+        self, state: SessionState, plan: Plan, *, renew: bool = True
     ) -> None:
         """Do what was planned.
 
         Raises what makes the answer an error. A session that another request
         ended is none: its changes are dropped and counted.
         """
+        step = plan.step
         if step is Step.NOTHING:
             return
         handler = None if state.handler is None else state.handler()
         phase = {Step.DESTROY: "destroy", Step.RENEW: "renew"}.get(step, "save")
         try:
-            await self._do(state, step, renew)
+            await self._do(state, plan, renew)
         except SessionGone:
             self._counts["dropped_saves"] += 1
             logger.info("changes were dropped: another request ended the session")
@@ -131,7 +149,12 @@ class Policy:
             # for this request only.
             state.available = state.record is not None
 
-    async def _do(self, state: SessionState, step: Step, renew: bool) -> None:
+    async def _do(self, state: SessionState, plan: Plan, renew: bool) -> None:
+        step = plan.step
+        if step is Step.UPDATE:
+            changes = plan.changes if plan.record is state.record else None
+            await self._verbs.store(state, changes, always=True, renew=renew)
+            return
         if step is Step.RENEW:
             if await self._saver.renew(state):
                 self._counts["renewals"] += 1
@@ -141,7 +164,7 @@ class Policy:
             handler = None if state.handler is None else state.handler()
             if getattr(handler, "session_save", None) is False:
                 return
-        await self._verbs.store(state, always=step is Step.UPDATE, renew=renew)
+        await self._verbs.store(state, renew=renew)
 
     async def _destroy_doomed(self, state: SessionState) -> None:
         ids, state.doomed, state.presented = state.doomed, [], None

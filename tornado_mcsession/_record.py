@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 from collections.abc import Collection
 from typing import Any, NamedTuple
 
@@ -78,7 +78,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=Fals
 
 def new_write_id() -> bytes:
     """Return a random id for one save."""
-    return secrets.token_bytes(8)
+    return os.urandom(8)
 
 
 class _Unset:
@@ -99,10 +99,16 @@ class Options(NamedTuple):
     persistent: Any = UNSET
 
     def __bool__(self) -> bool:
-        return any(value is not UNSET for value in self)
+        return not (
+            self.idle_timeout is UNSET
+            and self.end is UNSET
+            and self.persistent is UNSET
+        )
 
     def as_fields(self) -> dict[str, Any]:
         """Return the fields of a `Record` that were set."""
+        if not self:
+            return {}
         return {
             name: value for name, value in self._asdict().items() if value is not UNSET
         }
@@ -131,6 +137,8 @@ class Changes(NamedTuple):
 
     def flashes(self, newer: tuple[Flash, ...]) -> tuple[Flash, ...]:
         """Return the messages of a newer state with these changes made to them."""
+        if not self.flashed and not self.read:
+            return newer
         # A message of this request is there already where an earlier save of it
         # was done, but its answer lost.
         mine = {flash.id for flash in self.flashed}

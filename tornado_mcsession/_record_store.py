@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable
 from typing import Any, NamedTuple, TypeVar
 
 from . import _lifetime
@@ -45,9 +44,9 @@ class RecordStore:
         self.limit = 2 * store.timeout + store.reconnect_timeout
         """The seconds that a load or a commit may take in all."""
 
-    async def get(self, key: str) -> Entry | None:
+    def get(self, key: str) -> Awaitable[Entry | None]:
         """Return what is stored under ``key``, for `examine`."""
-        return await self._bounded("load", self._store.get(key))
+        return self._bounded("load", self._store.get(key))
 
     def examine(self, key: str, entry: Entry | None) -> Stored | None:
         """Return the record in ``entry``, retired or not; `None` if it is over.
@@ -64,22 +63,28 @@ class RecordStore:
     async def add(self, key: str, record: Record) -> bool:
         """Store ``record`` if nothing is under ``key``; return whether it was."""
         data = self._encode(record, key)
-        with _sized(data):
+        try:
             return await self._bounded(
                 "save", self._store.add(key, data, self._ttl(record)), write=True
             )
+        except StoreRejected as error:
+            _refuse_size(error, data)
+            raise
 
     async def cas(
         self, key: str, record: Record, token: Any, operation: str = "save"
     ) -> CasResult:
         """Replace the version that ``token`` came with by ``record``."""
         data = self._encode(record, key)
-        with _sized(data):
+        try:
             return await self._bounded(
                 operation,
                 self._store.cas(key, data, self._ttl(record), token),
                 write=True,
             )
+        except StoreRejected as error:
+            _refuse_size(error, data)
+            raise
 
     async def delete(self, key: str) -> bool:
         """Remove the record under ``key``; return whether it was there."""
@@ -91,16 +96,19 @@ class RecordStore:
             operation, "", f"not done within {self.limit:g} s", outcome_unknown=True
         )
 
-    async def _bounded(
-        self, operation: str, awaitable: Awaitable[_T], *, write: bool = False
-    ) -> _T:
-        """Await a store's answer, within the deadline if it keeps none itself."""
+    def _bounded(
+        self, operation: str, answer: Awaitable[_T], *, write: bool = False
+    ) -> Awaitable[_T]:
+        """Bound the wait for a store's answer, where the store does not."""
         if self._store.keeps_deadline:
-            return await awaitable
+            return answer
+        return self._in_time(operation, answer, write)
+
+    async def _in_time(self, operation: str, answer: Awaitable[_T], write: bool) -> _T:
         limit = self._store.timeout + self._store.reconnect_timeout
         try:
             async with asyncio.timeout(limit):
-                return await awaitable
+                return await answer
         except TimeoutError as error:
             raise StoreUnavailable(
                 operation,
@@ -140,12 +148,7 @@ class RecordStore:
         return sorted(sizes, key=lambda pair: -pair[1])[:3]
 
 
-@contextlib.contextmanager
-def _sized(data: bytes) -> Iterator[None]:
+def _refuse_size(error: StoreRejected, data: bytes) -> None:
     # The node's item size may be set below ``max_size``.
-    try:
-        yield
-    except StoreRejected as error:
-        if error.too_large:
-            raise SessionTooLarge(len(data), None) from error
-        raise
+    if error.too_large:
+        raise SessionTooLarge(len(data), None) from error

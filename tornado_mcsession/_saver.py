@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -58,7 +57,12 @@ class Saver:
         return state.changes(self._codec.values)
 
     async def store(
-        self, state: SessionState, *, always: bool = False, renew: bool = True
+        self,
+        state: SessionState,
+        changes: Changes | None = None,
+        *,
+        always: bool = False,
+        renew: bool = True,
     ) -> None:
         """Create or update the session; nothing where nothing was changed.
 
@@ -70,12 +74,14 @@ class Saver:
                 refuse_sealed(state, "begin a session")
                 await self.create(state, self.changes(state))
             return
-        changes = self.changes(state)
+        if changes is None:
+            changes = self.changes(state)
         if changes or always:
+            known = changes
             await self.update(
                 state,
-                changes,
-                lambda record: self.draft(record, changes, state, True),
+                known,
+                lambda record: self.draft(record, known, state, True),
                 renew=renew,
             )
 
@@ -145,23 +151,21 @@ class Saver:
             renew and _lifetime.renewal_due(self._config, state.record, now)
         )
 
-        async def made(record: Record) -> Record:
+        async def renewed(record: Record) -> Record:
             newer = make(record)
-            if inspect.isawaitable(newer):
+            if not isinstance(newer, Record):
                 newer = await newer
-            return _lifetime.renewed(self._config, newer, now) if renewing else newer
+            return _lifetime.renewed(self._config, newer, now)
 
-        await self._replace(state, changes, made)
-        if renewing:
-            state.delivery = Delivery.SEND
-
-    async def _replace(self, state: SessionState, changes: Changes, make: Make) -> None:
+        act = renewed if renewing else make
         record = await self._where_it_is(
-            state, lambda key: self._committer.replace(key, _start(state), make)
+            state, lambda key: self._committer.replace(key, _start(state), act)
         )
         assert state.id is not None
         state.saved(state.id, record, changes, self._codec.values)
         self._counts["saves"] += 1
+        if renewing:
+            state.delivery = Delivery.SEND
 
     async def move(
         self,

@@ -210,6 +210,21 @@ class SessionState:
         """Return whether there is anything worth a first save."""
         return bool(self.data or self.flashed)
 
+    def is_as_stored(self) -> bool:
+        """Return whether the stored record says what is here, byte for byte.
+
+        Most requests change nothing: for them this is all that is asked.
+        """
+        record = self.record
+        if record is None or self.flashed or self.flashes_read or self.options:
+            return False
+        if not self.accessed:
+            return True
+        try:
+            return self.serializer.dumps(self.data) == record.data
+        except Exception:
+            return False  # `changes` finds what cannot be encoded
+
     def changes(self, loads: Callable[[Record], dict[str, Any]]) -> Changes:
         """Return what was changed since the session was loaded or saved.
 

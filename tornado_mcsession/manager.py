@@ -35,6 +35,7 @@ logger = logging.getLogger("tornado_mcsession")
 
 # Longer than any commit may take with the default timeouts.
 DRAIN_TIMEOUT = 30.0
+_SLOT = "session_manager"
 
 
 class SessionManager:
@@ -146,8 +147,8 @@ class SessionManager:
         """
         state = state_of(session)
         async with state.in_turn():
-            step = self.policy.plan(state, failed=False, save=None, renew=True)
-            await self.policy.commit(state, step)
+            plan = self.policy.plan(state, failed=False, save=None, renew=True)
+            await self.policy.commit(state, plan)
 
     def start(self, work: Coroutine[Any, Any, None], session_id: str | None) -> None:
         """Run ``work``, which `drain` waits for.
@@ -272,12 +273,14 @@ def _configured(settings: Mapping[str, Any]) -> Mapping[str, Any]:
 def _slot(name: str) -> str:
     if not text("name", name):
         raise ValueError("name must not be empty")
-    return "session_manager" if name == "session" else f"session_manager:{name}"
+    return _SLOT if name == "session" else f"{_SLOT}:{name}"
 
 
 def attached_manager(application: Application, name: str) -> SessionManager:
     """Return the application's manager of this name; attach one if there is none."""
-    manager = application.settings.get(_slot(name))
+    # The usual one is found for each request: its slot need not be made.
+    slot = _SLOT if name == "session" else _slot(name)
+    manager = application.settings.get(slot)
     if manager is None and name != "session":
         raise RuntimeError(
             f"no SessionManager named {name!r} is attached: "
@@ -286,5 +289,5 @@ def attached_manager(application: Application, name: str) -> SessionManager:
     if manager is None:
         manager = SessionManager(application, name=name)
     elif not isinstance(manager, SessionManager):
-        raise TypeError(f"the setting {_slot(name)!r} must hold a SessionManager")
+        raise TypeError(f"the setting {slot!r} must hold a SessionManager")
     return manager
