@@ -61,7 +61,11 @@ async def test_each_change_of_a_node_is_told_once(own_memcached, caplog):
         assert seen == ["up", "down", "up"]
     host, port = own_memcached.server
     told = [r.getMessage() for r in caplog.records if "answer" in r.getMessage()]
-    assert told == [f"{host}:{port} does not answer", f"{host}:{port} answers again"]
+    refused = "connection failed (ConnectionRefusedError)"
+    assert told == [
+        f"{host}:{port} does not answer: {refused}",
+        f"{host}:{port} answers again",
+    ]
 
 
 async def reachable(manager):

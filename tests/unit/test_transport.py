@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from tornado.web import Application, create_signed_value
 
 from tornado_mcsession import MemoryStore, SessionManager
+from tornado_mcsession.transport import REMEMBERED_SECONDS
 
 from ..support.clock import ManualClock
 from .visits import FakeHandler, cookie_of, visit, written
@@ -109,7 +110,7 @@ def test_a_signature_ends_with_the_lifetime(build, clock):
     brief, endless = build(SECRET, lifetime=100), build(SECRET, lifetime=None)
     clock.advance(99)
     assert brief.transport.read(handler) == ID
-    clock.advance(3)
+    clock.advance(3 + REMEMBERED_SECONDS)
     assert brief.transport.read(handler) is None
     clock.advance(1e9)
     assert endless.transport.read(handler) == ID

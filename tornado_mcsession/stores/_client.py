@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from pymemcache.client.base import Client
-from pymemcache.exceptions import MemcacheUnknownError
+from pymemcache.exceptions import MemcacheUnexpectedCloseError, MemcacheUnknownError
 
 __all__ = ["StrictClient"]
+
+_CHUNK = 4096
 
 # What memcached says, by what pymemcache makes of it.
 _SAYS: dict[str, dict[bool | None, bytes]] = {
@@ -81,3 +84,21 @@ class StrictClient(Client):  # type: ignore[misc]  # pymemcache has no py.typed
         if self.sock.tail != _SAYS[command][result]:
             raise MemcacheUnknownError
         return result
+
+    def pipeline(self, commands: Sequence[bytes]) -> list[bytes]:
+        """Send all ``commands`` at once; return the line that answers each.
+
+        The client must be connected. Raises where they are not answered by as
+        many lines; then nobody knows which of them were done.
+        """
+        self.sock.sendall(b"".join(commands))
+        answer = b""
+        while answer.count(b"\r\n") < len(commands):
+            chunk = self.sock.recv(_CHUNK)
+            if not chunk:
+                raise MemcacheUnexpectedCloseError
+            answer += chunk
+        *lines, rest = answer.split(b"\r\n")
+        if rest or len(lines) != len(commands):
+            raise MemcacheUnknownError
+        return lines

@@ -10,6 +10,8 @@ closed or out of step.
 
 from __future__ import annotations
 
+import math
+import select
 import socket
 import ssl
 import threading
@@ -124,6 +126,7 @@ class Link:
                 found = maker.resolver.addresses(host, port, limit)
                 self._socket = connect_to_one_of(found, limit)
                 if maker.tls is not None:
+                    self._socket.settimeout(_left(limit))
                     self._socket = maker.tls.wrap_socket(
                         self._socket, server_hostname=host
                     )
@@ -131,6 +134,9 @@ class Link:
                 self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
                 self._socket.settimeout(_left(limit))
                 self._socket.connect(address)
+            # With a timeout of its own, a socket would be asked twice for each
+            # byte, and let other threads run in between.
+            self._socket.setblocking(False)
             if maker.credentials is not None:
                 self._authenticate(*maker.credentials)
         except OSError as error:
@@ -164,26 +170,49 @@ class Link:
         has been closed, or holds bytes that nobody asked for: what comes next
         would be taken as the answer to something else.
         """
-        assert self._socket is not None
-        self._socket.settimeout(0)
+        sock = self._socket
+        assert sock is not None
         try:
-            self._socket.recv(1)
+            sock.recv(1)
         except (BlockingIOError, ssl.SSLWantReadError):
             pass
         else:
             raise ConnectionResetError("closed, or out of step")
         self.tail, self.received = b"", 0
-        self._socket.settimeout(self._maker.remaining())
-        self._socket.sendall(data)
+        left = memoryview(data)
+        while left:
+            self._maker.remaining()
+            try:
+                left = left[sock.send(left) :]
+            except (BlockingIOError, ssl.SSLWantWriteError):
+                self._wait(sock, select.POLLOUT)
+            except ssl.SSLWantReadError:
+                self._wait(sock, select.POLLIN)
 
     def recv(self, size: int) -> bytes:
         """Return what has arrived, waiting for it until the deadline."""
-        assert self._socket is not None
-        self._socket.settimeout(self._maker.remaining())
-        data = self._socket.recv(size)
+        sock = self._socket
+        assert sock is not None
+        if self._maker.tls is None:
+            self._wait(sock, select.POLLIN)  # nothing has come yet, as a rule
+        while True:
+            self._maker.remaining()
+            try:
+                data = sock.recv(size)
+                break
+            except (BlockingIOError, ssl.SSLWantReadError):
+                self._wait(sock, select.POLLIN)
+            except ssl.SSLWantWriteError:
+                self._wait(sock, select.POLLOUT)
         self.tail = (self.tail + data)[-_TAIL:]
         self.received += len(data)
         return data
+
+    def _wait(self, sock: socket.socket, event: int) -> None:
+        poll = select.poll()
+        poll.register(sock, event)
+        if not poll.poll(math.ceil(1000 * self._maker.remaining())):
+            raise TimeoutError("timed out")
 
     def close(self) -> None:
         """Close the connection, if there is one."""

@@ -127,24 +127,36 @@ class Node:
         """Return the answer to an operation, or raise a `.StoreError`."""
         try:
             return await future
-        except TimedOut as error:
-            raise StoreUnavailable(
-                kind,
-                self.name,
-                f"no answer within {self._limits.timeout:g} s",
-                outcome_unknown=error.started and kind != "get",
-            ) from error
-        except Stopped as error:
-            raise StoreUnavailable(kind, self.name, str(error)) from error
+        except (TimedOut, Stopped) as error:
+            raise self._unavailable(kind, error) from error
+
+    def _unavailable(self, kind: str, error: TimedOut | Stopped) -> StoreUnavailable:
+        if isinstance(error, Stopped):
+            return StoreUnavailable(kind, self.name, str(error))
+        return StoreUnavailable(
+            kind,
+            self.name,
+            f"no answer within {self._limits.timeout:g} s",
+            outcome_unknown=error.started and kind != "get",
+        )
 
     async def ask(self, kind: str, *args: Any) -> Any:
         """Return the answer to an operation; wait for the node if it is away."""
+        if not self._limits.reconnect_timeout:
+            try:
+                return await self.submit(kind, *args)
+            except (TimedOut, Stopped) as error:
+                raise self._unavailable(kind, error) from error
+        return await self._ask_patiently(kind, *args)
+
+    async def _ask_patiently(self, kind: str, *args: Any) -> Any:
         try:
             return await self.answer(kind, self.submit(kind, *args))
         except StoreUnavailable as error:
-            if not self._limits.reconnect_timeout or not self._is_away(error):
-                raise
-            if len(self._patient) >= self._limits.max_pending:
+            if (
+                not self._is_away(error)
+                or len(self._patient) >= self._limits.max_pending
+            ):
                 raise
             failure = error
         waiting = _Patient(asyncio.get_running_loop(), asyncio.Event())
@@ -213,6 +225,11 @@ class Node:
         if now:
             self._wake()
         self._on_change(self, now, before)
+
+    @property
+    def reason(self) -> str:
+        """Why it did not answer, the last time that it did not."""
+        return self._wire.reason
 
     def _wake(self) -> None:
         for waiting in list(self._patient):

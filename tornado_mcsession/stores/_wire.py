@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from pymemcache.client.base import PooledClient
+from pymemcache.exceptions import MemcacheServerError
 
 from .._calls import Call
 from ..exceptions import StoreRejected, StoreUnavailable
 from ._breaker import Breaker
 from ._client import StrictClient
 from ._connection import LinkMaker
+from ._pipeline import MAX_BYTES, command, result
 from ._reasons import STALE, is_silence, reason, translate
 from .base import CasResult, Entry
 
@@ -48,8 +50,10 @@ class Wire:
         self._name = name
         self._links = links
         self._breaker = breaker
+        self._timeout = timeout
         self._threads = threads
-        self._reason = ""
+        self.reason = ""
+        """Why the server did not answer, the last time that it did not."""
         self._client = PooledClient(
             server,
             socket_module=links,
@@ -67,8 +71,11 @@ class Wire:
         reads = [call for call in calls if call.kind == "get" and call.begin()]
         if reads:
             self._read(reads)
-        for call in calls:
-            if call.kind != "get" and call.begin():
+        writes: Sequence[Call] = [call for call in calls if call.kind != "get"]
+        if len(writes) > 1:
+            writes = self._write_together(writes)
+        for call in writes:
+            if call.begin():
                 self._write(call)
 
     def close(self) -> None:
@@ -89,7 +96,7 @@ class Wire:
     def not_asked(self, kind: str) -> StoreUnavailable:
         """Return the error for an operation that the breaker refused."""
         return StoreUnavailable(
-            kind, self._name, f"{self._reason}; not asked again so soon"
+            kind, self._name, f"{self.reason}; not asked again so soon"
         )
 
     def _read(self, calls: Sequence[Call]) -> None:
@@ -124,6 +131,43 @@ class Wire:
             )
         else:
             call.result = Entry(*value)
+
+    def _write_together(self, calls: Sequence[Call]) -> Sequence[Call]:
+        """Send ``calls`` at once; return those that are to be done one by one.
+
+        They are all where anything went wrong but a refusal: one of them may be
+        the cause, and what was done already tells so the second time.
+        """
+        begun = [call for call in calls if call.begin()]
+        if self._breaker.is_open or len(begun) < 2:
+            return begun
+        commands = [command(call.kind, call.args) for call in begun]
+        if sum(map(len, commands)) > MAX_BYTES:
+            return begun
+        self._links.deadline = max(call.deadline for call in begun)
+        began = time.monotonic()
+        try:
+            with self._client.client_pool.get_and_release(destroy_on_fail=True) as c:
+                if c.sock is None:
+                    return begun  # the first one connects
+                for call, line in zip(begun, c.pipeline(commands), strict=True):
+                    self._answered(call, line)
+        except TimeoutError as error:
+            self._heard_nothing(error, began)
+            self._fail(begun, error)
+            return []
+        except Exception:
+            for call in begun:
+                call.result = call.error = None
+            return begun
+        self._breaker.answered()
+        return []
+
+    def _answered(self, call: Call, line: bytes) -> None:
+        try:
+            call.result = result(call, line)
+        except MemcacheServerError as error:
+            call.error = translate(call.kind, self._name, error)
 
     def _write(self, call: Call) -> None:
         operation = self._operation(call.kind)
@@ -162,13 +206,18 @@ class Wire:
             answer = self._patiently(operation, *args)
         except Exception as error:
             if is_silence(error):
-                self._reason = reason(error)
-                self._breaker.failed(time.monotonic() - began)
+                self._heard_nothing(error, began)
             else:
                 self._breaker.refused()
             raise
         self._breaker.answered()
         return answer
+
+    def _heard_nothing(self, error: Exception, began: float) -> None:
+        if self._links.deadline - began < self._timeout / 2:
+            return  # too little time was left to blame the node
+        self.reason = reason(error)
+        self._breaker.failed(time.monotonic() - began)
 
     def _patiently(self, operation: Any, *args: Any) -> Any:
         # There are no more pooled connections than threads, so that as many

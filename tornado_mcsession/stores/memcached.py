@@ -132,7 +132,7 @@ class MemcachedStore(Store):
             raise ValueError(f"store URL: {error}") from None
 
     async def get(self, key: str) -> Entry | None:
-        entry: Entry | None = await self._ask("get", key)
+        entry: Entry | None = await self._node(key).ask("get", key)
         return entry
 
     async def get_many(self, keys: Sequence[str]) -> dict[str, Entry]:
@@ -158,21 +158,26 @@ class MemcachedStore(Store):
         }
 
     async def add(self, key: str, data: bytes, ttl: float) -> bool:
-        return bool(await self._ask("add", key, check_data(data), _expire(ttl)))
+        added: bool = await self._node(key).ask(
+            "add", key, check_data(data), _expire(ttl)
+        )
+        return added
 
     async def cas(self, key: str, data: bytes, ttl: float, token: Any) -> CasResult:
         if not isinstance(token, bytes):
             raise type_error("token", token, "what an entry came with")
-        result: CasResult = await self._ask(
+        result: CasResult = await self._node(key).ask(
             "cas", key, check_data(data), _expire(ttl), token
         )
         return result
 
     async def touch(self, key: str, ttl: float) -> bool:
-        return bool(await self._ask("touch", key, _expire(ttl)))
+        touched: bool = await self._node(key).ask("touch", key, _expire(ttl))
+        return touched
 
     async def delete(self, key: str) -> bool:
-        return bool(await self._ask("delete", key))
+        deleted: bool = await self._node(key).ask("delete", key)
+        return deleted
 
     async def close(self) -> None:
         await asyncio.gather(*(node.close() for node in self._nodes.values()))
@@ -197,12 +202,9 @@ class MemcachedStore(Store):
     def _node(self, key: str) -> Node:
         return self._nodes[self._router.node_for(check_key(key))]
 
-    async def _ask(self, kind: str, key: str, *args: Any) -> Any:
-        return await self._node(key).ask(kind, key, *args)
-
     def _note(self, node: Node, answers: bool, before: bool | None) -> None:
         if not answers:
-            logger.warning("%s does not answer", node.name)
+            logger.warning("%s does not answer: %s", node.name, node.reason)
         elif before is False:
             logger.warning("%s answers again", node.name)
         for callback in self._connected if answers else self._disconnected:
