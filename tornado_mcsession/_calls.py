@@ -33,6 +33,7 @@ class Call:
         "future",
         "kind",
         "result",
+        "sent",
         "side",
         "started",
     )
@@ -42,6 +43,7 @@ class Call:
         self.args = args
         self.deadline = deadline
         self.started = False
+        self.sent = False  # it may have been done, by a try that was not answered
         self.result: Any = None
         self.error: BaseException | None = None
         self.future: asyncio.Future[Any]
@@ -55,7 +57,7 @@ class Call:
         if self.future.cancelled():
             return False
         if self.deadline <= time.monotonic():
-            self.error = TimedOut(started=False)
+            self.error = TimedOut(started=self.sent)
             return False
         return True
 

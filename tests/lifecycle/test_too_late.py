@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+
 import pytest
 from tornado.web import RequestHandler
 
@@ -176,3 +179,53 @@ async def test_a_first_use_after_finish_is_too_late_as_well(serve, store):
         await settle()
     assert len(messages) == 2
     assert store.calls == ["get"]
+
+
+class SavesInBetween(SessionMixin, RequestHandler):
+    """Saves more between the decision to save at a flush and that save."""
+
+    async def get(self):
+        self.session["a"] = 2
+        flushed = self.flush()
+        await asyncio.sleep(0)
+        self.session["b"] = 2
+        await self.session.save()
+        await flushed
+        manager = self.settings["session_manager"]
+        stored = await manager.get(self.session.id)
+        self.write(json.dumps(dict(stored)))
+
+
+@pytest.mark.gen_test
+async def test_what_was_decided_before_another_save_is_decided_anew(serve, store):
+    """A flush's save that comes late does not undo what was saved meanwhile."""
+    site = serve(SavesInBetween)
+    client = await site.client(a=1, b=1)
+    seen = (await site.get(headers=client)).json()
+    assert seen == await site.stored(client) == {"a": 2, "b": 2}
+
+
+class ChangesOnFinish(SessionMixin, RequestHandler):
+    """Changes the session in on_finish, which Tornado calls when all is written."""
+
+    failure: RuntimeError | None = None
+
+    def get(self):
+        self.write(str(self.session["a"]))
+
+    def on_finish(self):
+        try:
+            self.session["a"] = 2
+        except RuntimeError as error:
+            type(self).failure = error
+        super().on_finish()
+
+
+@pytest.mark.gen_test
+async def test_nothing_is_changed_after_the_answer(serve, store):
+    """Where nothing was to be saved the answer has left: the change is refused."""
+    site = serve(ChangesOnFinish)
+    client = await site.client(a=1)
+    assert (await site.get(headers=client)).body == b"1"
+    assert "answer is finished" in str(ChangesOnFinish.failure)
+    assert await site.stored(client) == {"a": 1}

@@ -16,6 +16,11 @@ class RecordingProxy(FaultProxy):
         self._pieces: list[bytes] = []
         super().__init__(target_port)
 
+    @property
+    def pieces(self) -> list[bytes]:
+        """What clients have sent, each piece as it was read."""
+        return self._pieces
+
     def commands(self, name: bytes) -> list[bytes]:
         """The command lines sent so far that begin with ``name``."""
         lines = b"".join(self._pieces).split(b"\r\n")
@@ -52,6 +57,28 @@ class SpoilingProxy(FaultProxy):
                 link.close()
 
         link.ask = spoil  # type: ignore[method-assign]
+        await super()._forward_requests(link)
+
+
+class AnsweringProxy(FaultProxy):
+    """Gives ``answer`` to the first piece that names ``what``, and passes it not on."""
+
+    def __init__(self, target_port: int, what: bytes, answer: bytes) -> None:
+        self._what: bytes | None = what
+        self._given = answer
+        super().__init__(target_port)
+
+    async def _forward_requests(self, link: Link) -> None:
+        ask = link.ask
+
+        async def answer(data: bytes) -> None:
+            if self._what is None or self._what not in data:
+                await ask(data)
+            else:
+                self._what = None
+                await link.send(self._given)
+
+        link.ask = answer  # type: ignore[method-assign]
         await super()._forward_requests(link)
 
 

@@ -102,6 +102,14 @@ class FaultProxy:
 
         self._use(answer)
 
+    def refuse_new(self) -> None:
+        """Keep open connections as they are; the system refuses new ones."""
+
+        async def refuse() -> None:
+            self._server.close()
+
+        self._run(refuse())
+
     def close(self) -> None:
         """End all; new connections are refused by the system."""
         self._run(self._close())

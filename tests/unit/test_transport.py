@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tornado.web import Application, create_signed_value
 
 from tornado_mcsession import MemoryStore, SessionManager
-from tornado_mcsession.transport import REMEMBERED_SECONDS
+from tornado_mcsession.transport import REMEMBERED, REMEMBERED_SECONDS
 
 from ..support.clock import ManualClock
 from .visits import FakeHandler, cookie_of, visit, written
@@ -240,3 +240,22 @@ async def test_an_unsigned_visit_reads_what_it_wrote(build):
     first.session["a"] = 1
     again = await visit(manager, await first.leave_with_cookie())
     assert again.session["a"] == 1
+
+
+def test_a_signature_is_remembered_for_its_name_alone(build, clock):
+    """What was signed for one cookie is not taken for another's, before or after."""
+    manager = build(SECRET)
+    value = signed(ID, clock=clock)
+    for _ in range(2):
+        assert manager.transport.read(FakeHandler(f"session={value}")) == ID
+        assert manager.transport.read(FakeHandler(f"session={value}x")) is None
+        assert manager.transport._signer.unsign("other", value) is None
+
+
+def test_few_signatures_are_remembered(build, clock):
+    """However many users there are, memory stays bounded."""
+    manager = build(SECRET)
+    for number in range(REMEMBERED + 10):
+        cookie = signed(f"{number:043}", clock=clock)
+        assert manager.transport.read(FakeHandler(f"session={cookie}"))
+    assert len(manager.transport._signer._signed) <= REMEMBERED

@@ -25,6 +25,7 @@ __all__ = [
     "AuthenticationFailed",
     "LinkMaker",
     "NotConnected",
+    "NotSent",
     "connect_to_one_of",
 ]
 
@@ -41,6 +42,10 @@ class AuthenticationFailed(Exception):
 
 class NotConnected(OSError):
     """No connection was made, and so nothing sent; the cause says why."""
+
+
+class NotSent(ConnectionResetError):
+    """The connection is closed, or out of step; nothing was sent on it."""
 
 
 class LinkMaker:
@@ -166,9 +171,9 @@ class Link:
     def sendall(self, data: bytes) -> None:
         """Send all of ``data`` before the deadline.
 
-        Raises `ConnectionResetError`, and sends nothing, where the connection
-        has been closed, or holds bytes that nobody asked for: what comes next
-        would be taken as the answer to something else.
+        Raises `NotSent` where the connection has been closed, or holds bytes
+        that nobody asked for: what comes next would be taken as the answer to
+        something else.
         """
         sock = self._socket
         assert sock is not None
@@ -177,7 +182,7 @@ class Link:
         except (BlockingIOError, ssl.SSLWantReadError):
             pass
         else:
-            raise ConnectionResetError("closed, or out of step")
+            raise NotSent("closed, or out of step")
         self.tail, self.received = b"", 0
         left = memoryview(data)
         while left:

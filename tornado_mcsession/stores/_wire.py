@@ -13,7 +13,7 @@ from .._calls import Call
 from ..exceptions import StoreRejected, StoreUnavailable
 from ._breaker import Breaker
 from ._client import StrictClient
-from ._connection import LinkMaker
+from ._connection import LinkMaker, NotSent
 from ._pipeline import MAX_BYTES, command, result
 from ._reasons import STALE, is_silence, reason, translate
 from .base import CasResult, Entry
@@ -103,7 +103,7 @@ class Wire:
         keys = list({call.args[0]: None for call in calls})
         deadline = max(call.deadline for call in calls)
         try:
-            found = self._ask(deadline, self._client.gets_many, keys)
+            found = self._ask(calls, deadline, self._client.gets_many, keys)
         except Exception as error:
             if len(keys) == 1 or _is_for_all(error):
                 self._fail(calls, error)
@@ -156,9 +156,10 @@ class Wire:
             self._heard_nothing(error, began)
             self._fail(begun, error)
             return []
-        except Exception:
+        except Exception as error:
             for call in begun:
                 call.result = call.error = None
+            _note_sent(begun, error)
             return begun
         self._breaker.answered()
         return []
@@ -172,7 +173,7 @@ class Wire:
     def _write(self, call: Call) -> None:
         operation = self._operation(call.kind)
         try:
-            call.result = self._ask(call.deadline, operation, *call.args)
+            call.result = self._ask([call], call.deadline, operation, *call.args)
         except Exception as error:
             self._fail([call], error)
 
@@ -182,6 +183,8 @@ class Wire:
                 call.error = self.not_asked(call.kind)
             else:
                 call.error = translate(call.kind, self._name, error)
+            if call.sent and isinstance(call.error, StoreUnavailable):
+                call.error.outcome_unknown = True
 
     def _operation(self, kind: str) -> Any:
         client = self._client
@@ -197,13 +200,15 @@ class Wire:
             return lambda key, expire: client.touch(key, expire=expire, noreply=False)
         return lambda key: client.delete(key, noreply=False)
 
-    def _ask(self, deadline: float, operation: Any, *args: Any) -> Any:
+    def _ask(
+        self, calls: Sequence[Call], deadline: float, operation: Any, *args: Any
+    ) -> Any:
         if self._breaker.is_open:
             raise _NotAsked
         self._links.deadline = deadline
         began = time.monotonic()
         try:
-            answer = self._patiently(operation, *args)
+            answer = self._patiently(calls, operation, *args)
         except Exception as error:
             if is_silence(error):
                 self._heard_nothing(error, began)
@@ -219,17 +224,24 @@ class Wire:
         self.reason = reason(error)
         self._breaker.failed(time.monotonic() - began)
 
-    def _patiently(self, operation: Any, *args: Any) -> Any:
+    def _patiently(self, calls: Sequence[Call], operation: Any, *args: Any) -> Any:
         # There are no more pooled connections than threads, so that as many
         # tries find a fresh one. A write that was done before the connection
         # broke answers otherwise the second time: its record shows it.
         for _ in range(self._threads):
             try:
                 return operation(*args)
-            except STALE:
+            except STALE as error:
+                _note_sent(calls, error)
                 if time.monotonic() >= self._links.deadline:
                     raise
         return operation(*args)
+
+
+def _note_sent(calls: Sequence[Call], error: Exception) -> None:
+    """Note that ``calls`` may have been done, unless ``error`` says otherwise."""
+    for call in calls:
+        call.sent |= call.kind != "get" and not isinstance(error, NotSent)
 
 
 class _NotAsked(Exception):
