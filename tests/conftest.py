@@ -13,7 +13,7 @@ import pytest
 
 from .support.browser import Browser
 from .support.clock import ManualClock
-from .support.memcached import Memcached
+from .support.memcached import Memcached, memcached_on_socket
 from .support.proxy import FaultProxy
 from .support.tls import Certificates, TLSMemcached
 from .support.twemproxy import Twemproxy
@@ -79,6 +79,13 @@ def memcached_factory() -> Iterator[Callable[..., Memcached]]:
 def own_memcached(memcached_factory: Callable[..., Memcached]) -> Memcached:
     """A memcached that a test may stop, kill and restart."""
     return memcached_factory()
+
+
+@pytest.fixture
+def memcached_socket() -> Iterator[str]:
+    """The path of a Unix socket with a memcached of the test's own behind it."""
+    with memcached_on_socket() as path:
+        yield path
 
 
 @pytest.fixture(scope="session")

@@ -14,11 +14,15 @@ PACKAGE = Path(__file__).parent.parent / "tornado_mcsession"
 # its own; a new module gets its place here.
 LAYERS = [
     {"__main__"},
+    {"_doctor.examining"},
+    {"_doctor.judging", "_doctor.pages", "_doctor.reading", "_doctor.trials"},
+    {"_doctor.asking"},
+    {"_doctor.findings"},
     {"mixin"},
     {"_cycle"},
     {"_gate"},
     {"manager"},
-    {"_by_id", "_opening", "_parts", "_policy"},
+    {"_by_id", "_opening", "_parts", "_policy", "_report"},
     {"_verbs"},
     {"_saver"},
     {"_rotation"},
@@ -29,7 +33,10 @@ LAYERS = [
     {"stores.memcached"},
     {"stores.memory"},
     {"stores._node"},
+    {"stores._wire"},
+    {"stores._access", "stores._pipeline", "stores._reasons"},
     {"stores._connection", "stores._servers"},
+    {"stores._breaker", "stores._client", "stores._resolver"},
     {"transport"},
     {"codec"},
     {"session"},
@@ -46,7 +53,7 @@ LAYERS = [
     {"stores.base"},
     {"config"},
     {"_cookie", "_keys"},
-    {"_checks", "_headers", "_ids", "_pages", "exceptions"},
+    {"_checks", "_headers", "_held", "_ids", "_pages", "exceptions"},
 ]
 LEVEL = {name: -line for line, names in enumerate(LAYERS) for name in names}
 

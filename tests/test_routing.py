@@ -124,6 +124,17 @@ def test_a_weight_is_a_share():
     assert shares["a"] == pytest.approx(len(KEYS) / 4, rel=0.1)
 
 
+def test_shares_are_told():
+    """Those that the keys show, adding up to 1."""
+    placed = Router({"a": 1.0, "b": 2.0, "never": 1e-9})
+    shares = placed.shares()
+    assert sum(shares.values()) == pytest.approx(1)
+    counts = Counter(map(placed.node_for, KEYS))
+    for name, share in shares.items():
+        assert counts[name] / len(KEYS) == pytest.approx(share, abs=0.01)
+    assert Router({"a": 1.0}).shares() == {"a": 1.0}
+
+
 def test_a_thousand_nodes_cost_no_more_to_ask(monkeypatch):
     """All that depends on their number is done at the start; each gets some keys."""
     placed = router(1000)

@@ -6,6 +6,7 @@ import hashlib
 import math
 import struct
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Mapping
 
 __all__ = ["Router"]
@@ -29,9 +30,17 @@ class Router:
     def __init__(self, nodes: Mapping[str, float]) -> None:
         if not nodes:
             raise ValueError("a store needs at least one node")
+        self._names = list(nodes)
         self._only = next(iter(nodes)) if len(nodes) == 1 else None
         # At once, not at the first request: a thousand nodes take 1 s.
         self._slots = [] if self._only else _filled(nodes)
+
+    def shares(self) -> dict[str, float]:
+        """Return which part of the keys is placed on each node, from 0 to 1."""
+        if self._only is not None:
+            return {self._only: 1.0}
+        counts = Counter(self._slots)
+        return {name: counts[name] / SLOTS for name in self._names}
 
     def node_for(self, key: str) -> str:
         """Return the name of the node that ``key`` is placed on."""

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import re
 import socket
+import subprocess
+import tempfile
 import time
+from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import unquote
 
-from .processes import Process, find_server, free_port
+from .processes import START_TIMEOUT, Process, find_server, free_port
 
 
 class Memcached:
@@ -135,3 +140,29 @@ class Memcached:
         """
         lines = self.command(b"stats").decode().splitlines()
         return dict(line.split(" ", 2)[1:] for line in lines if line != "END")
+
+
+@contextlib.contextmanager
+def memcached_on_socket() -> Iterator[str]:
+    """A memcached behind a Unix socket: the path of that."""
+    # Not below pytest's directories: a socket's path has about 100 characters.
+    with tempfile.TemporaryDirectory(prefix="mc") as directory:
+        path = str(Path(directory, "memcached.sock"))
+        user = ["-u", "root"] if os.getuid() == 0 else []
+        process = subprocess.Popen([find_server("memcached"), "-s", path, *user])
+        try:
+            _wait_for(process, path)
+            yield path
+        finally:
+            process.kill()
+            process.wait()
+
+
+def _wait_for(process: subprocess.Popen[bytes], path: str) -> None:
+    deadline = time.monotonic() + START_TIMEOUT
+    while time.monotonic() < deadline and process.poll() is None:
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
+            probe.connect(path)
+            return
+        time.sleep(0.01)
+    raise RuntimeError("memcached did not open its Unix socket")

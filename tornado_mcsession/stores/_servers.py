@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, unquote
 
-from .._checks import known, type_error
+from .._checks import type_error
 
 __all__ = ["Server", "parse_servers", "parse_url", "parse_weights"]
 
@@ -133,7 +134,9 @@ def parse_url(url: str) -> tuple[list[str], dict[str, Any]]:
 def _options(query: str) -> dict[str, Any]:
     given = parse_qsl(query, keep_blank_values=True)
     texts = dict(given)
-    known(texts, _OPTIONS, "store URL")
+    for name in texts:
+        if name not in _OPTIONS:
+            raise ValueError(f"store URL has an unknown setting; {_hint(name)}")
     if len(texts) != len(given):
         raise ValueError("store URL has a setting twice")
     options = {}
@@ -144,6 +147,14 @@ def _options(query: str) -> dict[str, Any]:
         except (KeyError, ValueError):
             raise ValueError(f"store URL: {name} must be {allowed}") from None
     return options
+
+
+def _hint(name: str) -> str:
+    # It is not shown: a password with a "?" in it ends here.
+    near = difflib.get_close_matches(name, _OPTIONS, n=1)
+    if near:
+        return f"did you mean {near[0]!r}?"
+    return f"known: {', '.join(_OPTIONS)}; a ? in a password is written %3F"
 
 
 def _numbers(text: str) -> list[float]:

@@ -1,0 +1,1 @@
+"""What ``python -m tornado_mcsession doctor`` finds out about memcached nodes."""
