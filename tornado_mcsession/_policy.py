@@ -37,6 +37,9 @@ class Step(enum.Enum):
     RENEW = "renew"
 
 
+_PHASES = {Step.DESTROY: "destroy", Step.RENEW: "renew"}
+
+
 class Plan(NamedTuple):
     """What the end of a request must do.
 
@@ -129,14 +132,18 @@ class Policy:
         step = plan.step
         if step is Step.NOTHING:
             return
-        handler = None if state.handler is None else state.handler()
-        phase = {Step.DESTROY: "destroy", Step.RENEW: "renew"}.get(step, "save")
         try:
-            await self._do(state, plan, renew)
+            if step is Step.UPDATE:
+                changes = plan.changes if plan.record is state.record else None
+                await self._verbs.store(state, changes, always=True, renew=renew)
+            else:
+                await self._do(state, step, renew)
         except SessionGone:
             self._counts["dropped_saves"] += 1
             logger.info("changes were dropped: another request ended the session")
         except SessionError as error:
+            handler = None if state.handler is None else state.handler()
+            phase = _PHASES.get(step, "save")
             if phase != "renew" and not isinstance(error, StoreError):
                 raise
             chosen = self._failures.decide(phase, error, handler)
@@ -149,12 +156,7 @@ class Policy:
             # for this request only.
             state.available = state.record is not None
 
-    async def _do(self, state: SessionState, plan: Plan, renew: bool) -> None:
-        step = plan.step
-        if step is Step.UPDATE:
-            changes = plan.changes if plan.record is state.record else None
-            await self._verbs.store(state, changes, always=True, renew=renew)
-            return
+    async def _do(self, state: SessionState, step: Step, renew: bool) -> None:
         if step is Step.RENEW:
             if await self._saver.renew(state):
                 self._counts["renewals"] += 1

@@ -181,7 +181,8 @@ class SessionState:
         self.record = record
         self.token = None  # a cas does not tell the new one
         self.gone = False
-        self.flashed = [f for f in self.flashed if f not in changes.flashed]
+        if self.flashed:
+            self.flashed = [f for f in self.flashed if f not in changes.flashed]
         self.flashes_read -= changes.read
         for name, value in changes.options.as_fields().items():
             if getattr(self, name) == value:

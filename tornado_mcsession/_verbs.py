@@ -95,23 +95,28 @@ class Verbs:
         refuse_ended(state)
         await self.store(state, renew=self._may_renew(state))
 
-    async def store(
+    def store(
         self,
         state: SessionState,
         changes: Changes | None = None,
         *,
         always: bool = False,
         renew: bool = True,
-    ) -> None:
+    ) -> Coroutine[Any, Any, None]:
         """Let the hook look at the session, and save it if there is anything to.
 
         ``changes`` are those of the state as it is, where they are known.
         """
         if self._hooks.looks_at_saves:
-            if always or state.is_modified(self._loads):
-                await self._before_save(state)
-            changes = None
-        await self._saver.store(state, changes, always=always, renew=renew)
+            return self._store_as_the_hook_likes(state, always, renew)
+        return self._saver.store(state, changes, always=always, renew=renew)
+
+    async def _store_as_the_hook_likes(
+        self, state: SessionState, always: bool, renew: bool
+    ) -> None:
+        if always or state.is_modified(self._loads):
+            await self._before_save(state)
+        await self._saver.store(state, always=always, renew=renew)
 
     def _may_renew(self, state: SessionState) -> bool:
         # Record and cookie expire together: not where no cookie can be sent.
