@@ -12,7 +12,7 @@ import msgspec
 
 from ._commit import Committer, Make
 from ._ids import is_valid, record_key
-from ._record import Record
+from ._record import Record, new_write_id
 from ._record_store import RecordStore, Stored
 from .codec import Codec
 from .config import SessionConfig
@@ -128,6 +128,7 @@ class Rotation:
             raise self._records.too_late("destroy") from error
 
     async def _end(self, key: str, session_id: str | None) -> bool | None:
+        mine: set[bytes] = set()
         while True:
             entry = await self._records.get(key)
             try:
@@ -136,6 +137,10 @@ class Rotation:
                 stored = None  # unreadable here, but perhaps not everywhere
             if stored is None:
                 return await self._records.delete(key) if entry else False
+            if stored.record.written_by(mine):
+                # A store may do a thing twice, where an answer got lost: then
+                # this one's own cas is what the second one met.
+                return await self._records.delete(key)
             if stored.record.retired:
                 newer = session_id and successor_of(
                     session_id, stored.record, self._config.clock()
@@ -145,7 +150,8 @@ class Rotation:
                 session_id, key = newer, record_key(self._config.key_prefix, newer)
                 continue
             # Closed first, so that a rotation that comes in between finds it so.
-            closed = self._retired(stored.record, None, 0)
+            mine.add(write := new_write_id())
+            closed = self._retired(stored.record, None, 0).stamped(write, stored.record)
             if await self._records.cas(key, closed, stored.token, "destroy") is (
                 CasResult.STORED
             ):

@@ -77,6 +77,12 @@ async def lost(operate: Operate) -> Any:
     raise unavailable(outcome_unknown=True)
 
 
+async def twice(operate: Operate) -> Any:
+    """The operation is done, its answer lost, and it is done once more."""
+    await operate()
+    return await operate()
+
+
 async def dropped(operate: Operate) -> Any:
     """The operation is not done, and its answer never comes."""
     raise unavailable(outcome_unknown=True)

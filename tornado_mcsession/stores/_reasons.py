@@ -14,7 +14,7 @@ from pymemcache.exceptions import (
 )
 
 from ..exceptions import StoreError, StoreRejected, StoreUnavailable
-from ._connection import AuthenticationFailed, NotConnected
+from ._connection import AuthenticationFailed, NotConnected, NotSent
 
 __all__ = ["STALE", "is_silence", "reason", "translate"]
 
@@ -74,9 +74,9 @@ def reason(error: Exception) -> str:
         return f"no TLS connection ({'does the node speak TLS?' if foreign else name})"
     if isinstance(error, socket.gaierror):
         return "the host name has no address"
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and not isinstance(error, NotSent):
         return f"connection failed ({type(error).__name__})"
-    if isinstance(error, MemcacheUnexpectedCloseError):
+    if isinstance(error, MemcacheUnexpectedCloseError | NotSent):
         return "connection closed by the node"
     if isinstance(error, MemcacheServerError):
         return "the node, or a proxy before it, reports an error"
