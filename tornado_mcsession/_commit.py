@@ -25,6 +25,7 @@ from .exceptions import (
     DecodeError,
     SessionConflict,
     SessionGone,
+    StoreError,
     StoreUnavailable,
 )
 from .stores.base import CasResult
@@ -61,6 +62,19 @@ class _Tries:
         self.written: dict[bytes, Record] = {}
         self.unknown: StoreUnavailable | None = None
         """The last write whose answer was lost."""
+
+    def outcome(self, error: StoreError) -> StoreError:
+        """Return what to raise for ``error``, which ends these tries.
+
+        Where there was a write before, it may have been done, or still be: one
+        whose answer was lost, and one that conflicts, since a store that asks
+        twice may have met its own.
+        """
+        if not self.count:
+            return error
+        return StoreUnavailable(
+            error.operation, error.node, error.reason, outcome_unknown=True
+        )
 
 
 @contextlib.contextmanager
@@ -194,6 +208,8 @@ class Committer:
         try:
             async with scope:
                 return await self._try_again(key, tries, scope)
+        except StoreError as error:
+            raise tries.outcome(error) from error.__cause__
         except TimeoutError as error:
             if not scope.expired():
                 raise  # an own one of ``make``

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import pytest
 
-from .scripted import twice
+from tornado_mcsession import StoreRejected, StoreUnavailable
+
+from .scripted import down, twice, unavailable
 from .visits import key_of, stored_data, stored_id, visit
 
 DAY = 86_400
@@ -63,6 +65,52 @@ async def test_nothing_comes_of_it(manager, verb, operation):
             assert cookie == session_id
             assert await manager.get(old_id) is None
     assert manager.stats()["dropped_saves"] == 0
+
+
+async def gone(store, operate):
+    """The operation is done, but what is heard is that of its second time."""
+    result = await twice(operate)
+    store.script("get", down)
+    return result
+
+
+async def late(store, operate):
+    """The operation is done only when all is over; the next one is not asked."""
+    store.script("cas", down)
+    store.late = operate
+    raise unavailable(outcome_unknown=True)
+
+
+async def not_taken(operate):
+    """The node is there, and has no room."""
+    raise StoreRejected("cas", "node", "out of memory")
+
+
+async def refused(store, operate):
+    """The operation is done at the end, and the next one is refused."""
+    store.script("cas", not_taken)
+    store.late = operate
+    raise unavailable(outcome_unknown=True)
+
+
+@pytest.mark.parametrize("fate", [gone, late, refused])
+@pytest.mark.parametrize("verb", ["login", "regenerate"])
+@pytest.mark.gen_test
+async def test_a_session_under_way_to_a_new_id_is_never_lost(manager, fate, verb):
+    """The old record may be closed: then the new one is all there is, and is told."""
+    act, _ = VERBS[verb]
+    store = manager.store
+    old_id = await stored_id(manager, a=1)
+    late_one = await visit(manager, old_id)
+    store.script("cas", lambda operate: fate(store, operate))
+    with pytest.raises(StoreUnavailable) as raised:
+        await act(late_one)
+    assert raised.value.outcome_unknown
+    if hasattr(store, "late"):
+        await store.late()
+    cookie = await late_one.leave_with_cookie()
+    assert cookie not in (None, "", old_id)
+    assert await stored_data(manager, cookie) == {"a": 1}
 
 
 @pytest.mark.gen_test

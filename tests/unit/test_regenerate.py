@@ -16,7 +16,7 @@ from tornado_mcsession import (
 from tornado_mcsession.codec import Codec
 from tornado_mcsession.stores.base import CasResult
 
-from .scripted import after, answers, down, dropped
+from .scripted import after, answers, down
 from .visits import key_of, stored_data, stored_id, visit
 
 
@@ -166,7 +166,6 @@ async def test_a_logout_in_between_wins(manager, store, operation):
     ("script", "error"),
     [
         ([down], StoreError),
-        ([dropped, down], StoreError),
         ([answers(CasResult.CONFLICT)] * 1000, (SessionConflict, StoreError)),
     ],
 )
