@@ -129,9 +129,12 @@ class RequestCycle:
         try:
             await work
         except SessionError as error:
+            request = handler.request
             logger.error(
-                "a session could not be saved after its answer: %s",
-                type(error).__name__,
+                "a session could not be saved after its answer to %s %s: %s",
+                request.method,
+                request.path,
+                error,
             )
         except Exception:
             logger.exception("a session could not be saved after its answer")
@@ -155,7 +158,7 @@ class RequestCycle:
         retry_after = error.retry_after if isinstance(error, SessionError) else None
         # Tornado's access log has the handler's own status.
         logger.error(
-            "%d in place of %d for %s %s: the session could not be saved: %s",
+            "%d in place of %d for %s %s: %s",
             status,
             head.start_line.code,
             self._handler.request.method,

@@ -18,7 +18,7 @@ from ._state import Delivery, SessionState
 from ._tasks import Tasks
 from .codec import Codec
 from .config import SessionConfig
-from .exceptions import SessionGone, StoreError, StoreUnavailable
+from .exceptions import SessionGone, StoreError, StoreRejected, StoreUnavailable
 from .serializers import check_items
 from .session import Session
 
@@ -287,7 +287,7 @@ class Verbs:
                     error.reason,
                     outcome_unknown=error.outcome_unknown,
                 ) from error
-            raise
+            raise StoreRejected("destroy", error.node, error.reason) from error
         except asyncio.CancelledError:
             self._undeleted(key)
             raise

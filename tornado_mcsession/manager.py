@@ -222,13 +222,13 @@ class SessionManager:
         }
 
     async def health(self) -> dict[str, Any]:
-        """Ask each node of the store now whether it answers.
+        """Ask each node of the store now whether it can keep sessions.
 
-        ``status`` is ``"ok"``, ``"degraded"`` where some nodes do not answer,
-        or ``"down"`` where none does; ``nodes`` says of each whether it does
+        ``status`` is ``"ok"``, ``"degraded"`` where some nodes cannot, or
+        ``"down"`` where none can; ``nodes`` says of each whether it can
         (``ok``) and in how many ``seconds``, or the ``error``. For a readiness
         endpoint: "degraded" is no reason to send users elsewhere, since every
-        process sees the same nodes. Takes no longer than an operation, and
+        process sees the same nodes. Takes no longer than two operations, and
         raises nothing.
         """
         return await _report.health(self.store)

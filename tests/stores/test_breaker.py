@@ -28,13 +28,15 @@ def trip(breaker, took=1.0):
         breaker.failed(took)
 
 
-def test_it_is_closed_until_the_node_failed_in_a_row(breaker):
+def test_it_is_closed_until_the_node_failed_in_a_row(breaker, clock):
     """An answer in between, or a refusal, and the count begins anew."""
     for heard in (breaker.answered, breaker.refused):
         for _ in range(FAILURES - 1):
+            clock.advance(2)
             breaker.failed(1)
             assert breaker.admits()
         heard()
+    clock.advance(2)
     assert breaker.state == "closed"
     trip(breaker)
     assert breaker.state == "open"
@@ -110,6 +112,19 @@ def test_a_probe_may_be_ordered(breaker):
     assert not breaker.admits()
     breaker.failed(1)
     assert breaker.is_open
+
+
+def test_who_was_not_answered_while_others_were_is_not_counted(breaker, clock):
+    """It is a connection, or a server behind a proxy; the node answers."""
+    for _ in range(3 * FAILURES):
+        clock.advance(1)
+        breaker.answered()
+        clock.advance(0.5)
+        breaker.failed(took=1)
+        assert breaker.answers
+    assert breaker.state == "closed"
+    breaker.failed(took=0.4)
+    assert breaker.answers is False
 
 
 # On real nodes.

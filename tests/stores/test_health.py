@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 
 import pytest
 
-from tornado_mcsession import MemcachedStore, MemoryStore, SessionManager
+from tornado_mcsession import (
+    MemcachedStore,
+    MemoryStore,
+    SessionManager,
+)
 
 from .contract import TTL
 
@@ -70,11 +75,38 @@ async def test_a_check_ends_in_time(own_memcached, connect):
 
 
 @pytest.mark.integration
-async def test_a_check_leaves_nothing_behind(memcached, connect):
-    """It stores nothing."""
+async def test_a_check_leaves_almost_nothing_behind(memcached, connect):
+    """An item of no bytes, for a few seconds; many checks leave no more."""
     store = connect(memcached.url)
-    await store.health()
-    assert memcached.keys() == []
+    for _ in range(5):
+        await store.health()
+    assert memcached.keys() == ["mcsession:health"]
+    assert memcached.get("mcsession:health") == b""
+    assert memcached.ttl("mcsession:health") <= 5
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [(["-C"], "cas is disabled"), (["-M", "-m", "2"], "out of memory")],
+    ids=["no cas", "full"],
+)
+async def test_a_node_that_keeps_no_session_is_not_well(
+    memcached_factory, connect, arguments, reason
+):
+    """Though it answers."""
+    server = memcached_factory(*arguments)
+    store = connect(server.url)
+    # To the last byte, with items as large as the check's own.
+    added = [True]
+    while all(outcome is True for outcome in added) and reason == "out of memory":
+        added = await asyncio.gather(
+            *(store.add(secrets.token_hex(8), b"", TTL) for _ in range(500)),
+            return_exceptions=True,
+        )
+    (node,) = (await store.health()).values()
+    assert node["ok"] is False
+    assert reason in node["error"]
 
 
 @pytest.mark.integration

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -38,6 +39,7 @@ class Breaker:
         self._failures = 0
         self._is_probing = False
         self._try_at = 0.0
+        self._answered_at = -math.inf
         self.is_closed = True
         """Whether anybody may ask."""
         self.answers: bool | None = None
@@ -84,6 +86,7 @@ class Breaker:
 
     def answered(self) -> None:
         """Note an answer of the node."""
+        self._answered_at = self._clock()
         if self.answers and not self._failures:
             return  # as nearly always, and without the lock
         with self._lock:
@@ -101,8 +104,13 @@ class Breaker:
         self._is_probing = False
 
     def failed(self, took: float) -> None:
-        """Note that the node did not answer, which took so many seconds."""
+        """Note that the node did not answer, which took so many seconds.
+
+        Where it answered others meanwhile, it is not the node.
+        """
         with self._lock:
+            if self._clock() - took < self._answered_at:
+                return
             self.answers = False
             self._failures += 1
             if self._failures >= FAILURES:

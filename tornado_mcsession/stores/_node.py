@@ -22,6 +22,7 @@ __all__ = ["Limits", "Node"]
 
 # Between two tries of an operation that waits for the node, at least.
 _PAUSE = 0.05
+_HEALTH, _HEALTH_TTL = "mcsession:health", 5
 _OVERLOADED = "too many operations are waiting"
 
 
@@ -191,15 +192,18 @@ class Node:
         return timed_out or self._breaker.answers is False
 
     async def ping(self) -> float:
-        """Ask the node, also while others do not; return how long it took.
+        """Try whether the node keeps things; return how long it took.
 
-        Raises `.StoreError`.
+        It is asked also while the breaker is open. Raises `.StoreError`, also
+        where it is there and takes nothing, or without cas. Leaves an item of
+        no bytes for a few seconds.
         """
         if os.getpid() != self._pid:
             self._leave_parent()
         self._breaker.probe()
         began = time.monotonic()
-        await self.answer("get", self._submit("get", ("mcsession:health",)))
+        await self.answer("add", self._submit("add", (_HEALTH, b"", _HEALTH_TTL)))
+        await self.answer("get", self._submit("get", (_HEALTH,)))
         return time.monotonic() - began
 
     async def close(self) -> None:

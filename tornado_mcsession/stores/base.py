@@ -172,7 +172,7 @@ class Store(ABC):
         return {}
 
     async def health(self) -> dict[str, dict[str, Any]]:
-        """Ask each node now; return for its name whether it answers.
+        """Ask each node now; return for its name whether it can keep things.
 
         ``{"ok": True, "seconds": 0.0002}``, or ``{"ok": False, "error": "timed
         out"}``. Raises nothing. A store without nodes returns nothing.
