@@ -3,6 +3,7 @@
 python -m demo
 curl -c jar -b jar -X POST http://127.0.0.1:8888/api/counter
 curl -c jar -b jar http://127.0.0.1:8888/api/session
+curl -i http://127.0.0.1:8888/readyz
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 from tornado.web import RequestHandler
 
 from demo.panel import Process
-from tornado_mcsession import SessionMixin
+from tornado_mcsession import SessionManager, SessionMixin
 
 __all__ = ["ROUTES"]
 
@@ -73,8 +74,25 @@ class Health(RequestHandler):
         self.write("ok\n")
 
 
+class Ready(RequestHandler):
+    """Says whether sessions can be kept, for a load balancer.
+
+    Where some of several nodes are away it still is a 200: their visitors would
+    fare no better at another process, and all others would lose this one.
+    """
+
+    async def get(self) -> None:
+        manager: SessionManager = self.settings["session_manager"]
+        health = await manager.health()
+        if health["status"] == "down":
+            self.set_status(503)
+        self.set_header("Cache-Control", "no-store")
+        self.write(health)
+
+
 ROUTES = [
     (r"/api/counter", Counter),
     (r"/api/session", ReadSession),
     (r"/healthz", Health),
+    (r"/readyz", Ready),
 ]

@@ -151,20 +151,25 @@ class Committer:
         """Add ``record`` under ``key``; return it, or `None` if the key is taken."""
         stamped = record.stamped(new_write_id(), None)
         unknown: StoreUnavailable | None = None
-        try:
-            if await self._records.add(key, stamped):
+        # Once more where it is not known to be done, which harms nothing: it is
+        # the same, should the first come late.
+        for _ in range(2):
+            try:
+                if await self._records.add(key, stamped):
+                    return stamped
+                is_taken = True
+            except StoreUnavailable as error:
+                if not error.outcome_unknown:
+                    raise unknown or error from error.__cause__
+                unknown, is_taken = error, False
+            # Not stored: unless this very add was done, and its answer lost.
+            found = await self._find(key, unknown)
+            if found is not None and found.record.written_by(stamped.writes):
                 return stamped
-        except StoreUnavailable as error:
-            if not error.outcome_unknown:
-                raise
-            unknown = error
-        # Not stored: unless this very add was done before, and its answer lost.
-        found = await self._find(key, unknown)
-        if found is not None and found.record.written_by(stamped.writes):
-            return stamped
-        if unknown is not None:
-            raise unknown
-        return None
+            if is_taken or found is not None:
+                return None
+        assert unknown is not None
+        raise unknown
 
     async def supersede(self, key: str, record: Record) -> bool:
         """Put ``record`` over one that has ended or cannot be read.

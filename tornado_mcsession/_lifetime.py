@@ -11,6 +11,8 @@ from .config import SessionConfig
 
 __all__ = ["ends_at", "idle_timeout", "is_over", "is_sound", "renewal_due", "renewed"]
 
+# A session's own times may be anything, and memcached's are numbers of 32 bits.
+_CENTURIES = 1e12
 # With no idle timeout, or an end of its own, a record never needs renewing.
 
 
@@ -44,6 +46,7 @@ def renewed(config: SessionConfig, record: Record, now: float) -> Record:
     end = ends_at(config, record)
     if idle is not None:
         end = min(end, now + idle * (1 + (config.renew_after or 0)))
+    end = min(end, now + _CENTURIES)
     return msgspec.structs.replace(record, renewed_at=now, expires_at=end)
 
 

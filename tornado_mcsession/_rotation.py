@@ -136,11 +136,11 @@ class Rotation:
             except DecodeError:
                 stored = None  # unreadable here, but perhaps not everywhere
             if stored is None:
-                return await self._records.delete(key) if entry else False
+                return await self._delete(key) if entry else bool(mine)
             if stored.record.written_by(mine):
                 # A store may do a thing twice, where an answer got lost: then
                 # this one's own cas is what the second one met.
-                return await self._records.delete(key)
+                return await self._delete(key)
             if stored.record.retired:
                 newer = session_id and successor_of(
                     session_id, stored.record, self._config.clock()
@@ -152,11 +152,25 @@ class Rotation:
             # Closed first, so that a rotation that comes in between finds it so.
             mine.add(write := new_write_id())
             closed = self._retired(stored.record, None, 0).stamped(write, stored.record)
-            if await self._records.cas(key, closed, stored.token, "destroy") is (
-                CasResult.STORED
-            ):
-                return await self._records.delete(key)
+            try:
+                result = await self._records.cas(key, closed, stored.token, "destroy")
+            except StoreUnavailable as error:
+                if not error.outcome_unknown:
+                    raise
+                continue  # look whether it was done
+            if result is CasResult.STORED:
+                return await self._delete(key)
             await asyncio.sleep(0)  # a store that never waits must not keep the loop
+
+    async def _delete(self, key: str) -> bool:
+        """Remove a record that is closed, or of no use; it was there."""
+        try:
+            await self._records.delete(key)
+        except StoreUnavailable as error:
+            if not error.outcome_unknown:
+                raise
+            await self._records.delete(key)
+        return True
 
     def _retired(self, record: Record, successor: bytes | None, grace: float) -> Record:
         now = self._config.clock()

@@ -5,17 +5,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import enum
 import secrets
 import weakref
 from collections.abc import Callable
-from contextvars import ContextVar
 from typing import Any
 
 from . import _merge
 from ._merge import Delta
 from ._record import UNSET, Changes, Flash, Options, Record
+from ._turn import Turn
 from .exceptions import EncodeError
 from .serializers import Serializer, check_items
 
@@ -30,41 +29,6 @@ class Delivery(enum.Enum):
     NOTHING = "nothing"
     SEND = "send"
     CLEAR = "clear"
-
-
-# Which turns the running task, or one that it came from, has at the moment.
-_TURNS: ContextVar[tuple[object, ...]] = ContextVar("turns", default=())
-
-
-class Turn:
-    """Lets one task at a time work on a session.
-
-    For a task that has the turn already, and for those that it starts and waits
-    for, it would never come: RuntimeError.
-    """
-
-    def __init__(self) -> None:
-        self._lock = asyncio.Lock()
-        self._mark: object = None
-
-    def refuse_holder(self) -> None:
-        """Raise where the running task has the turn already."""
-        if self._mark is not None and self._mark in _TURNS.get():
-            raise RuntimeError(
-                "the session is being saved: a hook, or a function that transact "
-                "calls, cannot await its methods"
-            )
-
-    async def __aenter__(self) -> None:
-        self.refuse_holder()
-        await self._lock.acquire()
-        self._mark = object()
-        self._before = _TURNS.set((*_TURNS.get(), self._mark))
-
-    async def __aexit__(self, *_: object) -> None:
-        self._mark = None
-        _TURNS.reset(self._before)
-        self._lock.release()
 
 
 class SessionState:
@@ -190,12 +154,12 @@ class SessionState:
 
     def _take_in(self, stored: dict[str, Any], changes: Changes) -> None:
         seen = self.serializer.loads(changes.encoded)
-        later = _merge.diff(seen, self.data, self._dumps_or_differs)
+        later = _merge.diff(seen, self.data, self.dumps_or_differs)
         self.set_data(_merge.apply(later, stored))
 
     def set_data(self, data: dict[str, Any]) -> None:
         """Hold ``data``; values that are equal to those here keep their objects."""
-        dumps = self._dumps_or_differs
+        dumps = self.dumps_or_differs
         for key, value in data.items():
             if key in self.data and dumps(self.data[key]) == dumps(value):
                 data[key] = self.data[key]
@@ -263,7 +227,8 @@ class SessionState:
         check_items(self.serializer, delta.changed)
         return delta, encoded if delta else self.record.data
 
-    def _dumps_or_differs(self, value: Any) -> Any:
+    def dumps_or_differs(self, value: Any) -> Any:
+        """Return ``value`` encoded, to be compared; if it cannot be, it differs."""
         try:
             return self.serializer.dumps(value)
         except Exception:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 
@@ -10,6 +11,8 @@ from ._tasks import Tasks
 from .exceptions import StoreError
 
 __all__ = ["Undeleted"]
+
+logger = logging.getLogger("tornado_mcsession")
 
 LIMIT = 1000
 FIRST_PAUSE = 1.0
@@ -38,6 +41,7 @@ class Undeleted:
         self._keys: OrderedDict[str, float] = OrderedDict()
         self._is_busy = False
         self._is_asked = False
+        self._is_closed = False
         self._pause = FIRST_PAUSE
         self._timer: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -46,7 +50,10 @@ class Undeleted:
         return len(self._keys)
 
     def add(self, key: str) -> None:
-        """Keep ``key`` to be ended later."""
+        """Keep ``key`` to be ended later, unless this is closed."""
+        if self._is_closed:
+            logger.warning("a logout after close() could not be confirmed")
+            return
         self._keys[key] = self._clock() + self._keep_for
         while len(self._keys) > LIMIT:
             self._keys.popitem(last=False)
@@ -64,6 +71,7 @@ class Undeleted:
 
     def close(self) -> None:
         """Try no more."""
+        self._is_closed = True
         if self._timer is not None:
             self._timer.cancel()
         self._keys.clear()

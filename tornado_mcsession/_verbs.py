@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
@@ -16,10 +15,10 @@ from ._rotation import Rotation
 from ._saver import Saver, refuse_sealed
 from ._state import Delivery, SessionState
 from ._tasks import Tasks
+from ._transaction import Transaction
 from .codec import Codec
 from .config import SessionConfig
 from .exceptions import SessionGone, StoreError, StoreRejected, StoreUnavailable
-from .serializers import check_items
 from .session import Session
 
 __all__ = ["Verbs"]
@@ -209,35 +208,24 @@ class Verbs:
         refuse_ended(state)
         await self._before_save(state)
         changes = self._saver.changes(state)
-        result: Any = None
-
-        async def run(data: dict[str, Any]) -> dict[str, Any]:
-            nonlocal result
-            # A copy: what ``fn`` does must be undone by forgetting it.
-            draft: dict[str, Any] = state.serializer.loads(state.serializer.dumps(data))
-            result = fn(draft)
-            if inspect.isawaitable(result):
-                result = await result
-            check_items(state.serializer, draft)
-            return draft
-
+        transaction = Transaction(state, fn)
         if state.record is None:
             refuse_sealed(state, "begin a session")
-            draft = await run(state.data)
+            draft = await transaction.run(state.data)
             if draft or state.flashed:
                 data = state.serializer.dumps(draft)
                 await self._saver.create(state, changes, data=data)
             else:
                 state.set_data(draft)
-            return result
+            return transaction.result
 
         async def make(record: Record) -> Record:
-            draft = await run(changes.made_to(self._loads(record)))
+            draft = await transaction.run(changes.made_to(self._loads(record)))
             newer = self._saver.draft(record, changes, state, True)
             return msgspec.structs.replace(newer, data=state.serializer.dumps(draft))
 
         await self._saver.update(state, changes, make, renew=self._may_renew(state))
-        return result
+        return transaction.result
 
     async def destroy(self, state: SessionState) -> None:
         """Remove the session from the store, and its id from the client."""

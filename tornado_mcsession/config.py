@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -94,6 +95,8 @@ class SessionConfig:
         one_of("persist", self.persist, ("before_response", "on_finish"))
         if not callable(self.on_error):
             one_of("on_error", self.on_error, ("raise", "degrade"))
+        elif inspect.iscoroutinefunction(self.on_error):
+            raise type_error("on_error", self.on_error, "no async function")
         if self.signed is not None and not isinstance(self.signed, bool):
             raise type_error("signed", self.signed, "True, False or None")
         if not isinstance(self.save_on_server_error, bool):

@@ -244,7 +244,8 @@ class SessionManager:
 
     async def close(self) -> None:
         """Wait for the saves under way, then close the store."""
-        await self.drain(DRAIN_TIMEOUT)
+        if not await self.drain(DRAIN_TIMEOUT):
+            logger.warning("some saves were not done within %g s", DRAIN_TIMEOUT)
         if len(self._undeleted):
             logger.warning(
                 "%d logouts that the store could not confirm were never finished: "
@@ -253,6 +254,7 @@ class SessionManager:
             )
         self._undeleted.close()
         await self.store.close()
+        await self.drain(self.store.timeout)  # what waited for a node has failed
 
     async def __aenter__(self) -> SessionManager:
         return self

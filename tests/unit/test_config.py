@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import dataclasses
 import math
@@ -146,6 +147,7 @@ WRONG = [
     ("persist", 5, TypeError, "'before_response', 'on_finish'"),
     ("persist", "onfinish", ValueError, "did you mean 'on_finish'"),
     ("on_error", 5, TypeError, "'raise', 'degrade'"),
+    ("on_error", asyncio.sleep, TypeError, "no async function"),
     ("on_error", "degrad", ValueError, "did you mean 'degrade'"),
     ("save_on_server_error", 1, TypeError, "True or False"),
     ("generate_id", "planted", TypeError, "a callable or None"),

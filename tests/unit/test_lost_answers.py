@@ -22,11 +22,23 @@ async def test_an_add_that_was_done_is_recognised(manager, store):
 
 
 @pytest.mark.gen_test
-async def test_an_add_that_was_not_done_fails(manager, store):
-    """A cookie without its session is never sent."""
+async def test_an_add_that_was_not_done_is_made_again(manager, store):
+    """Under the same id: there is one session, also where the first comes late."""
     late = await visit(manager)
     late.session["a"] = 1
     store.script("add", dropped)
+    cookie = await late.leave_with_cookie()
+    assert await stored_data(manager, cookie) == {"a": 1}
+    assert len(store.keys) == 1
+
+
+@pytest.mark.parametrize("then", [dropped, down])
+@pytest.mark.gen_test
+async def test_an_add_that_was_not_done_twice_fails(manager, store, then):
+    """A cookie without its session is never sent."""
+    late = await visit(manager)
+    late.session["a"] = 1
+    store.script("add", dropped, then)
     with pytest.raises(StoreUnavailable) as caught:
         await late.leave()
     assert caught.value.outcome_unknown

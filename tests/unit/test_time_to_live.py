@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from .visits import key_of, stored_id, visit
+from .visits import key_of, stored_data, stored_id, visit
 
 DAY = 86_400.0
 ID = "a-session-id-of-forty-three-characters-0123"
@@ -77,3 +77,15 @@ async def test_an_endless_duration_is_not_too_long_for_memcached(
     assert late.session["a"] == 1
     assert late.session.expires_at.year == 9999
     assert memcached.ttl(key_of(manager, session_id)) < 2**31
+
+
+@pytest.mark.parametrize("timeout", [1e12, 1.7e308])
+@pytest.mark.gen_test
+async def test_a_time_beyond_all_numbers_can_be_saved(build, timeout):
+    """Its end is far away, and a number that a record can hold."""
+    manager = build(lifetime=None)
+    late = await visit(manager, await stored_id(manager, a=1))
+    late.session.set_idle_timeout(timeout)
+    await late.session.save()
+    await late.session.regenerate()
+    assert await stored_data(manager, late.session.id) == {"a": 1}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 
+import msgspec
 import pytest
 
 from tornado_mcsession import (
@@ -16,7 +17,7 @@ from tornado_mcsession import (
 from tornado_mcsession.stores.base import CasResult
 
 from .scripted import after, answers, down, lost
-from .visits import stored_data, stored_id, visit
+from .visits import key_of, stored_data, stored_id, visit
 
 
 def count(data):
@@ -273,3 +274,20 @@ async def test_transactions_that_always_conflict_end(manager, store):
     with pytest.raises(SessionConflict):
         await late.session.transact(count)
     assert late.session == {"a": 1}
+
+
+@pytest.mark.gen_test
+async def test_what_was_stored_before_is_not_checked_again(manager, store):
+    """An old value that could not be stored now harms no other key; a new one does."""
+    session_id = await stored_id(manager, n=1, old="here")
+    key = key_of(manager, session_id)
+    entry = await store.get(key)
+    record = manager._records._codec.decode(entry.data, key)
+    data = msgspec.msgpack.encode({"n": 1, "old": {99: "x"}})
+    odd = msgspec.structs.replace(record, data=data)
+    encoded = manager._records._codec.encode(odd, key)
+    await store.cas(key, encoded, 1000.0, entry.token)
+    late = await visit(manager, session_id)
+    assert await late.session.transact(count) == 2
+    with pytest.raises(EncodeError, match="no text"):
+        await late.session.transact(lambda data: data.update(new={1: 2}))

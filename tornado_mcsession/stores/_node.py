@@ -112,7 +112,7 @@ class Node:
         """Hand an operation to the threads; `answer` tells what came of it."""
         if os.getpid() != self._pid:
             self._leave_parent()
-        if not self._breaker.admits():
+        if not self._breaker.admits() and not self._executor.is_stopped:
             raise self._wire.not_asked(kind)
         return self._submit(kind, args)
 
