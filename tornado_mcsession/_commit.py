@@ -72,9 +72,7 @@ class _Tries:
         """
         if not self.count:
             return error
-        return StoreUnavailable(
-            error.operation, error.node, error.reason, outcome_unknown=True
-        )
+        return error.of_unknown_outcome()
 
 
 @contextlib.contextmanager

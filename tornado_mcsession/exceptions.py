@@ -141,6 +141,14 @@ class StoreError(SessionError):
         self.node = node
         self.reason = reason
 
+    def of_unknown_outcome(self) -> StoreUnavailable:
+        """Return this failure as one of a write that may have been done before."""
+        told = StoreUnavailable(
+            self.operation, self.node, self.reason, outcome_unknown=True
+        )
+        told.__cause__ = self.__cause__
+        return told
+
 
 class StoreUnavailable(StoreError):
     """The store cannot tell: it is down, too slow, overloaded or closed.

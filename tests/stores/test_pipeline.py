@@ -6,10 +6,15 @@ import asyncio
 
 import pytest
 
-from tornado_mcsession import CasResult, StoreRejected, StoreUnavailable
+from tornado_mcsession import (
+    CasResult,
+    MemcachedStore,
+    StoreRejected,
+    StoreUnavailable,
+)
 
 from .contract import TTL
-from .recording import AnsweringProxy
+from .recording import AnsweringProxy, ScriptedServer
 
 pytestmark = [pytest.mark.integration, pytest.mark.gen_test(timeout=60)]
 
@@ -142,6 +147,20 @@ async def test_a_write_that_a_broken_connection_took_along_is_unknown(
         await store.cas("key0", b"new", TTL, entry.token)
     assert memcached.get("key0") == b"new"
     assert raised.value.outcome_unknown
+
+
+async def test_a_refusal_does_not_tell_what_became_of_the_try_before():
+    """A server without memory refuses before it compares: the first may be done."""
+    refusal = b"SERVER_ERROR out of memory storing object\r\n"
+    with ScriptedServer(
+        lambda peer: (peer.recv(1000), peer.close()),
+        lambda peer: (peer.recv(1000), peer.sendall(refusal)),
+    ) as server:
+        store = MemcachedStore.from_url(server.url + "?timeout=5&threads=1")
+        with pytest.raises(StoreUnavailable, match="out of memory") as raised:
+            await store.cas("key", b"1", TTL, b"1")
+        assert raised.value.outcome_unknown
+        await store.close()
 
 
 async def test_stale_connections_are_not_seen(proxy, connect):

@@ -10,7 +10,7 @@ from pymemcache.client.base import PooledClient
 from pymemcache.exceptions import MemcacheServerError
 
 from .._calls import Call
-from ..exceptions import StoreRejected, StoreUnavailable
+from ..exceptions import StoreError, StoreRejected, StoreUnavailable
 from ._breaker import Breaker
 from ._client import StrictClient
 from ._connection import LinkMaker, NotSent
@@ -180,11 +180,11 @@ class Wire:
     def _fail(self, calls: Sequence[Call], error: Exception) -> None:
         for call in calls:
             if isinstance(error, _NotAsked):
-                call.error = self.not_asked(call.kind)
+                failure: StoreError = self.not_asked(call.kind)
             else:
-                call.error = translate(call.kind, self._name, error)
-            if call.sent and isinstance(call.error, StoreUnavailable):
-                call.error.outcome_unknown = True
+                failure = translate(call.kind, self._name, error)
+            # Whatever the last try met: an earlier one may be done.
+            call.error = failure.of_unknown_outcome() if call.sent else failure
 
     def _operation(self, kind: str) -> Any:
         client = self._client
