@@ -22,6 +22,8 @@ __all__ = ["Limits", "Node"]
 
 # Between two tries of an operation that waits for the node, at least.
 _PAUSE = 0.05
+# Done twice, they come to the same.
+_REPEATABLE = ("get", "touch", "delete")
 _HEALTH, _HEALTH_TTL = "mcsession:health", 5
 _OVERLOADED = "too many operations are waiting"
 
@@ -155,7 +157,7 @@ class Node:
             return await self.answer(kind, self.submit(kind, *args))
         except StoreUnavailable as error:
             if (
-                not self._is_away(error)
+                not self._is_away(kind, error)
                 or len(self._patient) >= self._limits.max_pending
             ):
                 raise
@@ -180,13 +182,15 @@ class Node:
                 return await self.answer(kind, self.submit(kind, *args))
             except StoreUnavailable as error:
                 failure = error
-                if not self._is_away(error):
+                if not self._is_away(kind, error):
                     break
         raise failure
 
-    def _is_away(self, error: StoreUnavailable) -> bool:
+    def _is_away(self, kind: str, error: StoreUnavailable) -> bool:
         # A write that may have been done is looked for by those who know it.
-        if error.outcome_unknown or self._executor.is_stopped:
+        if error.outcome_unknown and kind not in _REPEATABLE:
+            return False
+        if self._executor.is_stopped:
             return False
         timed_out = isinstance(error.__cause__, TimedOut) and error.__cause__.started
         return timed_out or self._breaker.answers is False
