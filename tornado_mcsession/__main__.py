@@ -40,7 +40,7 @@ else. The exit status is 0 if every node can keep sessions, 1 if one cannot, and
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what ``arguments`` ask for; return the exit status."""
     parser = _parser()
-    given, unknown = parser.parse_known_args(arguments)
+    given, unknown = parser.parse_known_intermixed_args(arguments)
     if given.version:
         _say(f"tornado-mcsession {version('tornado-mcsession')}")
         return OK

@@ -147,6 +147,13 @@ class Committer:
 
     async def create(self, key: str, record: Record) -> Record | None:
         """Add ``record`` under ``key``; return it, or `None` if the key is taken."""
+        try:
+            async with asyncio.timeout(self._records.limit):
+                return await self._create(key, record)
+        except TimeoutError as error:
+            raise self._records.too_late("save") from error
+
+    async def _create(self, key: str, record: Record) -> Record | None:
         stamped = record.stamped(new_write_id(), None)
         unknown: StoreUnavailable | None = None
         # Once more where it is not known to be done, which harms nothing: it is

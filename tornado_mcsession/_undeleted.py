@@ -101,6 +101,10 @@ class Undeleted:
             for key, is_done in zip(due, ended, strict=True):
                 if is_done:
                     self._keys.pop(key, None)
+            if any(ended):
+                logger.warning(
+                    "unconfirmed logouts that are finished now: %d", sum(ended)
+                )
         finally:
             self._is_busy = False
         if not self._keys:

@@ -96,7 +96,9 @@ class SessionConfig:
         if not callable(self.on_error):
             one_of("on_error", self.on_error, ("raise", "degrade"))
         elif inspect.iscoroutinefunction(self.on_error):
-            raise type_error("on_error", self.on_error, "no async function")
+            raise TypeError(
+                "on_error must be a plain function, not async: nobody awaits it"
+            )
         if self.signed is not None and not isinstance(self.signed, bool):
             raise type_error("signed", self.signed, "True, False or None")
         if not isinstance(self.save_on_server_error, bool):

@@ -248,8 +248,8 @@ class SessionManager:
             logger.warning("some saves were not done within %g s", DRAIN_TIMEOUT)
         if len(self._undeleted):
             logger.warning(
-                "%d logouts that the store could not confirm were never finished: "
-                "those sessions may still be there",
+                "unconfirmed logouts that were never finished: %d; those sessions "
+                "may still be there",
                 len(self._undeleted),
             )
         self._undeleted.close()

@@ -177,6 +177,17 @@ def test_a_full_memory_without_evictions_is_a_problem(memcached_factory):
     assert "not-stored" in codes(found, "warning")
 
 
+@pytest.mark.parametrize("size", [20_000, 2_000])
+def test_a_memory_that_is_full_for_others_is_a_problem_too(memcached_factory, size):
+    """The doctor's own item may find room in memory for its size."""
+    server = memcached_factory("-M", "-m", "2")
+    fill(server, size, 1_000)
+    found = examined(server.url)
+    assert found.commands["add"] is True
+    assert not found.ok
+    assert "items were refused" in remark(found, "full").text
+
+
 def test_a_memory_that_fills_is_a_warning(middleman):
     """Before anything was dropped, a memory that is nearly full is told."""
     middleman.change(telling(bytes=65_000_000))

@@ -147,7 +147,7 @@ WRONG = [
     ("persist", 5, TypeError, "'before_response', 'on_finish'"),
     ("persist", "onfinish", ValueError, "did you mean 'on_finish'"),
     ("on_error", 5, TypeError, "'raise', 'degrade'"),
-    ("on_error", asyncio.sleep, TypeError, "no async function"),
+    ("on_error", asyncio.sleep, TypeError, "not async"),
     ("on_error", "degrad", ValueError, "did you mean 'degrade'"),
     ("save_on_server_error", 1, TypeError, "True or False"),
     ("generate_id", "planted", TypeError, "a callable or None"),

@@ -132,7 +132,7 @@ async def test_logouts_that_were_never_finished_are_told(clock, caplog):
         store.script("get", down)
         with pytest.raises(Exception, match="down"):
             await manager.destroy(ID)
-    assert "1 logouts that the store could not confirm" in caplog.text
+    assert "logouts that were never finished: 1" in caplog.text
 
 
 @pytest.mark.gen_test

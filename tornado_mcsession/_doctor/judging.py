@@ -49,7 +49,14 @@ def _judge_memory(memory: Memory, findings: Findings) -> None:
             "their end, to make room",
             "Give memcached more memory (-m), or keep only sessions in it.",
         )
-    if memory.refused:
+    is_full = memory.limit and memory.used >= memory.limit * _NEARLY_FULL
+    if memory.refused and is_full and memory.evicts is False:
+        findings.problem(
+            "full",
+            f"it is full and drops nothing (-M): {memory.refused} items were refused",
+            "Give memcached more memory (-m), or start it without -M.",
+        )
+    elif memory.refused:
         findings.warn(
             "not-stored",
             f"sessions could not be saved: {memory.refused} items were refused for "

@@ -56,7 +56,9 @@ def _credentials(username: str | None, password: str | None) -> tuple[str, str] 
     for name, value in (("username", username), ("password", password)):
         if not isinstance(value, str):
             raise type_error(name, value, "text: give username and password, or none")
-        if not value or any(c.isspace() or not c.isprintable() for c in value):
+        if not value:
+            raise ValueError(f"{name} is missing: give username and password, or none")
+        if any(c.isspace() or not c.isprintable() for c in value):
             raise ValueError(f"{name} must be printable, without spaces")
     return str(username), str(password)
 

@@ -127,7 +127,9 @@ def parse_url(url: str) -> tuple[list[str], dict[str, Any]]:
             raise ValueError("store URL names no server: memcached://host:port")
         return [slash + unquote(path)], options
     if path:
-        raise ValueError("store URL has a path after the servers")
+        raise ValueError(
+            "store URL has a path after the servers (a / in a password is written %2F)"
+        )
     return [host.strip() for host in hosts.split(",")], options
 
 

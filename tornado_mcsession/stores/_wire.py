@@ -95,9 +95,7 @@ class Wire:
 
     def not_asked(self, kind: str) -> StoreUnavailable:
         """Return the error for an operation that the breaker refused."""
-        return StoreUnavailable(
-            kind, self._name, f"{self.reason}; not asked again so soon"
-        )
+        return StoreUnavailable(kind, self._name, f"{self.reason}; breaker open")
 
     def _read(self, calls: Sequence[Call]) -> None:
         keys = list({call.args[0]: None for call in calls})
