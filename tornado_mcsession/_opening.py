@@ -79,10 +79,11 @@ class Opening:
 
     def begin(self, handler: RequestHandler) -> Session | str:
         """Return the session of a request without an id, or the id to `load`."""
-        session_id = self.presented_id(handler)
-        if session_id is None:
-            return self.session(self.state_for(handler))
-        return session_id
+        return self.presented_id(handler) or self.fresh(handler)
+
+    def fresh(self, handler: RequestHandler) -> Session:
+        """Return the session of a request that presents no id."""
+        return self.session(self.state_for(handler))
 
     async def load(self, handler: RequestHandler, session_id: str) -> Session:
         """Return the session of ``session_id``, or an empty one if there is none.

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Generator
 from typing import Any
 
-__all__ = ["Tasks"]
+__all__ = ["DONE", "Tasks"]
+
+
+class _Done:
+    """What there is to wait for where nothing is: cheaper than a finished future."""
+
+    def __await__(self) -> Generator[None, None, None]:
+        return
+        yield
+
+
+DONE = _Done()
 
 
 class Tasks:

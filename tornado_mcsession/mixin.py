@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Generator, Mapping
+from collections.abc import Awaitable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from tornado.httputil import HTTPHeaders
@@ -14,6 +14,7 @@ from ._checks import one_of
 from ._cycle import RequestCycle
 from ._gate import ResponseGate
 from ._pages import default_page
+from ._tasks import DONE
 from .exceptions import SessionError, SessionNotLoaded
 from .manager import SessionManager, attached_manager
 from .session import Session, state_of
@@ -41,18 +42,8 @@ _LAZY = (
     "first"
 )
 _OFF = "the session was not loaded: session_load is 'off' for this handler"
+_NEW = "the request presents no session"
 _FAILED = "the session was not loaded: the store could not tell"
-
-
-class _Done:
-    """What there is to wait for where nothing is: cheaper than a finished future."""
-
-    def __await__(self) -> Generator[None, None, None]:
-        return
-        yield
-
-
-_DONE = _Done()
 
 
 class SessionMixin(_Handler):
@@ -157,14 +148,14 @@ class SessionMixin(_Handler):
         self.__manager = manager
         self.__task = asyncio.current_task()
         if self.session_load == "eager":
-            begun = manager.opening.begin(self)
-            if isinstance(begun, str):
-                return self.__prepare(manager, begun)
-            self.__session = begun
+            session_id = manager.opening.presented_id(self)
+            if session_id is not None:
+                return self.__prepare(manager, session_id)
+            self.__reason = _NEW  # made when it is used: most are not
         else:
             one_of("session_load", self.session_load, ("eager", "lazy", "off"))
             self.__reason = _LAZY if self.session_load == "lazy" else _OFF
-        return super().prepare() or _DONE
+        return super().prepare() or DONE
 
     async def __prepare(self, manager: SessionManager, session_id: str) -> None:
         try:
@@ -219,6 +210,8 @@ class SessionMixin(_Handler):
                 await result
 
     async def __open_websocket(self) -> None:
+        if self.__session is None and self.__reason == _NEW:
+            self.__session = self.__without_load()
         if self.__session is None or self.__manager is None:
             return
         if self.__cycle is None:
@@ -262,6 +255,8 @@ class SessionMixin(_Handler):
 
     def __without_load(self) -> Session:
         manager = self.__manager
+        if manager is not None and self.__reason == _NEW:
+            return manager.opening.fresh(self)
         if self.__refused:
             # An error page for a request that was refused before prepare().
             if manager is None:
