@@ -1,0 +1,35 @@
+"""What is in a session, and what a page tells of it: the same on every site."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["BACKLOG", "BARE", "SECRET", "first_data", "shown"]
+
+# Connections that may wait to be accepted: as many as come at once. Tornado's 128
+# would have some of a thousand tried again, a second later.
+BACKLOG = 1024
+
+BARE = "0 0"
+SECRET = "a secret of forty-three characters, for all"
+
+
+def first_data(user: int) -> dict[str, Any]:
+    """Return what a new session holds: 300 bytes as msgpack."""
+    return {
+        "user": user,
+        "n": 0,
+        "name": "Ada Lovelace",
+        "email": "ada.lovelace@example.org",
+        "seen": 1795345905.25,
+        "cart": [{"item": f"notebook, lined, {n}", "price": 4.5} for n in range(4)],
+        "address": "12 St James's Square",
+        "theme": "dark",
+        "languages": ["en", "fr", "de"],
+    }
+
+
+def shown(session: Mapping[str, Any]) -> str:
+    """Return what a page tells of a session."""
+    return f"{session['user']} {session['n']}"

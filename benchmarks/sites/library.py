@@ -1,0 +1,74 @@
+"""Tornado with the library, over several stores and with several settings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tornado.web import Application, RequestHandler
+
+from tornado_mcsession import SessionManager, SessionMixin
+
+from .contents import BACKLOG, BARE, SECRET, first_data, shown
+
+__all__ = ["encrypted", "in_memory", "make_app", "memcached", "renewing"]
+
+
+class Make(SessionMixin, RequestHandler):
+    async def get(self) -> None:
+        user = int(self.get_argument("user"))
+        self.session.update(first_data(user))
+        if self.get_argument("login", ""):
+            await self.session.login(user)
+
+
+class Read(SessionMixin, RequestHandler):
+    def get(self) -> None:
+        self.write(shown(self.session))
+
+
+class Write(SessionMixin, RequestHandler):
+    def get(self) -> None:
+        self.session["n"] += 1
+        self.write(shown(self.session))
+
+
+class Untouched(SessionMixin, RequestHandler):
+    """Could use its session, and does not."""
+
+    def get(self) -> None:
+        self.write(BARE)
+
+
+class Stats(RequestHandler):
+    def get(self) -> None:
+        self.write(self.settings["session_manager"].stats())
+
+
+def make_app(**session: Any) -> Application:
+    """Return the application; ``session`` are its settings."""
+    pages = [("/make", Make), ("/read", Read), ("/write", Write)]
+    others = [("/untouched", Untouched), ("/stats", Stats)]
+    app = Application([*pages, *others], cookie_secret=SECRET)
+    SessionManager(app, **session)
+    return app
+
+
+async def memcached(port: int, memcached: str) -> None:
+    make_app(store=f"memcached://{memcached}").listen(
+        port, "127.0.0.1", backlog=BACKLOG
+    )
+
+
+async def in_memory(port: int, memcached: str) -> None:
+    make_app(store="memory://").listen(port, "127.0.0.1", backlog=BACKLOG)
+
+
+async def encrypted(port: int, memcached: str) -> None:
+    app = make_app(store=f"memcached://{memcached}", encryption_keys=[b"k" * 32])
+    app.listen(port, "127.0.0.1", backlog=BACKLOG)
+
+
+async def renewing(port: int, memcached: str) -> None:
+    """Each request renews its session: what one that is due costs."""
+    app = make_app(store=f"memcached://{memcached}", renew_after=0)
+    app.listen(port, "127.0.0.1", backlog=BACKLOG)

@@ -1,0 +1,86 @@
+"""Starlette: bare, and with starsessions over memcached, by aiomcache."""
+
+from __future__ import annotations
+
+import asyncio
+
+import aiomcache
+import uvicorn
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+from starsessions import SessionAutoloadMiddleware, SessionMiddleware, SessionStore
+
+from .contents import BARE, first_data, shown
+
+__all__ = ["bare", "with_sessions"]
+
+CONNECTIONS = 8
+DAY = 86400
+
+
+class MemcachedStore(SessionStore):
+    """The least that starsessions needs; it has no store for memcached."""
+
+    def __init__(self, address: str) -> None:
+        host, _, port = address.partition(":")
+        self._client = aiomcache.Client(host, int(port), pool_size=CONNECTIONS)
+
+    async def read(self, session_id: str, lifetime: int) -> bytes:
+        return await self._client.get(session_id.encode()) or b""
+
+    async def write(self, session_id: str, data: bytes, lifetime: int, ttl: int) -> str:
+        await self._client.set(session_id.encode(), data, ttl)
+        return session_id
+
+    async def remove(self, session_id: str) -> None:
+        await self._client.delete(session_id.encode())
+
+
+async def answer(request: Request) -> PlainTextResponse:
+    return PlainTextResponse(BARE)
+
+
+async def make(request: Request) -> PlainTextResponse:
+    request.session.update(first_data(int(request.query_params["user"])))
+    return PlainTextResponse("")
+
+
+async def read(request: Request) -> PlainTextResponse:
+    return PlainTextResponse(shown(request.session))
+
+
+async def write(request: Request) -> PlainTextResponse:
+    request.session["n"] += 1
+    return PlainTextResponse(shown(request.session))
+
+
+def listen(app: Starlette, port: int) -> None:
+    # The same event loop as under Tornado.
+    config = uvicorn.Config(
+        app, port=port, loop="none", access_log=False, log_level="warning"
+    )
+    listening.add(asyncio.create_task(uvicorn.Server(config).serve()))
+
+
+listening: set[asyncio.Task[None]] = set()
+
+
+async def bare(port: int, memcached: str) -> None:
+    paths = ["/make", "/read", "/write"]
+    listen(Starlette(routes=[Route(path, answer) for path in paths]), port)
+
+
+async def with_sessions(port: int, memcached: str) -> None:
+    pages = [("/make", make), ("/read", read), ("/write", write)]
+    store = MemcachedStore(memcached)
+    middleware = [
+        Middleware(
+            SessionMiddleware, store=store, lifetime=DAY, cookie_https_only=False
+        ),
+        Middleware(SessionAutoloadMiddleware),
+    ]
+    routes = [Route(path, handler) for path, handler in pages]
+    listen(Starlette(routes=routes, middleware=middleware), port)

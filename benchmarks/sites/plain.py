@@ -1,0 +1,136 @@
+"""Tornado without the library: no session at all, a dict, and what is obvious."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from pymemcache.client.base import PooledClient
+from tornado.web import Application, RequestHandler
+
+from .contents import BACKLOG, BARE, SECRET, first_data, shown
+
+__all__ = ["bare", "hop", "kept_in_a_dict"]
+
+DAY = 86400
+
+encode = msgspec.msgpack.encode
+decode = msgspec.msgpack.Decoder(dict[str, Any]).decode
+
+
+class Bare(RequestHandler):
+    """Answers."""
+
+    def get(self) -> None:
+        self.write(BARE)
+
+
+class Signed(RequestHandler):
+    """Keeps the id of its session in a signed cookie, as the library does."""
+
+    def session_id(self) -> str:
+        cookie = self.get_signed_cookie("session", min_version=2)
+        assert cookie is not None
+        return cookie.decode()
+
+    def new_id(self) -> str:
+        session_id = secrets.token_urlsafe(32)
+        self.set_signed_cookie("session", session_id, httponly=True, samesite="Lax")
+        return session_id
+
+
+class InDict(Signed):
+    """Keeps encoded sessions in a dict of this process."""
+
+    kept: dict[str, bytes]
+
+    def initialize(self, kept: dict[str, bytes]) -> None:
+        self.kept = kept
+
+
+class MakeInDict(InDict):
+    def get(self) -> None:
+        self.kept[self.new_id()] = encode(first_data(int(self.get_argument("user"))))
+
+
+class ReadInDict(InDict):
+    def get(self) -> None:
+        self.write(shown(decode(self.kept[self.session_id()])))
+
+
+class WriteInDict(InDict):
+    def get(self) -> None:
+        session_id = self.session_id()
+        session = decode(self.kept[session_id])
+        session["n"] += 1
+        self.kept[session_id] = encode(session)
+        self.write(shown(session))
+
+
+class Hop(Signed):
+    """Keeps encoded sessions in memcached, a thread hop for each call."""
+
+    client: PooledClient
+
+    def initialize(self, client: PooledClient) -> None:
+        self.client = client
+
+    async def call(self, method: Callable[..., Any], *args: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(None, method, *args)
+
+    async def load(self, session_id: str) -> dict[str, Any]:
+        return decode(await self.call(self.client.get, session_id))
+
+    async def save(self, session_id: str, session: dict[str, Any]) -> None:
+        await self.call(self.client.set, session_id, encode(session), DAY)
+
+
+class MakeByHop(Hop):
+    async def get(self) -> None:
+        await self.save(self.new_id(), first_data(int(self.get_argument("user"))))
+
+
+class ReadByHop(Hop):
+    async def get(self) -> None:
+        self.write(shown(await self.load(self.session_id())))
+
+
+class WriteByHop(Hop):
+    async def get(self) -> None:
+        session_id = self.session_id()
+        session = await self.load(session_id)
+        session["n"] += 1
+        await self.save(session_id, session)
+        self.write(shown(session))
+
+
+async def bare(port: int, memcached: str) -> None:
+    paths = ["/make", "/read", "/write", "/untouched", "/stats"]
+    Application([(path, Bare) for path in paths]).listen(
+        port, "127.0.0.1", backlog=BACKLOG
+    )
+
+
+async def kept_in_a_dict(port: int, memcached: str) -> None:
+    kept: dict[str, dict[str, bytes]] = {"kept": {}}
+    pages = [
+        ("/make", MakeInDict, kept),
+        ("/read", ReadInDict, kept),
+        ("/write", WriteInDict, kept),
+    ]
+    Application(pages, cookie_secret=SECRET).listen(port, "127.0.0.1", backlog=BACKLOG)
+
+
+async def hop(port: int, memcached: str) -> None:
+    # The plain way, without its two usual mistakes: waiting for ever, and 40 ms
+    # for each answer to a small packet.
+    client = PooledClient(
+        memcached, timeout=1, connect_timeout=1, no_delay=True, default_noreply=False
+    )
+    to = {"client": client}
+    pages = [("/make", MakeByHop, to), ("/read", ReadByHop, to)]
+    app = Application([*pages, ("/write", WriteByHop, to)], cookie_secret=SECRET)
+    app.listen(port, "127.0.0.1", backlog=BACKLOG)
