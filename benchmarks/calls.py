@@ -14,7 +14,7 @@ from tests.support.memcached import Memcached
 
 from .rounds import Plan
 from .running import Fleet, Server
-from .sites.library import make_app
+from .sites.ours import make_app
 from .verdict import Result
 
 __all__ = ["Calls", "calls", "renewals"]

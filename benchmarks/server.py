@@ -1,6 +1,6 @@
 """Serves one site that is measured, as a process of its own.
 
-python -m benchmarks.server library.encrypted 8888 127.0.0.1:11211
+python -m benchmarks.server ours.encrypted 8888 127.0.0.1:11211
 """
 
 from __future__ import annotations

@@ -15,12 +15,15 @@ below it::
     _record_store    records as bytes in a store, within the deadline
     codec  _record   what is stored of a session
     session  _state  what the request sees of it, and what it changed
-    stores.memcached keys to nodes; stores._node and _executor ask one
+    stores.memcached keys to nodes
+    stores._node     one node: its queue and threads (_executor), whether it
+                     answers (_breaker), its connections (_wire, _connection)
     stores.memory    the same contract in this process
 
 Beside the way: `transport` (cookie or header), `serializers`, `config`,
 `exceptions`, ``_merge`` (three-way), ``_lifetime`` (when a session ends),
-``_routing`` (which node), ``_ids`` (session ids and store keys).
+``_routing`` (which node), ``_ids`` (session ids and store keys), ``_doctor``
+(``python -m tornado_mcsession doctor URL``).
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import emcache
 from tornado_mcsession import CasResult, Entry, Store, StoreUnavailable
 
 from .contents import BACKLOG
-from .library import make_app
+from .ours import make_app
 
 __all__ = ["EmcacheStore", "serve"]
 
