@@ -172,6 +172,8 @@ def test_a_url_says_servers_and_options(url, servers, options):
         (f"memcached://h?password={SECRET}", "username must be"),
         (f"memcached://h?password={SECRET}&timeout=x", "timeout must be"),
         (f"memcached://h?pasword={SECRET}", "did you mean 'password'"),
+        (f"memcached://me:pa?{SECRET}@h", "unknown setting.*%3F"),
+        (f"memcached://me:pa/{SECRET}@h", "%2F"),
     ],
 )
 def test_a_bad_url_is_refused(url, said):
