@@ -157,7 +157,7 @@ class Rotation:
             except StoreUnavailable as error:
                 if not error.outcome_unknown:
                     raise
-                continue  # look whether it was done
+                result = CasResult.CONFLICT  # look whether it was done
             if result is CasResult.STORED:
                 return await self._delete(key)
             await asyncio.sleep(0)  # a store that never waits must not keep the loop

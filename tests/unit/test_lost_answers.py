@@ -197,3 +197,16 @@ async def test_a_lost_renewal_is_no_error(manager, store, clock):
     assert await late.leave_with_cookie() is None
     assert manager.stats()["errors_renew"] == 1
     assert await stored_data(manager, session_id) == {"a": 1}
+
+
+@pytest.mark.gen_test(timeout=20)
+async def test_a_logout_that_is_never_answered_ends_in_time(make, store):
+    """Also over a store that answers without waiting: the loop goes on meanwhile."""
+    store.timeout = 0.05
+    manager = make(store)
+    late = await visit(manager, await stored_id(manager, a=1))
+    store.script("cas", *[dropped] * 1_000_000)
+    with pytest.raises(StoreUnavailable) as caught:
+        await late.session.destroy()
+    assert caught.value.outcome_unknown
+    store.scripts.clear()
