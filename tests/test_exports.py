@@ -25,6 +25,7 @@ DESIGNED = {
     "SessionError",
     "SessionGone",
     "SessionNotLoaded",
+    "SessionRefused",
     "SessionTooLarge",
     "StoreError",
     "StoreRejected",

@@ -7,12 +7,15 @@ below it::
     _cycle  _gate    one request and its held answer
     manager          SessionManager: lives as long as the application
     _opening         what is loaded at the beginning of a request
+    _finding         an id's record and marker, also behind an older id or key
     _policy          what is saved at its end
     _verbs           save, login, regenerate, transact, destroy ...
+    _endings         a session destroyed, now or when the store answers again
     _saver           a session created, updated, renewed, moved
     _rotation        a new id, while the old one is closed
     _commit          add and cas loops: rebase, retry, recognise lost answers
     _record_store    records as bytes in a store, within the deadline
+    _markers         what all sessions of one principal have in common
     codec  _record   what is stored of a session
     session  _state  what the request sees of it, and what it changed
     stores.memcached keys to nodes
@@ -35,6 +38,7 @@ from .exceptions import (
     SessionError,
     SessionGone,
     SessionNotLoaded,
+    SessionRefused,
     SessionTooLarge,
     StoreError,
     StoreRejected,
@@ -64,6 +68,7 @@ __all__ = [
     "SessionManager",
     "SessionMixin",
     "SessionNotLoaded",
+    "SessionRefused",
     "SessionTooLarge",
     "Store",
     "StoreError",

@@ -10,6 +10,8 @@ import msgspec
 from . import _drafts, _ids, _lifetime
 from ._checks import seconds, type_error
 from ._commit import Committer
+from ._legacy import Legacy
+from ._markers import Markers
 from ._merge import Delta
 from ._record import Changes, Options, Record
 from ._record_store import Stored
@@ -29,11 +31,15 @@ class Records:
     def __init__(
         self,
         committer: Committer,
+        markers: Markers,
+        legacy: Legacy,
         codec: Codec,
         config: SessionConfig,
         key_of: Callable[[str], str],
     ) -> None:
         self._committer = committer
+        self._markers = markers
+        self._legacy = legacy
         self._codec = codec
         self._config = config
         self._key_of = key_of
@@ -46,10 +52,21 @@ class Records:
 
     async def get(self, session_id: str) -> Stored | None:
         """Return the record of ``session_id``, or `None` if there is none."""
+        key = self.key_of(session_id)
         try:
-            return await self._committer.read(self.key_of(session_id))
+            stored = await self._read(key, session_id)
         except SessionGone:
             return None
+        alive = await self._markers.is_alive(session_id, stored.record)
+        return stored if alive else None
+
+    async def _read(self, key: str, session_id: str) -> Stored:
+        try:
+            return await self._committer.read(key)
+        except SessionGone:
+            if not await self._legacy.move(session_id, key):
+                raise
+            return await self._committer.read(key)
 
     async def set(
         self, session_id: str, data: object, ttl: float | timedelta | None
@@ -62,14 +79,15 @@ class Records:
         check_items(self._codec.serializer, values)
         encoded = self._codec.serializer.dumps(values)
         lifespan = seconds("ttl", ttl)
-        for _ in range(_ATTEMPTS):
+        for attempt in range(_ATTEMPTS):
             try:
                 await self._committer.replace(
                     key, None, lambda record: self._with(record, encoded, lifespan)
                 )
                 return
             except SessionGone:
-                pass
+                if not attempt and await self._legacy.move(session_id, key):
+                    continue
             fresh = self._fresh(encoded, lifespan)
             if await self._committer.create(key, fresh):
                 return

@@ -11,7 +11,15 @@ from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Any
 
-__all__ = ["known", "one_of", "positive_int", "seconds", "text", "type_error"]
+__all__ = [
+    "known",
+    "one_of",
+    "positive_int",
+    "principal_name",
+    "seconds",
+    "text",
+    "type_error",
+]
 
 
 def type_error(name: str, value: object, allowed: str) -> TypeError:
@@ -53,6 +61,16 @@ def text(name: str, value: object) -> str:
     if any("\ud800" <= character <= "\udfff" for character in value):
         raise ValueError(f"{name} must not hold half of a surrogate pair")
     return str.__str__(value)
+
+
+def principal_name(principal: object) -> str:
+    """Return the text that is kept of a principal; raise if it is none."""
+    if isinstance(principal, bool) or not isinstance(principal, str | int):
+        raise type_error("principal", principal, "text or a whole number")
+    name = principal if isinstance(principal, str) else str(int(principal))
+    if not text("principal", name):
+        raise ValueError("principal must not be empty")
+    return str.__str__(name)
 
 
 def one_of(name: str, value: object, allowed: Iterable[str]) -> None:

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import random
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 
 from . import _lifetime
+from ._foreign import ForeignRecords
 from ._record import Record, new_write_id
 from ._record_store import RecordStore, Stored
 from .codec import Codec
@@ -31,8 +31,6 @@ from .exceptions import (
 from .stores.base import CasResult
 
 __all__ = ["Committer", "Make", "Replaced"]
-
-logger = logging.getLogger("tornado_mcsession")
 
 # The deadline bounds them: with 400 requests at once on one session, tries that
 # were fewer or closer to each other ran out while it was far away.
@@ -96,11 +94,13 @@ class Committer:
         records: RecordStore,
         codec: Codec,
         config: SessionConfig,
+        foreign: ForeignRecords,
         counts: Counter[str],
     ) -> None:
         self._records = records
         self._codec = codec
         self._config = config
+        self._foreign = foreign
         self._counts = counts
 
     async def read(self, key: str) -> Stored:
@@ -140,8 +140,7 @@ class Committer:
             if stored is not None and not stored.record.retired:
                 self._codec.values(stored.record)
         except DecodeError as error:
-            self._counts["corrupt_records"] += 1
-            logger.warning("a session record was taken as empty: %s", error.reason)
+            self._foreign.note(error)
             return None
         return stored
 
@@ -280,8 +279,9 @@ class Committer:
 
     async def _pause(self, attempt: int) -> None:
         self._counts["conflicts"] += 1
+        longest = min(0.001 * 2 ** min(attempt, 7), MAX_PAUSE)
         await asyncio.sleep(
-            random.uniform(0, min(0.001 * 2 ** min(attempt, 7), MAX_PAUSE))
+            random.uniform(0, longest)  # nosec B311 # spreads retries, guards nothing
         )
 
     async def try_once(self, key: str, start: Stored, record: Record) -> bool:

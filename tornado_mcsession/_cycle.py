@@ -157,7 +157,8 @@ class RequestCycle:
         status = error.status if isinstance(error, SessionError) else 500
         retry_after = error.retry_after if isinstance(error, SessionError) else None
         # Tornado's access log has the handler's own status.
-        logger.error(
+        logger.log(
+            logging.ERROR if status >= 500 else logging.INFO,
             "%d in place of %d for %s %s: %s",
             status,
             head.start_line.code,

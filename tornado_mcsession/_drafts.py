@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from . import _lifetime
+from ._markers import Identity
 from ._record import Changes, Options, Record
 from .codec import Codec
 from .config import SessionConfig
@@ -16,7 +17,7 @@ def fresh(
     config: SessionConfig,
     changes: Changes,
     now: float,
-    principal: str | None = None,
+    identity: Identity | None = None,
 ) -> Record:
     """Return the first record of a session."""
     record = Record(
@@ -25,8 +26,9 @@ def fresh(
         expires_at=now,
         data=changes.encoded,
         flashes=changes.flashed,
-        principal=principal,
-        authenticated_at=None if principal is None else now,
+        principal=identity and identity.principal,
+        authenticated_at=identity and now,
+        marker=identity and identity.marker,
         **changes.options.as_fields(),
     )
     return _lifetime.renewed(config, record, now)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import inspect
+from collections import Counter
 from typing import Any
 
 from . import _ids
 from ._state import SessionState
 from .config import SessionConfig
+from .exceptions import SessionRefused
 from .session import Session
 
 __all__ = ["Hooks"]
@@ -16,8 +18,16 @@ __all__ = ["Hooks"]
 class Hooks:
     """Calls the hooks of the settings. What one raises passes as it is."""
 
-    def __init__(self, config: SessionConfig) -> None:
+    def __init__(self, config: SessionConfig, counts: Counter[str]) -> None:
         self._config = config
+        self._counts = counts
+
+    async def admit_new(self, state: SessionState) -> None:
+        """Raise `.SessionRefused` where the application wants no new session."""
+        hook = self._config.allow_new
+        if hook is not None and not await _awaited(hook(_handler(state))):
+            self._counts["refused_sessions"] += 1
+            raise SessionRefused
 
     async def mint(self, state: SessionState, digest: str) -> str:
         """Return a new session id, with a principal's ``digest`` if any."""

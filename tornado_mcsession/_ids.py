@@ -3,7 +3,8 @@
 An id is 43 random characters; that of a logged-in session is followed by 22
 more, a digest of the principal. The store never sees an id: its key is the
 SHA-256 of it, and that of a logged-in session has the digest in braces before
-it, so that all records of one principal are placed on one node.
+it, so that all records of one principal are placed on one node, beside the
+principal's marker.
 """
 
 from __future__ import annotations
@@ -14,14 +15,22 @@ import hmac
 import re
 import secrets
 
-__all__ = ["digest_of", "is_valid", "new_id", "principal_digest", "record_key"]
+__all__ = [
+    "digest_of",
+    "is_valid",
+    "marker_key",
+    "new_id",
+    "principal_digest",
+    "record_key",
+]
 
 RANDOM_LENGTH = 43  # 256 bits in the URL-safe base64 alphabet
 DIGEST_LENGTH = 22  # 128 bits, likewise
 
 # An id made by a ``generate_id`` hook may have any length, so that its digest
-# needs a separator, which is no character of the alphabet.
-_VALID = re.compile(r"[A-Za-z0-9_-]{22,200}(?:\.[A-Za-z0-9_-]{22})?")
+# needs a separator, which is no character of the alphabet; so does the lack of
+# one, where the length alone would speak of a digest.
+_VALID = re.compile(r"[A-Za-z0-9_-]{22,200}(?:\.(?:[A-Za-z0-9_-]{22})?)?")
 
 
 def new_id(digest: str = "") -> str:
@@ -36,18 +45,19 @@ def is_valid(session_id: str) -> bool:
 
 def with_digest(base: str, digest: str) -> str:
     """Return the id that a hook's ``base`` gives for a logged-in session."""
-    return f"{base}.{digest}" if digest else base
+    if digest or len(base) == RANDOM_LENGTH + DIGEST_LENGTH:
+        return f"{base}.{digest}"
+    return base
 
 
 def digest_of(session_id: str) -> str:
     """Return the digest of the principal in ``session_id``, or ``""``."""
     if len(session_id) == RANDOM_LENGTH:
         return ""
-    if session_id[-DIGEST_LENGTH - 1 : -DIGEST_LENGTH] == ".":
-        return session_id[-DIGEST_LENGTH:]
-    if len(session_id) == RANDOM_LENGTH + DIGEST_LENGTH:
-        return session_id[-DIGEST_LENGTH:]
-    return ""
+    base, dot, digest = session_id.partition(".")
+    if not dot and len(base) == RANDOM_LENGTH + DIGEST_LENGTH:
+        return base[-DIGEST_LENGTH:]
+    return digest
 
 
 def principal_digest(principal: str, key: bytes) -> str:
@@ -60,4 +70,9 @@ def record_key(prefix: str, session_id: str) -> str:
     """Return the store key of the record of ``session_id``."""
     hashed = hashlib.sha256(session_id.encode("ascii")).hexdigest()
     digest = digest_of(session_id)
-    return f"{prefix}{{{digest}}}{hashed}" if digest else prefix + hashed
+    return marker_key(prefix, digest) + hashed if digest else prefix + hashed
+
+
+def marker_key(prefix: str, digest: str) -> str:
+    """Return the store key of the marker of the principal with this digest."""
+    return f"{prefix}{{{digest}}}"

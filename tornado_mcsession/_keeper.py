@@ -33,6 +33,9 @@ class SessionKeeper(Protocol):
     async def login(self, state: SessionState, principal: str) -> None:
         """Remember who is logged in."""
 
+    async def revoke_others(self, state: SessionState) -> None:
+        """End all other sessions of who is logged in."""
+
     async def whole(self, work: Coroutine[Any, Any, None]) -> None:
         """Do ``work`` to its end, also where who waits for it is cancelled."""
 

@@ -7,10 +7,17 @@ import binascii
 import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ._checks import type_error
 
-__all__ = ["CookieSecret", "encryption_keys", "linking_key", "newest_secret"]
+__all__ = [
+    "CookieSecret",
+    "cookie_secret",
+    "encryption_keys",
+    "linking_keys",
+    "newest_secret",
+]
 
 KEY_LENGTH = 32  # AES-256
 
@@ -48,6 +55,22 @@ def _encryption_key(index: int, key: object) -> bytes:
     return key
 
 
+def cookie_secret(
+    settings: Mapping[str, Any] | None,
+    secret: CookieSecret | None,
+    key_version: int | None,
+) -> tuple[CookieSecret | None, int | None]:
+    """Return the secret and its newest version: an application's, or those given."""
+    if settings is None:
+        return secret, key_version
+    if secret is not None or key_version is not None:
+        raise ValueError(
+            "cookie_secret and key_version are settings of the application; as "
+            "arguments they are for a SessionManager without one"
+        )
+    return settings.get("cookie_secret"), settings.get("key_version")
+
+
 def newest_secret(secret: CookieSecret | None, key_version: int | None) -> str | bytes:
     """Return the secret that signs, checked; an empty one where there is none."""
     if secret is None:
@@ -70,18 +93,25 @@ def _text(name: str, value: object) -> str | bytes:
     return value
 
 
-def linking_key(
+def linking_keys(
     keys: Sequence[bytes], secret: CookieSecret | None, key_version: int | None
-) -> bytes:
-    """Return the key under which a principal's digest is made.
+) -> tuple[bytes, ...]:
+    """Return the keys under which a principal's digest is, or was, made.
 
-    Derived from the newest encryption key, else from the cookie secret, else
-    from nothing: then who can list the store's keys, and guesses a principal,
-    can tell which of them are that principal's.
+    The first one makes it: derived from the newest encryption key, else from
+    the newest cookie secret, else from nothing. Then who can list the store's
+    keys, and guesses a principal, can tell which of them are that principal's.
+    The others are those of all other secrets, since sessions keep the digest
+    that they were made with while secrets are rotated or set for the first time.
     """
-    if keys:
-        root = keys[0]
-    else:
-        newest = newest_secret(secret, key_version)
-        root = newest.encode() if isinstance(newest, str) else newest
-    return hmac.digest(root, b"tornado_mcsession principal", hashlib.sha256)
+    newest = newest_secret(secret, key_version)
+    older = secret.values() if isinstance(secret, Mapping) else ()
+    texts = (newest, *older, b"")
+    secrets = [text.encode() if isinstance(text, str) else text for text in texts]
+    if not newest:
+        secrets = [b""]
+    roots = dict.fromkeys((*keys, *secrets))
+    return tuple(
+        hmac.digest(root, b"tornado_mcsession principal", hashlib.sha256)
+        for root in roots
+    )

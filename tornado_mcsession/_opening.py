@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 import weakref
 from collections import Counter
 from typing import TYPE_CHECKING
 
 from . import _ids
 from ._failures import Failures
+from ._finding import Finding
 from ._hooks import Hooks
-from ._record import Record
-from ._record_store import RecordStore, Stored
-from ._rotation import MAX_STEPS, successor_of
-from ._saver import Saver
+from ._record_store import Stored
 from ._state import SessionState
-from ._tasks import Tasks
 from ._verbs import Verbs
 from .codec import Codec
 from .config import SessionConfig
-from .exceptions import DecodeError, StoreError
+from .exceptions import StoreError
 from .session import Session
 from .transport import Transport
 
@@ -27,8 +23,6 @@ if TYPE_CHECKING:
     from tornado.web import RequestHandler
 
 __all__ = ["Opening"]
-
-logger = logging.getLogger("tornado_mcsession")
 
 
 class Opening:
@@ -39,23 +33,19 @@ class Opening:
         config: SessionConfig,
         transport: Transport,
         codec: Codec,
-        records: RecordStore,
-        saver: Saver,
+        finding: Finding,
         verbs: Verbs,
         hooks: Hooks,
         failures: Failures,
-        tasks: Tasks,
         counts: Counter[str],
     ) -> None:
         self._config = config
         self._transport = transport
         self._codec = codec
-        self._records = records
-        self._saver = saver
+        self._finding = finding
         self._verbs = verbs
         self._hooks = hooks
         self._failures = failures
-        self._tasks = tasks
         self._counts = counts
 
     def state_for(self, handler: RequestHandler | None) -> SessionState:
@@ -95,7 +85,7 @@ class Opening:
         state.presented = session_id
         self._counts["loads"] += 1
         try:
-            await self._find(state, session_id)
+            await self._finding.find(state, session_id)
         except StoreError as error:
             if self._failures.decide("load", error, handler) == "raise":
                 raise
@@ -106,40 +96,6 @@ class Opening:
         if state.record is not None and not await self._accepted(session, state):
             return self.session(self.state_for(handler))
         return session
-
-    async def _find(self, state: SessionState, session_id: str) -> None:
-        newer: str | None = session_id
-        for _ in range(MAX_STEPS):
-            assert newer is not None
-            retired = await self._admit(state, newer)
-            if retired is None:
-                state.retired = newer != session_id and state.record is None
-                return
-            newer = successor_of(newer, retired, self._config.clock())
-            if newer is None:
-                break
-        state.retired = True
-
-    async def _admit(self, state: SessionState, session_id: str) -> Record | None:
-        """Take in what is stored of ``session_id``; return it if it is retired."""
-        key = self._saver.key_of(session_id)
-        if self._tasks.has(key):
-            await self._tasks.wait_for(key)  # read what this process still writes
-        entry = await self._records.get(key)
-        try:
-            stored = self._records.examine(key, entry)
-            if stored is None:
-                return None
-            if stored.record.retired:
-                return stored.record
-            data = self._codec.values(stored.record)
-        except DecodeError as error:
-            self._counts["corrupt_records"] += 1
-            logger.warning("a session record was taken as empty: %s", error.reason)
-            return None
-        state.adopt(session_id, stored.record, stored.token, data)
-        state.is_new = False
-        return None
 
     async def _accepted(self, session: Session, state: SessionState) -> bool:
         if self._config.validate is None:

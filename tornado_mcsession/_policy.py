@@ -8,6 +8,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from . import _headers, _lifetime
+from ._endings import Endings
 from ._failures import Failures
 from ._record import Changes, Record
 from ._saver import Saver
@@ -63,6 +64,7 @@ class Policy:
         transport: Transport,
         saver: Saver,
         verbs: Verbs,
+        endings: Endings,
         failures: Failures,
         counts: Counter[str],
     ) -> None:
@@ -70,6 +72,7 @@ class Policy:
         self._transport = transport
         self._saver = saver
         self._verbs = verbs
+        self._endings = endings
         self._failures = failures
         self._counts = counts
 
@@ -172,7 +175,7 @@ class Policy:
         ids, state.doomed, state.presented = state.doomed, [], None
         told = state.delivery
         try:
-            await self._verbs.end_all(state, ids)
+            await self._endings.end_all(state, ids)
         finally:
             if state.id is not None:
                 state.delivery = told  # a new session was saved since

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Awaitable
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Awaitable, Sequence
+from typing import Any, NamedTuple
 
 from . import _lifetime
+from ._bounded_store import BoundedStore
 from ._record import Record
 from .codec import Codec
 from .config import SessionConfig
-from .exceptions import SessionTooLarge, StoreRejected, StoreUnavailable
-from .stores.base import CasResult, Entry, Store
+from .exceptions import SessionTooLarge, StoreRejected
+from .stores.base import CasResult, Entry
 
 __all__ = ["RecordStore", "Stored"]
-
-_T = TypeVar("_T")
 
 logger = logging.getLogger("tornado_mcsession")
 
@@ -34,19 +32,26 @@ class Stored(NamedTuple):
 
 
 class RecordStore:
-    """A `.Store` of records instead of bytes."""
+    """A `.BoundedStore` of records instead of bytes."""
 
-    def __init__(self, store: Store, codec: Codec, config: SessionConfig) -> None:
+    def __init__(
+        self, store: BoundedStore, codec: Codec, config: SessionConfig
+    ) -> None:
         self._store = store
         self._codec = codec
         self._config = config
         self._warned = False
-        self.limit = 2 * store.timeout + store.reconnect_timeout
-        """The seconds that a load or a commit may take in all."""
+        self.limit = store.limit
+        self.too_late = store.too_late
+        self.delete = store.delete
 
     def get(self, key: str) -> Awaitable[Entry | None]:
         """Return what is stored under ``key``, for `examine`."""
-        return self._bounded("load", self._store.get(key))
+        return self._store.get(key)
+
+    def get_many(self, keys: Sequence[str]) -> Awaitable[dict[str, Entry]]:
+        """Return what is stored under ``keys``, asked for together."""
+        return self._store.get_many(keys)
 
     def examine(self, key: str, entry: Entry | None) -> Stored | None:
         """Return the record in ``entry``, retired or not; `None` if it is over.
@@ -64,9 +69,7 @@ class RecordStore:
         """Store ``record`` if nothing is under ``key``; return whether it was."""
         data = self._encode(record, key)
         try:
-            return await self._bounded(
-                "save", self._store.add(key, data, self._ttl(record)), write=True
-            )
+            return await self._store.add(key, data, self._ttl(record))
         except StoreRejected as error:
             _refuse_size(error, data)
             raise
@@ -77,45 +80,10 @@ class RecordStore:
         """Replace the version that ``token`` came with by ``record``."""
         data = self._encode(record, key)
         try:
-            return await self._bounded(
-                operation,
-                self._store.cas(key, data, self._ttl(record), token),
-                write=True,
-            )
+            return await self._store.cas(key, data, self._ttl(record), token, operation)
         except StoreRejected as error:
             _refuse_size(error, data)
             raise
-
-    async def delete(self, key: str) -> bool:
-        """Remove the record under ``key``; return whether it was there."""
-        return await self._bounded("destroy", self._store.delete(key), write=True)
-
-    def too_late(self, operation: str) -> StoreUnavailable:
-        """Return the error for an operation whose tries took too long in all."""
-        return StoreUnavailable(
-            operation, "", f"not done within {self.limit:g} s", outcome_unknown=True
-        )
-
-    def _bounded(
-        self, operation: str, answer: Awaitable[_T], *, write: bool = False
-    ) -> Awaitable[_T]:
-        """Bound the wait for a store's answer, where the store does not."""
-        if self._store.keeps_deadline:
-            return answer
-        return self._in_time(operation, answer, write)
-
-    async def _in_time(self, operation: str, answer: Awaitable[_T], write: bool) -> _T:
-        limit = self._store.timeout + self._store.reconnect_timeout
-        try:
-            async with asyncio.timeout(limit):
-                return await answer
-        except TimeoutError as error:
-            raise StoreUnavailable(
-                operation,
-                "",
-                f"no answer within {limit:g} s",
-                outcome_unknown=write,
-            ) from error
 
     def _ttl(self, record: Record) -> float:
         left = record.expires_at - self._config.clock()

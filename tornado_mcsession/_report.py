@@ -19,6 +19,7 @@ _COUNTERS = (
     "conflicts",
     "dropped_saves",
     "corrupt_records",
+    "refused_sessions",
     "held_answers",
     *(f"errors_{phase}" for phase in PHASES),
 )

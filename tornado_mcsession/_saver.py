@@ -9,6 +9,7 @@ from typing import TypeVar
 from . import _drafts, _ids, _lifetime
 from ._commit import Committer, Make, Replaced
 from ._hooks import Hooks
+from ._markers import Identity, Markers
 from ._record import Changes, Record
 from ._record_store import Stored
 from ._rotation import MAX_STEPS, Rotation, Unclosed, seal_successor, successor_of
@@ -25,10 +26,7 @@ ID_ATTEMPTS = 3
 
 
 class Saver:
-    """Puts what a request did to its session into the store, and notes it there.
-
-    A principal's digest in an id is made with ``linking_key``.
-    """
+    """Puts what a request did to its session into the store, and notes it there."""
 
     def __init__(
         self,
@@ -38,7 +36,7 @@ class Saver:
         config: SessionConfig,
         hooks: Hooks,
         counts: Counter[str],
-        linking_key: bytes,
+        markers: Markers,
     ) -> None:
         self._committer = committer
         self._rotation = rotation
@@ -46,7 +44,7 @@ class Saver:
         self._config = config
         self._hooks = hooks
         self._counts = counts
-        self._linking_key = linking_key
+        self._markers = markers
 
     def key_of(self, session_id: str) -> str:
         """Return the store key of a session id."""
@@ -97,6 +95,7 @@ class Saver:
             return False
         state.record, state.token = newer, None
         state.delivery = Delivery.SEND
+        await self._markers.keep(session_id, newer)
         return True
 
     def draft(
@@ -111,18 +110,20 @@ class Saver:
         self,
         state: SessionState,
         changes: Changes,
-        principal: str | None = None,
+        identity: Identity | None = None,
         data: bytes | None = None,
     ) -> None:
         """Store a session for the first time, under a new id.
 
         With ``data`` instead of what the request has.
         """
+        await self._hooks.admit_new(state)
         now = self._config.clock()
         first = changes if data is None else changes._replace(encoded=data)
-        record = _drafts.fresh(self._config, first, now, principal)
+        record = _drafts.fresh(self._config, first, now, identity)
+        digest = identity.digest if identity else ""
         for _ in range(ID_ATTEMPTS):
-            session_id = await self._mint(state, principal)
+            session_id = await self._hooks.mint(state, digest)
             stored = await self._committer.create(self.key_of(session_id), record)
             if stored is not None:
                 state.saved(session_id, stored, changes, self._codec.values)
@@ -130,12 +131,6 @@ class Saver:
                 self._counts["saves"] += 1
                 return
         raise StoreRejected("save", "", f"{ID_ATTEMPTS} new ids in a row were taken")
-
-    async def _mint(self, state: SessionState, principal: str | None) -> str:
-        digest = ""
-        if principal is not None:
-            digest = _ids.principal_digest(principal, self._linking_key)
-        return await self._hooks.mint(state, digest)
 
     async def update(
         self, state: SessionState, changes: Changes, make: Make, *, renew: bool
@@ -166,22 +161,24 @@ class Saver:
         self._counts["saves"] += 1
         if renewing:
             state.delivery = Delivery.SEND
+            await self._markers.keep(state.id, record)
 
     async def move(
         self,
         state: SessionState,
         changes: Changes,
-        principal: str | None,
+        digest: str,
         make: Make,
         keep: Callable[[], bool],
         grace: float = 0.0,
     ) -> None:
-        """Put ``make(stored)`` under a new id; ``keep``: did the data go along?
+        """Put ``make(stored)`` under a new id with this ``digest``, if any.
 
-        For ``grace`` seconds the old id leads to the new one.
+        ``keep``: did the data go along? For ``grace`` seconds the old id leads
+        to the new one.
         """
         assert state.id is not None
-        session_id = await self._mint(state, principal)
+        session_id = await self._hooks.mint(state, digest)
         try:
             record = await self._rotation.move(
                 self.key_of(state.id),
@@ -197,7 +194,7 @@ class Saver:
             if grace:  # another request has just rotated it
                 await self.store(state)
             else:
-                await self.move(state, changes, principal, make, keep)
+                await self.move(state, changes, digest, make, keep)
             return
         except Unclosed as error:
             self._moved(state, session_id, error.record, changes, keep())
@@ -221,7 +218,11 @@ class Saver:
 
     async def read(self, state: SessionState) -> Stored:
         """Return what is stored of the session; raise `.SessionGone` if nothing is."""
-        return await self._where_it_is(state, self._committer.read)
+        stored = await self._where_it_is(state, self._committer.read)
+        assert state.id is not None
+        if not await self._markers.is_alive(state.id, stored.record):
+            raise _gone(state)
+        return stored
 
     async def _where_it_is(
         self, state: SessionState, act: Callable[[str], Awaitable[_T]]

@@ -3,50 +3,47 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import msgspec
 
-from . import _drafts, _lifetime
+from . import _drafts, _ids, _lifetime
+from ._endings import Endings
 from ._hooks import Hooks
+from ._markers import Identity, Markers
 from ._record import NO_CHANGES, Changes, Record
-from ._rotation import Rotation
 from ._saver import Saver, refuse_sealed
-from ._state import Delivery, SessionState
+from ._state import SessionState
 from ._tasks import Tasks
 from ._transaction import Transaction
 from .codec import Codec
 from .config import SessionConfig
-from .exceptions import SessionGone, StoreError, StoreRejected, StoreUnavailable
+from .exceptions import SessionGone, StoreUnavailable
 from .session import Session
 
 __all__ = ["Verbs"]
 
 
 class Verbs:
-    """Carries out what sessions ask for; the `._keeper.SessionKeeper` of them all.
-
-    ``undeleted`` gets the store key of a session whose end could not be
-    confirmed.
-    """
+    """Carries out what sessions ask for; the `._keeper.SessionKeeper` of them all."""
 
     def __init__(
         self,
         saver: Saver,
-        rotation: Rotation,
+        markers: Markers,
+        endings: Endings,
         codec: Codec,
         config: SessionConfig,
         hooks: Hooks,
         tasks: Tasks,
-        undeleted: Callable[[str], None],
     ) -> None:
         self._saver = saver
-        self._rotation = rotation
+        self._markers = markers
+        self._endings = endings
         self._config = config
         self._hooks = hooks
         self._tasks = tasks
-        self._undeleted = undeleted
         self._loads = codec.values
 
     # What a session shows of itself.
@@ -151,25 +148,53 @@ class Verbs:
             await self.store(state)
             return
         await self._before_save(state)
+        await self._move(state, keep=keep, grace=grace)
+
+    async def _move(
+        self,
+        state: SessionState,
+        *,
+        keep: bool = True,
+        grace: float = 0.0,
+        **fields: object,
+    ) -> None:
+        """Give the session a new id, and its record these ``fields``."""
+        assert state.id is not None
         changes = self._saver.changes(state)
         now = self._config.clock()
 
         def make(record: Record) -> Record:
             newer = self._saver.draft(record, changes, state, keep)
+            newer = msgspec.structs.replace(newer, **fields)
             return _lifetime.renewed(self._config, newer, now)
 
-        await self._saver.move(
-            state, changes, state.record.principal, make, lambda: keep, grace
-        )
+        digest = _ids.digest_of(state.id)
+        await self._saver.move(state, changes, digest, make, lambda: keep, grace)
+
+    async def revoke_others(self, state: SessionState) -> None:
+        """End all other sessions of who is logged in, and give this a new id."""
+        refuse_sealed(state, "give the session a new id")
+        refuse_ended(state)
+        record, session_id = state.record, state.id
+        if record is None or session_id is None or record.principal is None:
+            raise RuntimeError("nobody is logged in, whose sessions could be ended")
+        await self._before_save(state)
+        try:
+            marker = await self._markers.replace(session_id, record)
+        except SessionGone:
+            state.gone = True
+            raise
+        await self._move(state, marker=marker)
 
     async def login(self, state: SessionState, principal: str) -> None:
         """Remember who is logged in, under a new id."""
         refuse_sealed(state, "log in")
         await self._before_save(state)
         changes = self._saver.changes(state)
+        identity = await self._markers.identify(principal)
         if state.record is not None and not state.gone:
             try:
-                await self._login_existing(state, changes, principal)
+                await self._login_existing(state, changes, identity)
                 return
             except SessionGone:
                 pass  # a logout came first: this login stands for itself
@@ -181,25 +206,29 @@ class Verbs:
                 setattr(state, name, value)
             changes = self._saver.changes(state)
         state.retired = False
-        await self._saver.create(state, changes, principal)
+        await self._saver.create(state, changes, identity)
 
     async def _login_existing(
-        self, state: SessionState, changes: Changes, principal: str
+        self, state: SessionState, changes: Changes, identity: Identity
     ) -> None:
         now = self._config.clock()
         kept = True
 
         def make(record: Record) -> Record:
             nonlocal kept
-            kept = record.principal in (None, principal)
+            kept = record.principal in (None, identity.principal)
             newer = self._saver.draft(record, changes, state, kept)
-            end = changes.options.as_fields().get("end")
             newer = msgspec.structs.replace(
-                newer, created=now, end=end, principal=principal, authenticated_at=now
+                newer,
+                created=now,
+                end=changes.options.as_fields().get("end"),
+                principal=identity.principal,
+                authenticated_at=now,
+                marker=identity.marker,
             )
             return _lifetime.renewed(self._config, newer, now)
 
-        await self._saver.move(state, changes, principal, make, lambda: kept)
+        await self._saver.move(state, changes, identity.digest, make, lambda: kept)
 
     async def transact(
         self, state: SessionState, fn: Callable[[dict[str, Any]], Any]
@@ -229,56 +258,7 @@ class Verbs:
 
     async def destroy(self, state: SessionState) -> None:
         """Remove the session from the store, and its id from the client."""
-        if state.retired:
-            state.forget()  # a newer id is in use: neither it nor its cookie is ours
-            return
-        ids = [*state.doomed, state.id or state.presented or ""]
-        state.doomed = []
-        await self.end_all(state, ids)
-        state.forget()
-        state.is_new, state.gone, state.unloaded = True, False, None
-
-    async def end_all(self, state: SessionState, ids: Iterable[str]) -> None:
-        """Remove sessions from the store, and their id from the client.
-
-        All are tried; the last failure is raised. The client keeps the id that
-        has taken the place of one, which is another request's to tell.
-        """
-        failure: StoreError | None = None
-        clear = False
-        for session_id in filter(None, ids):
-            try:
-                clear |= await self.delete(session_id) is not None
-            except StoreError as error:
-                clear, failure = True, error
-        if clear:
-            state.delivery = Delivery.CLEAR
-        if failure is not None:
-            raise failure
-
-    async def delete(self, session_id: str) -> bool | None:
-        """Remove a session from the store; return whether it was there.
-
-        `None` where it was given a new id that this one does not lead to. Where
-        that cannot be confirmed, it is tried again when the node answers.
-        """
-        key = self._saver.key_of(session_id)
-        try:
-            return await self._rotation.end(key, session_id)
-        except StoreError as error:
-            self._undeleted(key)
-            if isinstance(error, StoreUnavailable):
-                # Whichever of its steps failed: what failed was a logout.
-                raise StoreUnavailable(
-                    "destroy",
-                    error.node,
-                    error.reason,
-                    outcome_unknown=error.outcome_unknown,
-                ) from error
-            raise StoreRejected("destroy", error.node, error.reason) from error
-        except asyncio.CancelledError:
-            self._undeleted(key)
-            raise
+        await self._endings.destroy(state)
 
 
 def refuse_ended(state: SessionState) -> None:

@@ -12,7 +12,7 @@ import msgspec
 from ._lifetime import is_sound
 from ._record import Record
 from .exceptions import DecodeError
-from .serializers import Serializer
+from .serializers import Serializer, is_too_deep
 
 __all__ = ["Codec"]
 
@@ -94,6 +94,8 @@ class Codec:
             raise DecodeError(f"with data the serializer refuses ({name})") from None
         if not isinstance(values, dict) or not all(type(k) is str for k in values):
             raise DecodeError("with data that is no mapping of text")
+        if is_too_deep(values):
+            raise DecodeError("with data nested too deep")
         return values
 
     def _sealer(self, key: bytes, name: bytes) -> Any:
@@ -106,7 +108,7 @@ class Codec:
         for key in self._keys:
             try:
                 opened: bytes = self._sealer(key, name).decrypt(nonce, sealed, name)
-            except Exception:
-                continue  # InvalidTag: another key's, or altered
+            except Exception:  # nosec B112 # InvalidTag: another key's, or altered
+                continue
             return opened
         raise DecodeError("sealed with another key, copied or altered")

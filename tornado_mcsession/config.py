@@ -18,6 +18,7 @@ from ._keys import encryption_keys
 __all__ = ["SessionConfig"]
 
 DAY = 86_400.0
+_HOOKS = ("generate_id", "allow_new", "validate", "before_save", "legacy_key")
 _HEADER = re.compile(r"header:[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 # The rest of memcached's 250 bytes is for 24 characters of digest and 64 of
 # SHA-256. No braces: they would decide the placing.
@@ -59,8 +60,11 @@ class SessionConfig:
     save_on_server_error: bool = False
     """Whether a request that ends in a 5xx keeps its changes."""
     generate_id: Callable[..., Any] | None = None
+    allow_new: Callable[..., Any] | None = None
     validate: Callable[..., Any] | None = None
     before_save: Callable[..., Any] | None = None
+    legacy_key: Callable[..., Any] | None = None
+    """Returns the store key that an id had before, to be looked under as well."""
     clock: Callable[[], float] = time.time
     """Returns the seconds since 1970."""
 
@@ -105,7 +109,7 @@ class SessionConfig:
             raise type_error(
                 "save_on_server_error", self.save_on_server_error, "True or False"
             )
-        for name in ("generate_id", "validate", "before_save"):
+        for name in _HOOKS:
             if getattr(self, name) is not None and not callable(getattr(self, name)):
                 raise type_error(name, getattr(self, name), "a callable or None")
         if not callable(self.clock):

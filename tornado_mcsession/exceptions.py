@@ -6,6 +6,7 @@
     ├─ SessionNotLoaded     the request never loaded its session
     ├─ SessionConflict      other requests kept changing it     503
     ├─ SessionGone          destroyed, expired or replaced meanwhile
+    ├─ SessionRefused       ``allow_new`` wants no new one      429
     ├─ SessionTooLarge      larger than ``max_size``            500
     ├─ EncodeError          a value would not come back         500
     ├─ DecodeError          a record cannot be read
@@ -28,6 +29,7 @@ __all__ = [
     "SessionError",
     "SessionGone",
     "SessionNotLoaded",
+    "SessionRefused",
     "SessionTooLarge",
     "StoreError",
     "StoreRejected",
@@ -73,6 +75,15 @@ class SessionGone(SessionError):
     `.Session.regenerate`. At the end of a request the changes are dropped
     instead, and the answer goes out as it is.
     """
+
+
+class SessionRefused(SessionError):
+    """The ``allow_new`` hook wanted no new session; nothing was stored."""
+
+    status = 429
+
+    def __init__(self) -> None:
+        super().__init__("no new session is allowed to this client now")
 
 
 class SessionTooLarge(SessionError):

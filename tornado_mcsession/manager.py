@@ -9,19 +9,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from . import _keys, _parts, _report
-from ._by_id import Records
-from ._checks import text, type_error
-from ._commit import Committer
-from ._failures import Failures
-from ._hooks import Hooks
-from ._opening import Opening
-from ._policy import Policy
-from ._record_store import RecordStore
-from ._rotation import Rotation
-from ._saver import Saver
-from ._tasks import Tasks
-from ._undeleted import Undeleted
-from ._verbs import Verbs
+from ._assembly import Assembly
+from ._checks import principal_name, text, type_error
 from .config import SessionConfig
 from .session import Session, state_of
 from .stores.base import NodeCallback
@@ -51,7 +40,9 @@ class SessionManager:
     ``options`` are the settings, and override those of
     ``application.settings["session"]``. A second manager of one application
     needs another ``name``, which is its cookie's name by default. Without an
-    application it serves jobs and tests, by session id.
+    application it serves jobs and tests, by session id; ``cookie_secret`` and
+    ``key_version`` are then the application's settings of these names, which
+    `revoke` needs.
 
     Raises `ValueError` or `TypeError` for a setting that makes no sense, and
     `RuntimeError` where a manager of this name is attached already. Starts no
@@ -63,6 +54,8 @@ class SessionManager:
         application: Application | None = None,
         *,
         name: str = "session",
+        cookie_secret: _keys.CookieSecret | None = None,
+        key_version: int | None = None,
         **options: Any,
     ) -> None:
         if application is not None and not hasattr(application, "settings"):
@@ -74,54 +67,32 @@ class SessionManager:
         given = {**_configured(settings), **options}
         self.name = name
         self.config = SessionConfig.build(given, name=name)
-        secret, version = settings.get("cookie_secret"), settings.get("key_version")
+        own = None if application is None else settings
+        secret, version = _keys.cookie_secret(own, cookie_secret, key_version)
+        keys = self.config.encryption_keys
         self.transport = _parts.build_transport(
-            self.config, name=name, secret=secret, key_version=version
+            self.config,
+            name=name,
+            secret=None if own is None else secret,
+            key_version=version,
         )
         self.counts: Counter[str] = Counter()
-        self._tasks = Tasks()
         self.store = _parts.build_store(self.config)
-        self._assemble(_keys.linking_key(self.config.encryption_keys, secret, version))
+        self._parts = Assembly(
+            self.config,
+            self.store,
+            self.transport,
+            self.counts,
+            _keys.linking_keys(keys, secret, version),
+            knows_all=bool(keys) or own is not None or secret is not None,
+        )
+        self.opening, self.policy = self._parts.opening, self._parts.policy
         if "store" not in given and not settings.get("debug"):
             logger.warning(
                 "sessions are kept in this process alone, and lost with it; set "
                 "session={'store': 'memcached://host:port'}"
             )
         settings[slot] = self
-
-    def _assemble(self, linking_key: bytes) -> None:
-        config, counts = self.config, self.counts
-        codec = _parts.build_codec(config)
-        records = RecordStore(self.store, codec, config)
-        committer = Committer(records, codec, config, counts)
-        hooks = Hooks(config)
-        keep_for = config.lifetime or config.idle_timeout or 0.0
-        self._undeleted = Undeleted(
-            lambda key: rotation.end(key), keep_for, config.clock, self._tasks
-        )
-        rotation = Rotation(committer, records, codec, config, self._undeleted.add)
-        saver = Saver(committer, rotation, codec, config, hooks, counts, linking_key)
-        self._verbs = Verbs(
-            saver, rotation, codec, config, hooks, self._tasks, self._undeleted.add
-        )
-        self._records = Records(committer, codec, config, saver.key_of)
-        failures = Failures(config, counts)
-        self.opening = Opening(
-            config,
-            self.transport,
-            codec,
-            records,
-            saver,
-            self._verbs,
-            hooks,
-            failures,
-            self._tasks,
-            counts,
-        )
-        self.policy = Policy(
-            config, self.transport, saver, self._verbs, failures, counts
-        )
-        self.store.on_connect(lambda _: self._undeleted.retry_soon())
 
     def __repr__(self) -> str:
         return f"<SessionManager {self.name!r} store={self.store!r}>"
@@ -155,8 +126,8 @@ class SessionManager:
 
         With a ``session_id``, so does the next request for that session.
         """
-        key = None if session_id is None else self._records.key_of(session_id)
-        self._tasks.start(work, key)
+        key = None if session_id is None else self._parts.records.key_of(session_id)
+        self._parts.tasks.start(work, key)
 
     # For code outside a request.
 
@@ -166,7 +137,7 @@ class SessionManager:
         It can be changed and saved like a request's own. Raises `ValueError`
         for what is no session id, and `.StoreError`.
         """
-        stored = await self._records.get(session_id)
+        stored = await self._parts.records.get(session_id)
         if stored is None:
             return None
         return self.opening.show(session_id, stored)
@@ -183,7 +154,7 @@ class SessionManager:
         after ``ttl`` seconds, within its lifetime; without one it is renewed, as
         by a request. Raises `ValueError` for what is no session id.
         """
-        await self._records.set(session_id, data, ttl)
+        await self._parts.records.set(session_id, data, ttl)
 
     async def destroy(self, session_id: str) -> bool:
         """End the session of ``session_id``; return whether it was there.
@@ -191,8 +162,24 @@ class SessionManager:
         Raises `ValueError` for what is no session id. Where the store cannot
         tell it raises `.StoreUnavailable`, and tries again when it answers.
         """
-        self._records.key_of(session_id)
-        return bool(await self._verbs.delete(session_id))
+        self._parts.records.key_of(session_id)
+        return bool(await self._parts.endings.delete(session_id))
+
+    async def revoke(self, principal: str | int) -> bool:
+        """End every session that is logged in as ``principal``.
+
+        None of them can be used any more when it returns: for a locked account,
+        a reset password, "log out everywhere". Costs the same however many there
+        are. Returns whether there may have been any: whether anybody logged in
+        as ``principal`` for as long as a session may live. Who logs in afterwards
+        is not concerned.
+
+        Raises `.StoreError` where that cannot be confirmed; it is not tried
+        again by itself. Raises `RuntimeError` in a manager that has no
+        application, and was not given its ``cookie_secret`` nor
+        ``encryption_keys``: it would look in the wrong place.
+        """
+        return await self._parts.markers.revoke(principal_name(principal))
 
     # The store's events, and the manager's own life.
 
@@ -216,8 +203,8 @@ class SessionManager:
         """
         return {
             **_report.counters(self.counts),
-            "running_saves": len(self._tasks),
-            "pending_destroys": len(self._undeleted),
+            "running_saves": len(self._parts.tasks),
+            "pending_destroys": len(self._parts.undeleted),
             "store": self.store.stats(),
         }
 
@@ -240,19 +227,19 @@ class SessionManager:
         `~tornado.httpserver.HTTPServer.stop` and ``close_all_connections``,
         which would end the answers that wait for their sessions.
         """
-        return await self._tasks.drain(timeout)
+        return await self._parts.tasks.drain(timeout)
 
     async def close(self) -> None:
         """Wait for the saves under way, then close the store."""
         if not await self.drain(DRAIN_TIMEOUT):
             logger.warning("some saves were not done within %g s", DRAIN_TIMEOUT)
-        if len(self._undeleted):
+        if len(self._parts.undeleted):
             logger.warning(
                 "unconfirmed logouts that were never finished: %d; those sessions "
                 "may still be there",
-                len(self._undeleted),
+                len(self._parts.undeleted),
             )
-        self._undeleted.close()
+        self._parts.undeleted.close()
         await self.store.close()
         await self.drain(self.store.timeout)  # what waited for a node has failed
 

@@ -247,9 +247,11 @@ class SessionMixin(_Handler):
         tb: TracebackType | None,
     ) -> None:
         """Log an outage of the store in a line, and all else as ever."""
-        if isinstance(value, SessionError) and value.status == 503:
-            request = self.request
-            logger.error("503 for %s %s: %s", request.method, request.path, value)
+        status = value.status if isinstance(value, SessionError) else 500
+        if status != 500:
+            level = logging.ERROR if status == 503 else logging.INFO
+            method, path = self.request.method, self.request.path
+            logger.log(level, "%d for %s %s: %s", status, method, path, value)
         else:
             super().log_exception(typ, value, tb)
 

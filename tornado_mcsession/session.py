@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from typing import Any, TypeVar, overload
 
-from ._checks import seconds, text, type_error
+from ._checks import principal_name, seconds, text, type_error
 from ._facts import SessionFacts
 from ._state import SessionState
 from .exceptions import SessionNotLoaded
@@ -143,15 +143,21 @@ class Session(SessionFacts):
         Stored when it returns. The data is kept where nobody was logged in, or
         the same principal; another one starts empty. The lifetime begins anew.
         """
-        if isinstance(principal, bool) or not isinstance(principal, str | int):
-            raise type_error("principal", principal, "text or a whole number")
-        name = principal if isinstance(principal, str) else str(int(principal))
-        name = text("principal", name)
-        if not name:
-            raise ValueError("principal must not be empty")
+        name = principal_name(principal)
         await self._in_turn(
             "login", lambda state: self._keeper.login(state, name), whole=True
         )
+
+    async def revoke_others(self) -> None:
+        """End all other sessions of who is logged in, on whatever device.
+
+        For a changed password, or a user who asks for it. None of them can be
+        used any more when it returns, and this one has a new id. Costs the same
+        however many there are. Raises `RuntimeError` where nobody is logged in,
+        and `.SessionGone` where another request ended this session. With
+        `.StoreError` nothing may have been ended, or all: this one too.
+        """
+        await self._in_turn("revoke_others", self._keeper.revoke_others, whole=True)
 
     async def logout(self) -> None:
         """End the session; the same as `destroy`."""

@@ -183,6 +183,25 @@ async def test_a_hanging_node_is_probed_by_one(own_memcached, connect):
     assert await asyncio.gather(*(store.add(f"k{n}", b"1", TTL) for n in range(50)))
 
 
+@pytest.mark.integration
+@pytest.mark.gen_test
+async def test_several_keys_are_one_probe(own_memcached, connect):
+    """What reads two at a time finds out, too, that a node is back."""
+    store = connect(own_memcached.url + "?timeout=100&connect_timeout=10")
+    own_memcached.kill()
+    for _ in range(FAILURES):
+        await outage(store.get_many(["a", "b"]))
+    own_memcached.start()
+    while store.stats()["nodes"][_name(own_memcached)]["breaker"] != "closed":
+        try:
+            assert await store.get_many(["a", "b"]) == {}
+        except StoreUnavailable:
+            # A probe that is lost is followed by another after the timeout only.
+            state = store.stats()["nodes"][_name(own_memcached)]["breaker"]
+            assert state == "open"
+            await asyncio.sleep(0.01)
+
+
 def _name(server) -> str:
     return "{}:{}".format(*server.server)
 

@@ -10,6 +10,7 @@ EXAMPLES = [
     (e.SessionNotLoaded("why"), e.SessionError, 500, None),
     (e.SessionConflict(32), e.SessionError, 503, 1),
     (e.SessionGone("why"), e.SessionError, 500, None),
+    (e.SessionRefused(), e.SessionError, 429, None),
     (e.SessionTooLarge(5, 4, [("cart", 3)]), e.SessionError, 500, None),
     (e.EncodeError("session['a']", "set"), e.SessionError, 500, None),
     (e.DecodeError("foreign"), e.SessionError, 500, None),

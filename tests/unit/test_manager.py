@@ -115,6 +115,7 @@ KEYS = {
     "conflicts",
     "dropped_saves",
     "corrupt_records",
+    "refused_sessions",
     "held_answers",
     "errors_load",
     "errors_save",

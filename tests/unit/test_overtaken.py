@@ -155,7 +155,7 @@ async def test_a_logout_that_is_given_up_goes_on(manager, store):
 @pytest.mark.gen_test
 async def test_unconfirmed_logouts_are_tried_again_unasked(manager, store, monkeypatch):
     """A store that tells of no connections, or was only overloaded, gets there too."""
-    monkeypatch.setattr(manager._undeleted, "_pause", 0.001)
+    monkeypatch.setattr(manager._parts.undeleted, "_pause", 0.001)
     session_id = await stored_id(manager, a=1)
     store.script("get", down, down)
     with pytest.raises(StoreUnavailable):

@@ -228,7 +228,7 @@ async def test_where_nobody_can_tell_both_ids_are_provided_for(make, store):
     assert await stored_data(manager, late.session.id) == {"a": 1}
     assert manager.stats()["pending_destroys"] == 1
     store.scripts.clear()
-    manager._undeleted.retry_soon()
+    manager._parts.undeleted.retry_soon()
     await manager.drain()
     assert await manager.get(session_id) is None
     assert manager.stats()["pending_destroys"] == 0

@@ -93,7 +93,7 @@ async def stored_data(manager: SessionManager, session_id: str) -> Any:
 
 def key_of(manager: SessionManager, session_id: str) -> str:
     """The store key of a session id."""
-    return manager._records.key_of(session_id)
+    return manager._parts.records.key_of(session_id)
 
 
 def finish(session: Session) -> None:

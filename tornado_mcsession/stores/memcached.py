@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 import math
 import ssl
@@ -136,26 +135,31 @@ class MemcachedStore(Store):
         return entry
 
     async def get_many(self, keys: Sequence[str]) -> dict[str, Entry]:
-        # Submitted in one turn of the loop, they share a hop and a command.
-        nodes = [self._node(key) for key in keys]
-        asked: list[asyncio.Future[Any]] = []
+        by_node: dict[Node, list[str]] = {}
+        for key in keys:
+            by_node.setdefault(self._node(key), []).append(key)
         try:
-            for node, key in zip(nodes, keys, strict=True):
-                asked.append(node.submit("get", key))
-            answers = await asyncio.gather(
-                *map(Node.answer, nodes, itertools.repeat("get"), asked)
-            )
+            found = await self._get_together(by_node)
         except StoreUnavailable:
-            for future in asked:
-                future.cancel()
             if not self.reconnect_timeout:
                 raise
             answers = await asyncio.gather(*map(self.get, keys))
-        return {
-            key: entry
-            for key, entry in zip(keys, answers, strict=True)
-            if entry is not None
-        }
+            found = dict(zip(keys, answers, strict=True))
+        return {key: entry for key, entry in found.items() if entry is not None}
+
+    async def _get_together(
+        self, by_node: dict[Node, list[str]]
+    ) -> dict[str, Entry | None]:
+        asked: list[tuple[Node, str, asyncio.Future[Any]]] = []
+        try:
+            for node, keys in by_node.items():
+                futures = node.submit_gets(keys)
+                asked += [(node, key, future) for key, future in futures.items()]
+            return {key: await node.answer("get", one) for node, key, one in asked}
+        finally:
+            for _, _, future in asked:
+                if not future.cancel() and not future.cancelled():
+                    future.exception()  # of those behind one that failed
 
     async def add(self, key: str, data: bytes, ttl: float) -> bool:
         added: bool = await self._node(key).ask(

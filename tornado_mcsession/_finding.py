@@ -1,0 +1,105 @@
+"""What is stored of the id that a request presents."""
+
+from __future__ import annotations
+
+from . import _ids
+from ._foreign import ForeignRecords
+from ._legacy import Legacy
+from ._markers import Markers, Standing
+from ._record import Record
+from ._record_store import RecordStore
+from ._rotation import MAX_STEPS, successor_of
+from ._state import SessionState
+from ._tasks import Tasks
+from .codec import Codec
+from .config import SessionConfig
+from .exceptions import DecodeError
+from .stores.base import Entry
+
+__all__ = ["Finding"]
+
+
+class Finding:
+    """Finds sessions: by their id, behind a replaced one, under an older key."""
+
+    def __init__(
+        self,
+        records: RecordStore,
+        markers: Markers,
+        legacy: Legacy,
+        foreign: ForeignRecords,
+        codec: Codec,
+        config: SessionConfig,
+        tasks: Tasks,
+    ) -> None:
+        self._records = records
+        self._markers = markers
+        self._legacy = legacy
+        self._foreign = foreign
+        self._codec = codec
+        self._config = config
+        self._tasks = tasks
+
+    async def find(self, state: SessionState, session_id: str) -> None:
+        """Take in what is stored of ``session_id``. Raises `.StoreError`."""
+        newer: str | None = session_id
+        for _ in range(MAX_STEPS):
+            assert newer is not None
+            retired = self._admit(state, newer, *await self._read(newer))
+            if retired is None:
+                state.retired = newer != session_id and state.record is None
+                return
+            newer = successor_of(newer, retired, self._config.clock())
+            if newer is None:
+                break
+        state.retired = True
+
+    async def _read(
+        self, session_id: str, *, look_back: bool = True
+    ) -> tuple[str, Entry | None, Entry | None]:
+        """Return an id's key, what is stored there, and its principal's marker."""
+        key = _ids.record_key(self._config.key_prefix, session_id)
+        if self._tasks.has(key):
+            await self._tasks.wait_for(key)  # read what this process still writes
+        digest = _ids.digest_of(session_id)
+        if not digest:
+            entry, marker = await self._records.get(key), None
+        else:
+            beside = self._markers.key(digest)
+            found = await self._records.get_many((key, beside))
+            entry, marker = found.get(key), found.get(beside)
+        if entry is None and look_back and self._config.legacy_key is not None:
+            if await self._legacy.move(session_id, key):
+                return await self._read(session_id, look_back=False)
+        return key, entry, marker
+
+    def _admit(
+        self,
+        state: SessionState,
+        session_id: str,
+        key: str,
+        entry: Entry | None,
+        marker: Entry | None,
+    ) -> Record | None:
+        """Take in what was read of ``session_id``; return it if it is retired.
+
+        So it is where the marker that it repeats has just been replaced.
+        """
+        try:
+            stored = self._records.examine(key, entry)
+            if stored is None:
+                return None
+            record, token = stored
+            if record.retired:
+                return record
+            data = self._codec.values(record)
+        except DecodeError as error:
+            self._foreign.note(error)
+            return None
+        if record.principal is not None:
+            standing = self._markers.standing(session_id, record, marker)
+            if standing is not Standing.ALIVE:
+                return record if standing is Standing.OVERTAKEN else None
+        state.adopt(session_id, record, token, data)
+        state.is_new = False
+        return None
