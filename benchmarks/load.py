@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
+import subprocess  # nosec B404 # runs wrk
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -78,7 +78,9 @@ def run(
     options = ["-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(SCRIPT)]
     command = [find("wrk"), *options, url, "--", str(cookies), *paths]
     meter, before = Meter(), cpu_seconds(pid)
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(  # nosec B603 # no shell, nothing from outside
+        command, capture_output=True, text=True
+    )
     used = cpu_seconds(pid) - before
     if done.returncode:
         raise RuntimeError(f"wrk failed: {done.stderr or done.stdout}")

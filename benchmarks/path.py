@@ -97,7 +97,7 @@ async def measure(requests: int) -> None:
     handlers = (NoSession, Untouched, Reads, Writes, Begins)
     app = Application(
         [(f"/{handler.__name__}", handler) for handler in handlers],
-        cookie_secret="benchmark",
+        cookie_secret="benchmark",  # nosec B106 # signs nothing that lasts
         session={"store": MemoryStore()},
         log_function=lambda handler: None,
     )

@@ -109,7 +109,10 @@ def announce(options: argparse.Namespace, ports: list[int]) -> None:
             f"visitors see\nwhile memcached is away. To start it: {command}\n",
             file=sys.stderr,
         )
-    host = "127.0.0.1" if options.address in ("", "0.0.0.0") else options.address
+    everywhere = "0.0.0.0"  # nosec B104 # compared with, not bound to
+    host = options.address
+    if host in ("", everywhere):
+        host = "127.0.0.1"
     print("Open " + "  or  ".join(f"http://{host}:{port}/" for port in ports))
     if len(ports) > 1:
         print(f"{len(ports)} processes, one session: log in at one, go on at another.")

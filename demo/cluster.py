@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import subprocess
+import subprocess  # nosec B404 # starts this program again
 import sys
 from collections.abc import Mapping, Sequence
 
 __all__ = ["SECRET_VARIABLE", "run_children"]
 
-SECRET_VARIABLE = "DEMO_COOKIE_SECRET"
+SECRET_VARIABLE = "DEMO_COOKIE_SECRET"  # nosec B105 # a name, not the secret
 STOP_SECONDS = 10
 
 Sockets = Sequence[socket.socket]

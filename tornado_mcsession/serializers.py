@@ -9,7 +9,14 @@ import msgspec
 
 from .exceptions import EncodeError
 
-__all__ = ["JSONSerializer", "MsgpackSerializer", "Serializer", "check", "check_items"]
+__all__ = [
+    "JSONSerializer",
+    "MsgpackSerializer",
+    "Serializer",
+    "check",
+    "check_items",
+    "is_too_deep",
+]
 
 # Deeper values could not be decoded again from within a deep call stack:
 # msgspec's decoders share Python's recursion limit.
@@ -71,8 +78,8 @@ def check(serializer: Serializer, value: Any, path: str) -> None:
                 return
             if serializer.loads(encoded) == value:
                 return
-        except Exception:
-            pass  # the walk below finds where, and says what
+        except Exception:  # nosec B110 # the walk below finds where, and says what
+            pass
     _walk(serializer, value, path, MAX_DEPTH)
 
 
@@ -85,6 +92,25 @@ def check_items(serializer: Serializer, items: dict[str, Any]) -> None:
             )
         check(serializer, key, "a key of session")
         check(serializer, value, f"session[{key!r}]")
+
+
+def is_too_deep(values: Any) -> bool:
+    """Return whether a session's decoded ``values`` are deeper than `check` allows.
+
+    Their decoder may take far more, by the Python and the call stack, than can
+    be compared, shown or encoded again.
+    """
+    level = [values]
+    for _ in range(1 + MAX_DEPTH):
+        level = [
+            item
+            for box in level
+            for item in (box.values() if type(box) is dict else box)
+            if type(item) is dict or type(item) is list
+        ]
+        if not level:
+            return False
+    return True
 
 
 def _is_plain(value: Any, depth: int) -> bool:

@@ -169,7 +169,7 @@ async def garbage(stage: Stage) -> None:
 @fault("chaos", "the network's faults in turn, at random, ten a second")
 async def chaos(stage: Stage) -> None:
     proxy = await faulty(stage)
-    chance = random.Random(0)
+    chance = random.Random(0)  # nosec B311 # the same faults each time
     faults = (
         proxy.cut,
         proxy.hang,

@@ -53,7 +53,7 @@ class User:
         """Ids that were acknowledged to have ended."""
         self.doomed: list[str] = []
         """Ids whose logout could not be confirmed."""
-        self._chance = random.Random(number)
+        self._chance = random.Random(number)  # nosec B311 # what a user does next
         self._n = 0
         self._ports = ports
         self._browser = Browser(ports[0])
