@@ -17,12 +17,12 @@ ids = st.text(alphabet=sorted(ALPHABET), min_size=22, max_size=200)
 
 
 def has_form(text: str) -> bool:
-    """Whether ``text`` is an id, with or without a digest behind a dot."""
+    """Whether ``text`` is an id, with or without a digest behind a dot, or none."""
     base, *digests = text.split(".")
     return (
         22 <= len(base) <= 200
         and len(digests) <= 1
-        and all(len(digest) == 22 for digest in digests)
+        and all(len(digest) in (0, 22) for digest in digests)
         and set(text) - {"."} <= ALPHABET
     )
 
@@ -59,6 +59,7 @@ def test_a_new_id_ends_with_its_digest():
 @example("a" * 22 + "." + DIGEST + "\n")
 @example("a" * 22 + "." + DIGEST + "." + DIGEST)
 @example("a" * 22 + "." + "d" * 21)
+@example("a" * 65 + ".")
 @example("a" * 21 + "." + DIGEST)
 @example("{" + "a" * 43 + "}")
 def test_only_what_has_the_form_is_valid(text):
@@ -67,10 +68,14 @@ def test_only_what_has_the_form_is_valid(text):
 
 
 @given(ids)
+@example("a" * 65)
 def test_an_id_of_a_hook_is_valid(base):
-    """Whatever a hook may make passes, and its digest is found again."""
+    """Whatever a hook may make passes, and its digest, or none, is found again."""
     assert _ids.is_valid(base)
-    assert _ids.with_digest(base, "") == base
+    without = _ids.with_digest(base, "")
+    assert without.rstrip(".") == base
+    assert _ids.is_valid(without)
+    assert _ids.digest_of(without) == ""
     with_digest = _ids.with_digest(base, DIGEST)
     assert _ids.is_valid(with_digest)
     assert _ids.digest_of(with_digest) == DIGEST

@@ -10,11 +10,15 @@ from typing import Any
 
 from ._checks import known, one_of, type_error
 
-__all__ = ["CookieOptions", "cookie_values"]
+__all__ = ["MAX_SIZE", "CookieOptions", "cookie_values"]
 
 # RFC 6265bis 4.1.1: a name is an RFC 9110 token; attribute values end at ";".
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _ATTRIBUTE = re.compile(r"[\x21-\x3a\x3c-\x7e]+")
+# RFC 6265bis 5.6: browsers drop a cookie whose name and value are longer together,
+# and act as if an attribute were not there whose value is.
+MAX_SIZE = 4096
+MAX_ATTRIBUTE = 1024
 _EPOCH = "Thu, 01 Jan 1970 00:00:00 GMT"
 
 
@@ -48,11 +52,7 @@ class CookieOptions:
         if not _TOKEN.fullmatch(self.name):
             raise ValueError("cookie name must be an RFC 9110 token")
         for attribute in ("path", "domain"):
-            value = getattr(self, attribute)
-            if value is not None and not _ATTRIBUTE.fullmatch(value):
-                raise ValueError(
-                    f"cookie {attribute} must be printable ASCII without ; or spaces"
-                )
+            self._check_attribute(attribute, getattr(self, attribute))
         if not self.path.startswith("/"):
             raise ValueError("cookie path must begin with /")
         if self.samesite is not None:
@@ -78,6 +78,19 @@ class CookieOptions:
             if isinstance(self.secure, str):
                 raise ValueError("cookie secure must be True, False or 'auto'")
             raise type_error("cookie secure", self.secure, "True, False or 'auto'")
+
+    def _check_attribute(self, attribute: str, value: str | None) -> None:
+        if value is None:
+            return
+        if not _ATTRIBUTE.fullmatch(value):
+            raise ValueError(
+                f"cookie {attribute} must be printable ASCII without ; or spaces"
+            )
+        if len(value) > MAX_ATTRIBUTE:
+            raise ValueError(
+                f"cookie {attribute} must not be longer than {MAX_ATTRIBUTE} bytes: "
+                "browsers would ignore it"
+            )
 
     def _check_secure(self) -> None:
         if self.samesite == "None" and self.secure is not True:

@@ -13,7 +13,9 @@ __all__ = ["ends_at", "idle_timeout", "is_over", "is_sound", "renewal_due", "ren
 
 # A session's own times may be anything, and memcached's are numbers of 32 bits.
 _CENTURIES = 1e12
-# With no idle timeout, or an end of its own, a record never needs renewing.
+# Clocks differ, and are put right: a record may be from the future, and then lives
+# as much longer. From further ahead than this it would live for good.
+MAX_AHEAD = 86_400.0
 
 
 def idle_timeout(config: SessionConfig, record: Record) -> float | None:
@@ -62,10 +64,16 @@ def renewal_due(config: SessionConfig, record: Record, now: float) -> bool:
 
 
 def is_over(config: SessionConfig, record: Record, now: float) -> bool:
-    """Return whether ``record`` has ended."""
-    if record.retired:
-        return now >= record.expires_at
-    return now >= record.expires_at or now >= ends_at(config, record)
+    """Return whether ``record`` has ended.
+
+    So has one from more than a day ahead: some clock was wrong when it was
+    written, or is now, and nothing that it says of its end can be believed.
+    """
+    if now >= record.expires_at:
+        return True
+    if max(record.created, record.renewed_at) > now + MAX_AHEAD:
+        return True
+    return not record.retired and now >= ends_at(config, record)
 
 
 def is_sound(record: Record) -> bool:

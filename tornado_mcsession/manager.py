@@ -152,7 +152,11 @@ class SessionManager:
 
         A session that exists keeps its principal and its beginning. It ends
         after ``ttl`` seconds, within its lifetime; without one it is renewed, as
-        by a request. Raises `ValueError` for what is no session id.
+        by a request. Where there is none it begins under this very id, which
+        must therefore never be one that a client has chosen.
+
+        Raises `ValueError` for what is no session id, `.SessionGone` for one that
+        was replaced, and `.StoreError`.
         """
         await self._parts.records.set(session_id, data, ttl)
 

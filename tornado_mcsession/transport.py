@@ -12,7 +12,7 @@ from tornado.web import create_signed_value, decode_signed_value
 
 from . import _headers, _ids
 from ._checks import type_error
-from ._cookie import CookieOptions, cookie_values
+from ._cookie import MAX_SIZE, CookieOptions, cookie_values
 from ._keys import CookieSecret
 from .session import Session
 
@@ -28,6 +28,9 @@ logger = logging.getLogger("tornado_mcsession")
 # it 1. So late may an old signature be noticed; the record has its own end.
 REMEMBERED_SECONDS = 10.0
 REMEMBERED = 1024
+
+# The longest id: what a hook may make, and a principal's digest behind a dot.
+LONGEST_ID = 200 + 1 + 22
 
 
 class Transport(Protocol):
@@ -117,6 +120,8 @@ class CookieTransport:
 
     ``options`` are the cookie's attributes, or a callable that gives a dict of
     them for a handler, so that tenants may have names and domains of their own.
+    A signature is made for its cookie's name: with a name of its own, a tenant
+    refuses the signed cookie of another one, copied by hand.
     """
 
     vary: str | None = "Cookie"
@@ -129,9 +134,11 @@ class CookieTransport:
         signer: Signer | None,
         clock: Callable[[], float],
     ) -> None:
+        self._signer = signer
+        if isinstance(options, CookieOptions):
+            self._check_size(options)
         self._options = options
         self._default_name = default_name
-        self._signer = signer
         self._clock = clock
         self._built: dict[tuple[tuple[str, str], ...], CookieOptions] = {}
         self._warned: set[str] = set()
@@ -149,13 +156,31 @@ class CookieTransport:
             if len(self._built) >= 1000:
                 self._built.clear()
             built = CookieOptions.build(given, name=self._default_name)
+            self._check_size(built)
             self._built[key] = built
         return built
+
+    def _check_size(self, options: CookieOptions) -> None:
+        longest = len(options.name) + len(self._value(options.name, "x" * LONGEST_ID))
+        if longest > MAX_SIZE:
+            raise ValueError(
+                f"cookie name is too long: with its value the cookie may have "
+                f"{longest} bytes, and browsers drop those of more than {MAX_SIZE}"
+            )
+
+    def _value(self, name: str, session_id: str) -> str:
+        if self._signer is None:
+            return session_id
+        return self._signer.sign(name, session_id)
 
     def read(self, handler: RequestHandler) -> str | None:
         """Return the id in the request's cookie, if there is exactly one."""
         headers = handler.request.headers
         if "Cookie" not in headers:
+            # What is wrong with a callable's options, or its tenant, must show
+            # before a session is stored whose cookie cannot be set.
+            if not isinstance(self._options, CookieOptions):
+                self.options(handler)
             return None
         name = self.options(handler).name
         found = set()
@@ -187,9 +212,7 @@ class CookieTransport:
             return
         if session.id is None:
             return
-        value = session.id
-        if self._signer is not None:
-            value = self._signer.sign(options.name, value)
+        value = self._value(options.name, session.id)
         persistent = session.persistent
         if persistent is None:
             persistent = options.persistent
