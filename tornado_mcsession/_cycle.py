@@ -114,10 +114,15 @@ class RequestCycle:
         )
 
     async def _commit(self, plan: Plan, renew: bool) -> None:
+        state, policy = state_of(self.session), self._manager.policy
+        hooked = self._manager.config.before_save is not None
+        if state.closed and state.turn is None and not hooked:
+            # Nothing was begun on it, and nothing can be any more.
+            await policy.commit(state, plan, renew=renew)
+            return
         # In turn with what the handler began and did not wait for.
-        state = state_of(self.session)
         async with state.in_turn():
-            await self._manager.policy.commit(state, plan, renew=renew)
+            await policy.commit(state, plan, renew=renew)
 
     async def _commit_later(self, renew: bool, failed: bool) -> None:
         async with state_of(self.session).in_turn():

@@ -52,7 +52,7 @@ class Saver:
 
     def changes(self, state: SessionState) -> Changes:
         """Return what the request changed; raise `.EncodeError` if it cannot be."""
-        return state.changes(self._codec.values)
+        return state.changes()
 
     async def store(
         self,

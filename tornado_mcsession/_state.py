@@ -16,7 +16,7 @@ from ._merge import Delta
 from ._record import UNSET, Changes, Flash, Options, Record
 from ._turn import Turn
 from .exceptions import EncodeError
-from .serializers import Serializer, check_items
+from .serializers import Serializer, check_items, encoded_values
 
 __all__ = ["Delivery", "SessionState"]
 
@@ -190,7 +190,7 @@ class SessionState:
         except Exception:
             return False  # `changes` finds what cannot be encoded
 
-    def changes(self, loads: Callable[[Record], dict[str, Any]]) -> Changes:
+    def changes(self) -> Changes:
         """Return what was changed since the session was loaded or saved.
 
         The encoded form decides. Raises `.EncodeError` for a value that would
@@ -200,7 +200,7 @@ class SessionState:
         if record is not None and not self.accessed:
             delta, encoded = _NO_DELTA, record.data
         else:
-            delta, encoded = self._delta(loads)
+            delta, encoded = self._delta()
         return Changes(
             delta,
             encoded,
@@ -209,7 +209,7 @@ class SessionState:
             self.options,
         )
 
-    def _delta(self, loads: Callable[[Record], dict[str, Any]]) -> tuple[Delta, bytes]:
+    def _delta(self) -> tuple[Delta, bytes]:
         dumps = self.serializer.dumps
         try:
             encoded = dumps(self.data)
@@ -223,9 +223,20 @@ class SessionState:
             return _NO_DELTA, encoded
         # The bytes also differ where another serializer wrote them, or where
         # the keys stand in another order.
-        delta = _merge.diff(loads(self.record), self.data, dumps)
-        check_items(self.serializer, delta.changed)
+        stored = encoded_values(self.serializer, self.record.data)
+        changed = {
+            key: value
+            for key, value in self.data.items()
+            if key not in stored or not self._is_same(value, stored[key])
+        }
+        check_items(self.serializer, changed)
+        delta = Delta(changed, frozenset(stored.keys() - self.data.keys()))
         return delta, encoded if delta else self.record.data
+
+    def _is_same(self, value: Any, stored: bytes) -> bool:
+        dumps = self.serializer.dumps
+        encoded = dumps(value)
+        return encoded == stored or encoded == dumps(self.serializer.loads(stored))
 
     def dumps_or_differs(self, value: Any) -> Any:
         """Return ``value`` encoded, to be compared; if it cannot be, it differs."""
@@ -234,12 +245,12 @@ class SessionState:
         except Exception:
             return object()  # equal to nothing: the next save will tell
 
-    def is_modified(self, loads: Callable[[Record], dict[str, Any]]) -> bool:
+    def is_modified(self) -> bool:
         """Return whether a save would have something to save."""
         if self.doomed:
             return True
         try:
-            changes = self.changes(loads)
+            changes = self.changes()
         except EncodeError:
             return True
         return self.has_data() if self.record is None else bool(changes)

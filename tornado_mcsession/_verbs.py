@@ -50,7 +50,7 @@ class Verbs:
 
     def is_modified(self, state: SessionState) -> bool:
         """Return whether a save would have something to save."""
-        return state.unloaded is None and state.is_modified(self._loads)
+        return state.unloaded is None and state.is_modified()
 
     def expires_at(self, state: SessionState) -> float:
         """Return when the session ends, as it is or as it would be saved."""
@@ -110,7 +110,7 @@ class Verbs:
     async def _store_as_the_hook_likes(
         self, state: SessionState, always: bool, renew: bool
     ) -> None:
-        if always or state.is_modified(self._loads):
+        if always or state.is_modified():
             await self._before_save(state)
         await self._saver.store(state, always=always, renew=renew)
 

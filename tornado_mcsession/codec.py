@@ -12,7 +12,7 @@ import msgspec
 from ._lifetime import is_sound
 from ._record import Record
 from .exceptions import DecodeError
-from .serializers import Serializer, is_too_deep
+from .serializers import Serializer, is_too_deep, may_be_deep
 
 __all__ = ["Codec"]
 
@@ -94,7 +94,7 @@ class Codec:
             raise DecodeError(f"with data the serializer refuses ({name})") from None
         if not isinstance(values, dict) or not all(type(k) is str for k in values):
             raise DecodeError("with data that is no mapping of text")
-        if is_too_deep(values):
+        if may_be_deep(self.serializer, record.data) and is_too_deep(values):
             raise DecodeError("with data nested too deep")
         return values
 
