@@ -13,6 +13,7 @@ from ._merge import Delta
 
 __all__ = [
     "NO_CHANGES",
+    "NO_OPTIONS",
     "UNSET",
     "Changes",
     "Flash",
@@ -107,11 +108,15 @@ class Options(NamedTuple):
 
     def as_fields(self) -> dict[str, Any]:
         """Return the fields of a `Record` that were set."""
-        if not self:
+        if self is NO_OPTIONS or not self:
             return {}
         return {
             name: value for name, value in self._asdict().items() if value is not UNSET
         }
+
+
+NO_OPTIONS = Options()
+"""What nearly every request sets of them: one for all, made once."""
 
 
 class Changes(NamedTuple):
@@ -146,4 +151,4 @@ class Changes(NamedTuple):
         return tuple(f for f in newer if f.id not in gone) + self.flashed
 
 
-NO_CHANGES = Changes(Delta({}, frozenset()), b"", (), frozenset(), Options())
+NO_CHANGES = Changes(Delta({}, frozenset()), b"", (), frozenset(), NO_OPTIONS)

@@ -13,7 +13,7 @@ from typing import Any
 
 from . import _merge
 from ._merge import Delta
-from ._record import UNSET, Changes, Flash, Options, Record
+from ._record import NO_OPTIONS, UNSET, Changes, Flash, Options, Record
 from ._turn import Turn
 from .exceptions import EncodeError
 from .serializers import Serializer, check_items, encoded_values
@@ -169,6 +169,8 @@ class SessionState:
     @property
     def options(self) -> Options:
         """What was set of the record's own options."""
+        if self.idle_timeout is self.end is self.persistent is UNSET:
+            return NO_OPTIONS
         return Options(self.idle_timeout, self.end, self.persistent)
 
     def has_data(self) -> bool:
@@ -181,7 +183,9 @@ class SessionState:
         Most requests change nothing: for them this is all that is asked.
         """
         record = self.record
-        if record is None or self.flashed or self.flashes_read or self.options:
+        if record is None or self.flashed or self.flashes_read:
+            return False
+        if self.options is not NO_OPTIONS:
             return False
         if not self.accessed:
             return True
