@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 from .support.browser import Browser
 from .support.clock import ManualClock
+from .support.log_check import LogCheck
 from .support.memcached import Memcached, memcached_on_socket
 from .support.proxy import FaultProxy
 from .support.tls import Certificates, TLSMemcached
@@ -26,6 +28,19 @@ hypothesis.settings.register_profile(
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("tests")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """What the whole suite logs is searched for secrets when it has ended."""
+    config.pluginmanager.register(LogCheck())
+
+
+@pytest.fixture(autouse=True)
+def _usual_level(caplog: pytest.LogCaptureFixture) -> None:
+    """Keeps from tests what is only logged because the search asks for all of it."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, type(caplog.handler)) and not handler.level:
+            handler.setLevel(logging.WARNING)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeGuard
 
 import msgspec
 
@@ -66,15 +66,19 @@ class JSONSerializer:
         self.split = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
+def is_own(serializer: Serializer) -> TypeGuard[MsgpackSerializer | JSONSerializer]:
+    """Return whether the bytes are known; a subclass may compress them, say."""
+    return type(serializer) is MsgpackSerializer or type(serializer) is JSONSerializer
+
+
 def encoded_values(serializer: Serializer, data: bytes) -> dict[str, bytes]:
     """Return the values of an encoded mapping, each still encoded.
 
     The package's own serializers find them without decoding them, in a tenth of
     the time.
     """
-    split = getattr(serializer, "split", None)
-    if split is not None:
-        return {key: bytes(value) for key, value in split(data).items()}
+    if is_own(serializer):
+        return {key: bytes(raw) for key, raw in serializer.split(data).items()}
     return {
         key: serializer.dumps(value) for key, value in serializer.loads(data).items()
     }
@@ -124,7 +128,7 @@ def may_be_deep(serializer: Serializer, data: bytes) -> bool:
     It holds no more boxes within each other than bytes that a box begins with:
     counting those is four times as fast as `is_too_deep`.
     """
-    if isinstance(serializer, MsgpackSerializer | JSONSerializer):
+    if is_own(serializer):
         return len(data.translate(None, _NO_BOX)) > MAX_DEPTH
     return True
 

@@ -11,6 +11,8 @@ from pymemcache.exceptions import MemcacheUnexpectedCloseError, MemcacheUnknownE
 __all__ = ["StrictClient"]
 
 _CHUNK = 4096
+# A line that answers a write is shorter by far, also one that tells of an error.
+_LONGEST_LINE = 2048
 
 # What memcached says, by what pymemcache makes of it.
 _SAYS: dict[str, dict[bool | None, bytes]] = {
@@ -31,12 +33,14 @@ class _Scale:
 
     def __init__(self) -> None:
         self.size = 0
+        self.values = 0
 
     def serialize(self, key: Any, value: bytes) -> tuple[bytes, int]:
         return value, 0
 
     def deserialize(self, key: Any, value: bytes, flags: int) -> bytes:
         length = len(value)
+        self.values += 1
         self.size += len(f"VALUE  {flags} {length} \r\n\r\n") + len(key) + length
         return value
 
@@ -55,12 +59,19 @@ class StrictClient(Client):  # type: ignore[misc]  # pymemcache has no py.typed
 
     def gets_many(self, keys: Any) -> Any:
         """Return what is found under ``keys``."""
-        self._scale.size = 0
+        scale = self._scale
+        scale.size = scale.values = 0
         found = super().gets_many(keys)
-        size = len(b"END\r\n") + self._scale.size
+        size = len(b"END\r\n") + scale.size
         for _, token in found.values():
+            # It becomes part of a command: a server that refuses the head of a
+            # cas would take its data for further commands.
+            if not token.isdigit():
+                raise MemcacheUnknownError
             size += len(token)
         if size != self.sock.received or not self.sock.tail.endswith(b"END\r\n"):
+            raise MemcacheUnknownError
+        if scale.values != len(found):
             raise MemcacheUnknownError
         return found
 
@@ -98,6 +109,8 @@ class StrictClient(Client):  # type: ignore[misc]  # pymemcache has no py.typed
             if not chunk:
                 raise MemcacheUnexpectedCloseError
             answer += chunk
+            if len(answer) > _LONGEST_LINE * len(commands) + _CHUNK:
+                raise MemcacheUnknownError
         *lines, rest = answer.split(b"\r\n")
         if rest or len(lines) != len(commands):
             raise MemcacheUnknownError

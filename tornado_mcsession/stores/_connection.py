@@ -19,6 +19,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from pymemcache.exceptions import MemcacheUnknownError
+
 from ._resolver import Resolver
 
 __all__ = [
@@ -34,6 +36,9 @@ __all__ = [
 _MAX_LINE = 1024
 # As much of an answer's end as is looked at: the whole of a short one.
 _TAIL = 32
+# More than memcached answers to a batch of 64 keys, each a session of the largest
+# default size; pymemcache would collect whatever comes until its time is over.
+MAX_ANSWER = 128 * 1024 * 1024
 
 
 class AuthenticationFailed(Exception):
@@ -211,6 +216,8 @@ class Link:
                 self._wait(sock, select.POLLOUT)
         self.tail = (self.tail + data)[-_TAIL:]
         self.received += len(data)
+        if self.received > MAX_ANSWER:
+            raise MemcacheUnknownError
         return data
 
     def _wait(self, sock: socket.socket, event: int) -> None:
