@@ -40,6 +40,7 @@ LAYERS = [
     {"stores._access", "stores._pipeline", "stores._reasons"},
     {"stores._connection", "stores._servers"},
     {"stores._breaker", "stores._client", "stores._resolver"},
+    {"stores._values"},
     {"transport"},
     {"codec"},
     {"session"},

@@ -253,10 +253,14 @@ class Committer:
         """Replace ``stored``; return what by, or `None` if to look again."""
         stored = self._living(stored)
         began = time.monotonic()
-        pause = scope is not None and not tries.counted
-        with _paused(scope) if scope and pause else contextlib.nullcontext():
-            made = tries.make(stored.record)
-            record = made if isinstance(made, Record) else await made
+        made = tries.make(stored.record)
+        if isinstance(made, Record):
+            record = made
+        elif scope is None or tries.counted:
+            record = await made
+        else:
+            with _paused(scope):
+                record = await made
         if not tries.counted:
             began = time.monotonic()
         record = record.stamped(new_write_id(), stored.record)

@@ -45,7 +45,11 @@ class Finding:
         newer: str | None = session_id
         for _ in range(MAX_STEPS):
             assert newer is not None
-            retired = self._admit(state, newer, *await self._read(newer))
+            key, beside, digest = _ids.keys_of(self._config.key_prefix, newer)
+            if self._tasks.has(key):
+                await self._tasks.wait_for(key)  # read what this process still writes
+            entry, marker = await self._read(newer, key, beside)
+            retired = self._admit(state, newer, key, entry, digest, marker)
             if retired is None:
                 state.retired = newer != session_id and state.record is None
                 return
@@ -55,23 +59,18 @@ class Finding:
         state.retired = True
 
     async def _read(
-        self, session_id: str, *, look_back: bool = True
-    ) -> tuple[str, Entry | None, Entry | None]:
-        """Return an id's key, what is stored there, and its principal's marker."""
-        key = _ids.record_key(self._config.key_prefix, session_id)
-        if self._tasks.has(key):
-            await self._tasks.wait_for(key)  # read what this process still writes
-        digest = _ids.digest_of(session_id)
-        if not digest:
-            entry, marker = await self._records.get(key), None
-        else:
-            beside = self._markers.key(digest)
+        self, session_id: str, key: str, beside: str, *, look_back: bool = True
+    ) -> tuple[Entry | None, Entry | None]:
+        """Return what is stored at ``key``, and the marker ``beside`` it."""
+        if beside:
             found = await self._records.get_many((key, beside))
             entry, marker = found.get(key), found.get(beside)
+        else:
+            entry, marker = await self._records.get(key), None
         if entry is None and look_back and self._config.legacy_key is not None:
             if await self._legacy.move(session_id, key):
-                return await self._read(session_id, look_back=False)
-        return key, entry, marker
+                return await self._read(session_id, key, beside, look_back=False)
+        return entry, marker
 
     def _admit(
         self,
@@ -79,6 +78,7 @@ class Finding:
         session_id: str,
         key: str,
         entry: Entry | None,
+        digest: str,
         marker: Entry | None,
     ) -> Record | None:
         """Take in what was read of ``session_id``; return it if it is retired.
@@ -97,7 +97,7 @@ class Finding:
             self._foreign.note(error)
             return None
         if record.principal is not None:
-            standing = self._markers.standing(session_id, record, marker)
+            standing = self._markers.standing(digest, record, marker)
             if standing is not Standing.ALIVE:
                 return record if standing is Standing.OVERTAKEN else None
         state.adopt(session_id, record, token, data)

@@ -18,6 +18,7 @@ import secrets
 __all__ = [
     "digest_of",
     "is_valid",
+    "keys_of",
     "marker_key",
     "new_id",
     "principal_digest",
@@ -68,9 +69,20 @@ def principal_digest(principal: str, key: bytes) -> str:
 
 def record_key(prefix: str, session_id: str) -> str:
     """Return the store key of the record of ``session_id``."""
+    return keys_of(prefix, session_id)[0]
+
+
+def keys_of(prefix: str, session_id: str) -> tuple[str, str, str]:
+    """Return the keys of an id's record and of its marker, and its digest.
+
+    The last two are empty where it has none.
+    """
     hashed = hashlib.sha256(session_id.encode("ascii")).hexdigest()
     digest = digest_of(session_id)
-    return marker_key(prefix, digest) + hashed if digest else prefix + hashed
+    if not digest:
+        return prefix + hashed, "", ""
+    beside = f"{prefix}{{{digest}}}"
+    return beside + hashed, beside, digest
 
 
 def marker_key(prefix: str, digest: str) -> str:

@@ -97,22 +97,21 @@ class Markers:
         """Return the store key of the marker of a digest."""
         return _ids.marker_key(self._config.key_prefix, digest)
 
-    def standing(
-        self, session_id: str, record: Record, entry: Entry | None
-    ) -> Standing:
-        """Return what the marker in ``entry`` says of the record of an id."""
+    def standing(self, digest: str, record: Record, entry: Entry | None) -> Standing:
+        """Return what the marker in ``entry`` says of a record, whose id has a digest.
+
+        Or none: an empty one.
+        """
         if record.principal is None:
             return Standing.ALIVE
-        marker = _read(entry)
-        if marker is None:
+        if entry is None or len(entry.data) != _ENTRY.size:
             return Standing.DEAD
-        if self._knows_all:
-            known = self._digests(record.principal)
-            if _ids.digest_of(session_id) not in known:
-                return Standing.DEAD
-        if record.marker == marker.value:
+        if self._knows_all and digest not in self._digests(record.principal):
+            return Standing.DEAD
+        value, since = _ENTRY.unpack(entry.data)
+        if record.marker == value:
             return Standing.ALIVE
-        age = self._config.clock() - marker.since
+        age = self._config.clock() - since
         return Standing.OVERTAKEN if abs(age) < OVERTAKEN_FOR else Standing.DEAD
 
     async def is_alive(self, session_id: str, record: Record) -> bool:
@@ -121,7 +120,7 @@ class Markers:
         if record.principal is None:
             return True
         entry = await self._store.get(self.key(digest)) if digest else None
-        return self.standing(session_id, record, entry) is Standing.ALIVE
+        return self.standing(digest, record, entry) is Standing.ALIVE
 
     async def identify(self, principal: str) -> Identity:
         """Return what makes a new session that of ``principal``.
@@ -158,7 +157,7 @@ class Markers:
             entry = await self._store.get(key)
             if _read(entry) == new:
                 return new.value  # done before, by a try whose answer was lost
-            if self.standing(session_id, record, entry) is not Standing.ALIVE:
+            if self.standing(own, record, entry) is not Standing.ALIVE:
                 raise SessionGone("session was ended by another request")
             return await self._put(key, new, entry)
 

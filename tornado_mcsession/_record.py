@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import random
 from collections.abc import Collection
 from typing import Any, NamedTuple
 
@@ -78,8 +78,11 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=Fals
 
 
 def new_write_id() -> bytes:
-    """Return a random id for one save."""
-    return os.urandom(8)
+    """Return a random id for one save. It is no secret, and asks no kernel.
+
+    Processes have different ones: after a fork Python seeds its generator anew.
+    """
+    return random.randbytes(8)  # nosec B311 # tells writes apart, guards nothing
 
 
 class _Unset:

@@ -8,6 +8,8 @@ from typing import Any
 from pymemcache.client.base import Client
 from pymemcache.exceptions import MemcacheUnexpectedCloseError, MemcacheUnknownError
 
+from ._values import read_values
+
 __all__ = ["StrictClient"]
 
 _CHUNK = 4096
@@ -23,57 +25,30 @@ _SAYS: dict[str, dict[bool | None, bytes]] = {
 }
 
 
-class _Scale:
-    """Passes values on as they are, and adds up what they took to arrive.
-
-    That is ``VALUE <key> <flags> <bytes> <cas>`` and the value, each with its
-    line end (protocol.txt, "Retrieval command"), without the cas token, which
-    is not known here.
-    """
-
-    def __init__(self) -> None:
-        self.size = 0
-        self.values = 0
-
-    def serialize(self, key: Any, value: bytes) -> tuple[bytes, int]:
-        return value, 0
-
-    def deserialize(self, key: Any, value: bytes, flags: int) -> bytes:
-        length = len(value)
-        self.values += 1
-        self.size += len(f"VALUE  {flags} {length} \r\n\r\n") + len(key) + length
-        return value
-
-
 class StrictClient(Client):  # type: ignore[misc]  # pymemcache has no py.typed
     """Believes an answer only if it is all that came, to the byte.
 
     pymemcache takes any line that is no error for "not there": a proxy's
-    nonsense would be a logout that seems done. And it drops what follows an
-    answer, which is the sign of a connection out of step.
+    nonsense would be a logout that seems done. It drops what follows an answer,
+    which is the sign of a connection out of step. And it takes anything for a
+    cas token, which becomes part of a command: a server that refuses the head of
+    that would take its data for further commands.
     """
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.serde = self._scale = _Scale()
+    sock: Any  # a `Link`, or `None`
+
+    def link(self) -> Any:
+        """Return the connection; connect first where there is none."""
+        link = self.sock
+        if link is None:
+            link = self.socket_module.socket()
+            link.connect(self.server)
+            self.sock = link
+        return link
 
     def gets_many(self, keys: Any) -> Any:
         """Return what is found under ``keys``."""
-        scale = self._scale
-        scale.size = scale.values = 0
-        found = super().gets_many(keys)
-        size = len(b"END\r\n") + scale.size
-        for _, token in found.values():
-            # It becomes part of a command: a server that refuses the head of a
-            # cas would take its data for further commands.
-            if not token.isdigit():
-                raise MemcacheUnknownError
-            size += len(token)
-        if size != self.sock.received or not self.sock.tail.endswith(b"END\r\n"):
-            raise MemcacheUnknownError
-        if scale.values != len(found):
-            raise MemcacheUnknownError
-        return found
+        return read_values(self.link(), {key.encode("ascii"): key for key in keys})
 
     def add(self, *args: Any, **options: Any) -> Any:
         """Store a value if the key is free; return whether it was."""
@@ -99,13 +74,14 @@ class StrictClient(Client):  # type: ignore[misc]  # pymemcache has no py.typed
     def pipeline(self, commands: Sequence[bytes]) -> list[bytes]:
         """Send all ``commands`` at once; return the line that answers each.
 
-        The client must be connected. Raises where they are not answered by as
-        many lines; then nobody knows which of them were done.
+        Raises where they are not answered by as many lines; then nobody knows
+        which of them were done.
         """
-        self.sock.sendall(b"".join(commands))
+        link = self.link()
+        link.sendall(b"".join(commands))
         answer = b""
         while answer.count(b"\r\n") < len(commands):
-            chunk = self.sock.recv(_CHUNK)
+            chunk = link.recv(_CHUNK)
             if not chunk:
                 raise MemcacheUnexpectedCloseError
             answer += chunk

@@ -112,30 +112,11 @@ class Node:
 
     def submit(self, kind: str, *args: Any) -> asyncio.Future[Any]:
         """Hand an operation to the threads; `answer` tells what came of it."""
-        self._admit(kind)
-        return self._submit(kind, args)
-
-    def submit_gets(self, keys: Sequence[str]) -> dict[str, asyncio.Future[Any]]:
-        """The same for several keys, which share a hop and a command.
-
-        They are one probe, where the breaker lets one through.
-        """
-        self._admit("get")
-        asked: dict[str, asyncio.Future[Any]] = {}
-        try:
-            for key in keys:
-                asked[key] = self._submit("get", (key,))
-        except StoreUnavailable:
-            for future in asked.values():
-                future.cancel()
-            raise
-        return asked
-
-    def _admit(self, kind: str) -> None:
         if os.getpid() != self._pid:
             self._leave_parent()
         if not self._breaker.admits() and not self._executor.is_stopped:
             raise self._wire.not_asked(kind)
+        return self._submit(kind, args)
 
     def _submit(self, kind: str, args: tuple[Any, ...]) -> asyncio.Future[Any]:
         try:
@@ -163,7 +144,10 @@ class Node:
         )
 
     async def ask(self, kind: str, *args: Any) -> Any:
-        """Return the answer to an operation; wait for the node if it is away."""
+        """Return the answer to an operation; wait for the node if it is away.
+
+        That to a ``get`` of some keys is a list, with `None` where nothing is.
+        """
         if not self._limits.reconnect_timeout:
             try:
                 return await self.submit(kind, *args)

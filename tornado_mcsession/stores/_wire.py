@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pymemcache.client.base import PooledClient
@@ -98,37 +98,42 @@ class Wire:
         return StoreUnavailable(kind, self._name, f"{self.reason}; breaker open")
 
     def _read(self, calls: Sequence[Call]) -> None:
-        keys = list({call.args[0]: None for call in calls})
+        keys = list({key: None for call in calls for key in call.args})
         deadline = max(call.deadline for call in calls)
         try:
             found = self._ask(calls, deadline, self._client.gets_many, keys)
         except Exception as error:
-            if len(keys) == 1 or _is_for_all(error):
+            asked = {call.args: None for call in calls}
+            if len(asked) == 1 or _is_for_all(error):
                 self._fail(calls, error)
             else:
                 # One of them may be what is not answered: the others are not to
                 # blame. The breaker ends this where it is none of them.
-                for key in keys:
-                    self._read_again([call for call in calls if call.args[0] == key])
+                for keys_of_one in asked:
+                    again = [call for call in calls if call.args == keys_of_one]
+                    self._read_again(again)
             return
         for call in calls:
-            self._found(call, found.get(call.args[0]))
+            self._found(call, found)
 
     def _read_again(self, calls: Sequence[Call]) -> None:
         begun = [call for call in calls if call.begin()]
         if begun:
             self._read(begun)
 
-    def _found(self, call: Call, value: tuple[bytes, bytes] | None) -> None:
-        if value is None:
-            return
-        if value[1] == b"0":
-            # What a server answers that runs with -C: each cas would fail.
-            call.error = StoreRejected(
-                "get", self._name, "cas is disabled (memcached runs with -C)"
-            )
-        else:
-            call.result = Entry(*value)
+    def _found(self, call: Call, found: Mapping[str, tuple[bytes, bytes]]) -> None:
+        """Give ``call`` what was found under its keys, in their order."""
+        entries: list[Entry | None] = []
+        for key in call.args:
+            value = found.get(key)
+            if value is not None and value[1] == b"0":
+                # What a server answers that runs with -C: each cas would fail.
+                call.error = StoreRejected(
+                    "get", self._name, "cas is disabled (memcached runs with -C)"
+                )
+                return
+            entries.append(None if value is None else Entry(*value))
+        call.result = entries
 
     def _write_together(self, calls: Sequence[Call]) -> Sequence[Call]:
         """Send ``calls`` at once; return those that are to be done one by one.

@@ -13,7 +13,7 @@ from typing import Any
 
 from .._checks import positive_int, type_error
 from .._routing import Router
-from ..exceptions import StoreError, StoreUnavailable
+from ..exceptions import StoreError
 from ._access import checked_address, checked_seconds, link_maker
 from ._node import Limits, Node
 from ._servers import parse_servers, parse_url, parse_weights
@@ -131,35 +131,22 @@ class MemcachedStore(Store):
             raise ValueError(f"store URL: {error}") from None
 
     async def get(self, key: str) -> Entry | None:
-        entry: Entry | None = await self._node(key).ask("get", key)
+        entry: Entry | None = (await self._node(key).ask("get", key))[0]
         return entry
 
     async def get_many(self, keys: Sequence[str]) -> dict[str, Entry]:
         by_node: dict[Node, list[str]] = {}
         for key in keys:
             by_node.setdefault(self._node(key), []).append(key)
-        try:
-            found = await self._get_together(by_node)
-        except StoreUnavailable:
-            if not self.reconnect_timeout:
-                raise
-            answers = await asyncio.gather(*map(self.get, keys))
-            found = dict(zip(keys, answers, strict=True))
-        return {key: entry for key, entry in found.items() if entry is not None}
-
-    async def _get_together(
-        self, by_node: dict[Node, list[str]]
-    ) -> dict[str, Entry | None]:
-        asked: list[tuple[Node, str, asyncio.Future[Any]]] = []
-        try:
-            for node, keys in by_node.items():
-                futures = node.submit_gets(keys)
-                asked += [(node, key, future) for key, future in futures.items()]
-            return {key: await node.answer("get", one) for node, key, one in asked}
-        finally:
-            for _, _, future in asked:
-                if not future.cancel() and not future.cancelled():
-                    future.exception()  # of those behind one that failed
+        if len(by_node) == 1:  # as for a session and what belongs to it
+            ((node, own),) = by_node.items()
+            return _found(own, await node.ask("get", *own))
+        asked = (node.ask("get", *own) for node, own in by_node.items())
+        found = {}
+        answers = await asyncio.gather(*asked)
+        for own, entries in zip(by_node.values(), answers, strict=True):
+            found.update(_found(own, entries))
+        return found
 
     async def add(self, key: str, data: bytes, ttl: float) -> bool:
         added: bool = await self._node(key).ask(
@@ -223,6 +210,10 @@ async def _health(node: Node) -> dict[str, Any]:
         return {"ok": True, "seconds": await node.ping()}
     except StoreError as error:
         return {"ok": False, "error": error.reason}
+
+
+def _found(keys: list[str], entries: list[Entry | None]) -> dict[str, Entry]:
+    return {key: entry for key, entry in zip(keys, entries, strict=True) if entry}
 
 
 def _expire(ttl: float) -> int:
