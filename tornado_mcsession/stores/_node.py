@@ -146,7 +146,7 @@ class Node:
     async def ask(self, kind: str, *args: Any) -> Any:
         """Return the answer to an operation; wait for the node if it is away.
 
-        That to a ``get`` of some keys is a list, with `None` where nothing is.
+        That to a ``get`` of several keys is a dict of what was found.
         """
         if not self._limits.reconnect_timeout:
             try:

@@ -122,18 +122,20 @@ class Wire:
             self._read(begun)
 
     def _found(self, call: Call, found: Mapping[str, tuple[bytes, bytes]]) -> None:
-        """Give ``call`` what was found under its keys, in their order."""
-        entries: list[Entry | None] = []
+        """Give ``call`` what was found: under its key, or by each of its keys."""
+        entries = {}
         for key in call.args:
             value = found.get(key)
-            if value is not None and value[1] == b"0":
+            if value is None:
+                continue
+            if value[1] == b"0":
                 # What a server answers that runs with -C: each cas would fail.
                 call.error = StoreRejected(
                     "get", self._name, "cas is disabled (memcached runs with -C)"
                 )
                 return
-            entries.append(None if value is None else Entry(*value))
-        call.result = entries
+            entries[key] = Entry(*value)
+        call.result = entries if len(call.args) > 1 else entries.get(call.args[0])
 
     def _write_together(self, calls: Sequence[Call]) -> Sequence[Call]:
         """Send ``calls`` at once; return those that are to be done one by one.

@@ -7,7 +7,7 @@ import logging
 import math
 import ssl
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import Executor
 from typing import Any
 
@@ -131,21 +131,21 @@ class MemcachedStore(Store):
             raise ValueError(f"store URL: {error}") from None
 
     async def get(self, key: str) -> Entry | None:
-        entry: Entry | None = (await self._node(key).ask("get", key))[0]
+        entry: Entry | None = await self._node(key).ask("get", key)
         return entry
 
     async def get_many(self, keys: Sequence[str]) -> dict[str, Entry]:
-        by_node: dict[Node, list[str]] = {}
-        for key in keys:
-            by_node.setdefault(self._node(key), []).append(key)
-        if len(by_node) == 1:  # as for a session and what belongs to it
-            ((node, own),) = by_node.items()
-            return _found(own, await node.ask("get", *own))
-        asked = (node.ask("get", *own) for node, own in by_node.items())
-        found = {}
-        answers = await asyncio.gather(*asked)
-        for own, entries in zip(by_node.values(), answers, strict=True):
-            found.update(_found(own, entries))
+        nodes = {key: self._node(key) for key in keys}
+        together = set(nodes.values())
+        if len(together) == 1:  # as for a session and what belongs to it
+            return await _get(together.pop(), nodes)
+        found: dict[str, Entry] = {}
+        asked = (
+            _get(node, [key for key in nodes if nodes[key] is node])
+            for node in together
+        )
+        for entries in await asyncio.gather(*asked):
+            found.update(entries)
         return found
 
     async def add(self, key: str, data: bytes, ttl: float) -> bool:
@@ -212,8 +212,12 @@ async def _health(node: Node) -> dict[str, Any]:
         return {"ok": False, "error": error.reason}
 
 
-def _found(keys: list[str], entries: list[Entry | None]) -> dict[str, Entry]:
-    return {key: entry for key, entry in zip(keys, entries, strict=True) if entry}
+async def _get(node: Node, keys: Collection[str]) -> dict[str, Entry]:
+    found: Any = await node.ask("get", *keys)
+    if len(keys) == 1:  # the answer is what is there, or `None`
+        return {key: found for key in keys if found is not None}
+    entries: dict[str, Entry] = found
+    return entries
 
 
 def _expire(ttl: float) -> int:
