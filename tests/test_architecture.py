@@ -58,7 +58,7 @@ LAYERS = [
     {"stores.base"},
     {"config"},
     {"_cookie", "_keys"},
-    {"_checks", "_headers", "_held", "_ids", "_pages", "exceptions"},
+    {"_checks", "_forks", "_headers", "_held", "_ids", "_pages", "exceptions"},
 ]
 LEVEL = {name: -line for line, names in enumerate(LAYERS) for name in names}
 

@@ -9,7 +9,6 @@ back together.
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 import time
 from collections import deque
@@ -18,6 +17,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any
 
 from ._calls import Call, LoopSide, deliver
+from ._forks import generation
 
 __all__ = ["CoalescingExecutor", "Overloaded", "Stopped"]
 
@@ -68,7 +68,7 @@ class CoalescingExecutor:
         self._start()
 
     def _start(self) -> None:
-        self._pid = os.getpid()
+        self._generation = generation()
         self._ended = False
         self._pool: Executor | None = self._given
         self._lock = threading.Lock()
@@ -81,7 +81,7 @@ class CoalescingExecutor:
     @property
     def pending(self) -> int:
         """How many calls are waiting or running."""
-        if os.getpid() != self._pid:
+        if generation() != self._generation:
             return 0  # a thread of the parent may have held the lock
         with self._lock:
             return self._pending + sum(self._not_handed_over())
@@ -93,7 +93,7 @@ class CoalescingExecutor:
 
     def submit(self, kind: str, args: tuple[Any, ...]) -> asyncio.Future[Any]:
         """Return a future of the running loop for the outcome of a new call."""
-        if os.getpid() != self._pid:
+        if generation() != self._generation:
             # Neither threads nor what they held survive a fork.
             self._given = None
             self._start()
@@ -185,7 +185,7 @@ class CoalescingExecutor:
         Takes no longer than a call may.
         """
         self._stopping = True
-        if os.getpid() != self._pid:
+        if generation() != self._generation:
             return
         limit = time.monotonic() + self._timeout
         # Threads and other loops end them, which no one event could tell.

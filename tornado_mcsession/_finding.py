@@ -101,5 +101,6 @@ class Finding:
             if standing is not Standing.ALIVE:
                 return record if standing is Standing.OVERTAKEN else None
         state.adopt(session_id, record, token, data)
+        state.key = (session_id, key)
         state.is_new = False
         return None

@@ -50,6 +50,12 @@ class Saver:
         """Return the store key of a session id."""
         return _ids.record_key(self._config.key_prefix, session_id)
 
+    def _key(self, state: SessionState) -> str:
+        """Return the key of the session's id, which was mostly made before."""
+        assert state.id is not None
+        known, key = state.key
+        return key if known == state.id else self.key_of(state.id)
+
     def changes(self, state: SessionState) -> Changes:
         """Return what the request changed; raise `.EncodeError` if it cannot be."""
         return state.changes()
@@ -90,7 +96,7 @@ class Saver:
             return False
         newer = _lifetime.renewed(self._config, record, self._config.clock())
         if not await self._committer.try_once(
-            self.key_of(session_id), Stored(record, state.token), newer
+            self._key(state), Stored(record, state.token), newer
         ):
             return False
         state.record, state.token = newer, None
@@ -181,7 +187,7 @@ class Saver:
         session_id = await self._hooks.mint(state, digest)
         try:
             record = await self._rotation.move(
-                self.key_of(state.id),
+                self._key(state),
                 _start(state),
                 self.key_of(session_id),
                 make,
@@ -229,9 +235,8 @@ class Saver:
     ) -> _T:
         """Return what ``act`` does at the session's key, or at its successor's."""
         for _ in range(MAX_STEPS):
-            assert state.id is not None
             try:
-                return await act(self.key_of(state.id))
+                return await act(self._key(state))
             except SessionGone as error:
                 if not self._follows(state, error):
                     break

@@ -49,6 +49,7 @@ class SessionState:
         "id",
         "idle_timeout",
         "is_new",
+        "key",
         "moving",
         "persistent",
         "presented",
@@ -83,6 +84,7 @@ class SessionState:
         self.doomed: list[str] = []  # ids to destroy at the end of the request
         self.presented: str | None = None  # the id that the request carried
         self.turn: Turn | None = None
+        self.key = ("", "")  # an id that was looked for, and its store key
         self.is_new = True
         self.forget()
 

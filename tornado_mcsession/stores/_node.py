@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -13,6 +12,7 @@ from typing import Any, NamedTuple
 
 from .._calls import Call, TimedOut
 from .._executor import CoalescingExecutor, Overloaded, Stopped
+from .._forks import generation
 from ..exceptions import StoreUnavailable
 from ._breaker import Breaker
 from ._connection import LinkMaker
@@ -78,7 +78,7 @@ class Node:
         self._begin()
 
     def _begin(self) -> None:
-        self._pid = os.getpid()
+        self._generation = generation()
         self._lock = threading.Lock()
         self._patient: set[_Patient] = set()
         self._breaker = Breaker(self._limits.timeout)
@@ -112,7 +112,7 @@ class Node:
 
     def submit(self, kind: str, *args: Any) -> asyncio.Future[Any]:
         """Hand an operation to the threads; `answer` tells what came of it."""
-        if os.getpid() != self._pid:
+        if generation() != self._generation:
             self._leave_parent()
         if not self._breaker.admits() and not self._executor.is_stopped:
             raise self._wire.not_asked(kind)
@@ -205,7 +205,7 @@ class Node:
         where it is there and takes nothing, or without cas. Leaves an item of
         no bytes for a few seconds.
         """
-        if os.getpid() != self._pid:
+        if generation() != self._generation:
             self._leave_parent()
         self._breaker.probe()
         began = time.monotonic()
@@ -215,7 +215,7 @@ class Node:
 
     async def close(self) -> None:
         """Wait for the threads, then close the connections."""
-        if os.getpid() != self._pid:
+        if generation() != self._generation:
             self._leave_parent()
         await self._executor.stop()
         self._wake()

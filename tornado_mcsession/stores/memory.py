@@ -5,7 +5,6 @@ from __future__ import annotations
 import heapq
 import itertools
 import logging
-import os
 import threading
 import time
 from collections import OrderedDict
@@ -13,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from .._checks import positive_int
+from .._forks import generation
 from ..exceptions import StoreRejected, StoreUnavailable
 from .base import CasResult, Entry, Store, check_data, check_key, check_ttl
 
@@ -61,7 +61,7 @@ class MemoryStore(Store):
         self._bytes = 0
         self._evictions = 0
         self._closed = False
-        self._pid = os.getpid()
+        self._generation = generation()
         # Event loops in several threads may share the store.
         self._lock = threading.Lock()
 
@@ -130,8 +130,8 @@ class MemoryStore(Store):
     def _use(self, operation: str) -> threading.Lock:
         if self._closed:
             raise StoreUnavailable(operation, "", "the store is closed")
-        if os.getpid() != self._pid:
-            self._pid = os.getpid()
+        if generation() != self._generation:
+            self._generation = generation()
             self._lock = threading.Lock()
             logger.warning(
                 "MemoryStore is used after a fork: the processes do not share their "
