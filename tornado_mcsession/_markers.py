@@ -108,10 +108,9 @@ class Markers:
             return Standing.DEAD
         if self._knows_all and digest not in self._digests(record.principal):
             return Standing.DEAD
-        value, since = _ENTRY.unpack(entry.data)
-        if record.marker == value:
+        if record.marker == entry.data[:16]:
             return Standing.ALIVE
-        age = self._config.clock() - since
+        age = self._config.clock() - _ENTRY.unpack(entry.data)[1]
         return Standing.OVERTAKEN if abs(age) < OVERTAKEN_FOR else Standing.DEAD
 
     async def is_alive(self, session_id: str, record: Record) -> bool:

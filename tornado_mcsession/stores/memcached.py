@@ -7,7 +7,7 @@ import logging
 import math
 import ssl
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from typing import Any
 
@@ -136,17 +136,15 @@ class MemcachedStore(Store):
 
     async def get_many(self, keys: Sequence[str]) -> dict[str, Entry]:
         nodes = {key: self._node(key) for key in keys}
+        if len(nodes) == 1:
+            return {key: entry for key in nodes if (entry := await self.get(key))}
         together = set(nodes.values())
         if len(together) == 1:  # as for a session and what belongs to it
-            return await _get(together.pop(), nodes)
-        found: dict[str, Entry] = {}
-        asked = (
-            _get(node, [key for key in nodes if nodes[key] is node])
-            for node in together
-        )
-        for entries in await asyncio.gather(*asked):
-            found.update(entries)
-        return found
+            found: dict[str, Entry] = await together.pop().ask("get", *nodes)
+            return found
+        own = ([key for key in nodes if nodes[key] is node] for node in together)
+        answers = await asyncio.gather(*map(self.get_many, own))
+        return {key: entry for found in answers for key, entry in found.items()}
 
     async def add(self, key: str, data: bytes, ttl: float) -> bool:
         added: bool = await self._node(key).ask(
@@ -210,14 +208,6 @@ async def _health(node: Node) -> dict[str, Any]:
         return {"ok": True, "seconds": await node.ping()}
     except StoreError as error:
         return {"ok": False, "error": error.reason}
-
-
-async def _get(node: Node, keys: Collection[str]) -> dict[str, Entry]:
-    found: Any = await node.ask("get", *keys)
-    if len(keys) == 1:  # the answer is what is there, or `None`
-        return {key: found for key in keys if found is not None}
-    entries: dict[str, Entry] = found
-    return entries
 
 
 def _expire(ttl: float) -> int:
