@@ -135,15 +135,17 @@ class MemcachedStore(Store):
         return entry
 
     async def get_many(self, keys: Sequence[str]) -> dict[str, Entry]:
-        nodes = {key: self._node(key) for key in keys}
-        if len(nodes) == 1:
-            return {key: entry for key in nodes if (entry := await self.get(key))}
-        together = set(nodes.values())
-        if len(together) == 1:  # as for a session and what belongs to it
-            found: dict[str, Entry] = await together.pop().ask("get", *nodes)
+        if len(keys) == 1:
+            return {key: entry for key in keys if (entry := await self.get(key))}
+        nodes = [self._node(key) for key in keys]
+        if keys and nodes.count(nodes[0]) == len(nodes):
+            # As for a session and what belongs to it.
+            found: dict[str, Entry] = await nodes[0].ask("get", *keys)
             return found
-        own = ([key for key in nodes if nodes[key] is node] for node in together)
-        answers = await asyncio.gather(*map(self.get_many, own))
+        own: dict[Node, list[str]] = {}
+        for node, key in zip(nodes, keys, strict=True):
+            own.setdefault(node, []).append(key)
+        answers = await asyncio.gather(*map(self.get_many, own.values()))
         return {key: entry for found in answers for key, entry in found.items()}
 
     async def add(self, key: str, data: bytes, ttl: float) -> bool:
