@@ -30,8 +30,11 @@ PANELS: list[tuple[str, Callable[[Sample], float]]] = [
 
 
 def connections_of(plan: Plan) -> list[int]:
-    """Return the numbers of connections that are drawn."""
-    return [2**power for power in range(0, 9, 1 if plan.rounds > 3 else 4)]
+    """Return the numbers of connections that are drawn.
+
+    Fewer than there are users: of two writes at once to one session one counts.
+    """
+    return [2**power for power in range(0, 8, 1 if plan.rounds > 3 else 4)]
 
 
 def lines(path: str, connections: Sequence[int]) -> dict[str, list[Scenario]]:

@@ -6,8 +6,6 @@ import json
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 
-from tornado_mcsession import SessionManager
-
 from .measure import Meter
 from .pairs import LEAST_ROUNDS, MOST_OTHERS, Pair
 from .programs import machine
@@ -76,11 +74,6 @@ class Report:
             reasons.setdefault(why_not, []).append(SUBJECTS[name].title)
         for why_not, titles in reasons.items():
             yield f"Not measured: {', '.join(titles)}: {why_not}\n"
-        if "login" in self.taken and not hasattr(SessionManager, "revoke"):
-            yield (
-                "The revocation marker is not there yet: a logged-in session is one "
-                "that knows whose it is.\n"
-            )
 
     def missed(self) -> list[str]:
         """Return the names of rows that did not reach what they must."""

@@ -227,13 +227,13 @@ def test_what_must_not_be_fails_the_run(answers, problem):
     assert problem in "".join(result["problems"])
 
 
-@pytest.mark.parametrize("name", ["flushed", "copied"])
-def test_a_wrong_answer_fails_the_run(name):
-    """A wrong answer fails a row, unless it says why it cannot be noticed."""
-    play = Play(answers=[answered(wrong="it is")], seen=[SEEN, SEEN], lost=1)
-    result = row(FAULTS[name], play)
-    assert result["wrong"] == {"it is": 1}
-    assert result["ok"] == (name == "copied")
+def test_a_wrong_answer_fails_the_run():
+    """Whatever else is well."""
+    for wrong in ("", "it is"):
+        play = Play(answers=[answered(wrong=wrong)], seen=[SEEN, SEEN], lost=1)
+        result = row(FAULTS["flushed"], play)
+        assert result["wrong"] == ({"it is": 1} if wrong else {})
+        assert result["ok"] == (not wrong)
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -267,6 +267,6 @@ def test_the_page_has_a_row_for_each_fault():
     table = [line for line in page.splitlines() if line.startswith("| ")]
     rows = [re.split(r" ?\| ?", line)[1:-1] for line in table[2:]]
     assert [cells[0] for cells in rows] == [fault.title for fault in FAULTS.values()]
-    for fault, cells in zip(FAULTS.values(), rows, strict=True):
-        assert cells[-1] == "0" or cells[-1].endswith(f": {fault.unnoticed}")
+    for cells in rows:
+        assert cells[-1] == "0"
         assert re.fullmatch(r"\d+ ms", cells[-2])

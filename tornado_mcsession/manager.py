@@ -203,7 +203,7 @@ class SessionManager:
 
         ``loads``, ``hits``, ``misses``, ``saves``, ``renewals``, ``conflicts``
         (saves that were tried again), ``dropped_saves``, ``corrupt_records``,
-        ``held_answers``, and errors by phase.
+        ``refused_sessions``, ``held_answers``, and errors by phase.
         """
         return {
             **_report.counters(self.counts),

@@ -60,9 +60,11 @@ async def overwrite(
     "copied",
     "another user's record copied over one",
     statuses=(),
-    unnoticed="who can write to memcached can be anybody; `encryption_keys` ends that",
+    loses=True,
 )
 async def copied(stage: Stage) -> None:
+    # It says whose it is, which is not whose key it has. Who goes about it with
+    # more care is noticed with ``encryption_keys`` only: docs/security.md.
     await copy_one(stage)
 
 

@@ -19,8 +19,7 @@ class Fault:
     ``statuses`` are those that users may get besides 2xx, 0 being no answer. With
     ``loses``, memcached loses sessions.
     ``waits`` is the time in seconds that answers may take beyond the store's
-    timeouts. What ``unnoticed`` explains makes wrong answers no failure: the
-    library cannot know better.
+    timeouts.
     """
 
     name: str
@@ -29,7 +28,6 @@ class Fault:
     statuses: frozenset[int]
     loses: bool
     waits: float
-    unnoticed: str
 
 
 def fault(
@@ -39,11 +37,10 @@ def fault(
     statuses: tuple[int, ...] = (503,),
     loses: bool = False,
     waits: float = 0.0,
-    unnoticed: str = "",
 ) -> Callable[[Act], Fault]:
     """Make a fault of the function that plays it."""
 
     def made(act: Act) -> Fault:
-        return Fault(name, title, act, frozenset(statuses), loses, waits, unnoticed)
+        return Fault(name, title, act, frozenset(statuses), loses, waits)
 
     return made

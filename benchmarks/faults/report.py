@@ -36,10 +36,9 @@ def row(fault: Fault, play: Play) -> dict[str, Any]:
     return {
         "name": fault.name,
         "title": fault.title,
-        "ok": not problems and (not wrong or bool(fault.unnoticed)),
+        "ok": not problems and not wrong,
         "problems": problems,
         "wrong": dict(wrong),
-        "unnoticed": fault.unnoticed,
         "requests": len(hit),
         "errors": sum(not answer.is_ok for answer in hit),
         "seen": _by_group(play, hit),

@@ -68,7 +68,7 @@ FAILED = re.compile(
 def document(results: list[dict[str, Any]]) -> str:
     """Return the page for the results of all faults."""
     total = sum(result["requests"] for result in results)
-    wrong = sum(_wrong(result) for result in results if not result["unnoticed"])
+    wrong = sum(_wrong(result) for result in results)
     lines = [
         _introduction(results),
         f"In all: {total:,} answers while faults lasted, {wrong} wrong.\n",
@@ -108,7 +108,7 @@ def _cells(result: dict[str, Any]) -> list[str]:
         _logged(result["log"]),
         _told(result),
         f"{result['longest_ms']} ms",
-        _wrong_cell(result),
+        str(_wrong(result)),
     ]
 
 
@@ -167,9 +167,3 @@ def _told(result: dict[str, Any]) -> str:
 
 def _wrong(result: dict[str, Any]) -> int:
     return sum(result["wrong"].values())
-
-
-def _wrong_cell(result: dict[str, Any]) -> str:
-    if not result["unnoticed"]:
-        return str(_wrong(result))
-    return f"{_wrong(result)}: {result['unnoticed']}"
