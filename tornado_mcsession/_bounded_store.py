@@ -44,10 +44,6 @@ class BoundedStore:
         done = self._store.cas(key, data, ttl, token)
         return self._bounded(operation, done, write=True)
 
-    def touch(self, key: str, ttl: float) -> Awaitable[bool]:
-        """Give ``key`` a new ``ttl``; return whether it was there."""
-        return self._bounded("renew", self._store.touch(key, ttl), write=True)
-
     def delete(self, key: str) -> Awaitable[bool]:
         """Remove what is under ``key``; return whether it was there."""
         return self._bounded("destroy", self._store.delete(key), write=True)

@@ -27,12 +27,13 @@ from .stores.base import CasResult, Entry
 
 __all__ = ["Identity", "Markers", "Standing"]
 
-_ENTRY = struct.Struct(">16sd")
+_ENTRY = struct.Struct(">16sdd")
 ATTEMPTS = 16
 # How long what an overtaken session writes is dropped, and not taken for a new
 # visitor's: as long as a replaced id is remembered.
 OVERTAKEN_FOR = 60.0
-# Kept this much longer than any record that repeats it.
+# Kept this much longer than any record that repeats it, so that it need not be
+# put off by each of several logins.
 MARGIN = 60.0
 # Where sessions have no absolute end; each renewal begins it anew.
 WITHOUT_LIFETIME = 366 * DAY
@@ -60,6 +61,8 @@ class _Marker(NamedTuple):
     value: bytes
     since: float
     """When it was made, in seconds since 1970."""
+    renewed: float
+    """When its end was last put off."""
 
 
 class Markers:
@@ -136,7 +139,11 @@ class Markers:
             if marker is None:
                 new = await self._inherited(digest) or self._new()
                 return await self._put(key, new, entry)
-            return marker.value if await self._store.touch(key, self._ttl) else None
+            now = self._config.clock()
+            if abs(now - marker.renewed) < MARGIN / 2:
+                return marker.value
+            # By cas: a touch whose answer is lost could not be looked for.
+            return await self._put(key, marker._replace(renewed=now), entry)
 
         marker = await self._until_done(look_or_make)
         return Identity(principal, digest, marker)
@@ -186,12 +193,17 @@ class Markers:
         fails is done by the next renewal, long before it is too late.
         """
         if self._config.lifetime is None and record.principal is not None:
+            key = self.key(_ids.digest_of(session_id))
             with contextlib.suppress(StoreError):
-                key = self.key(_ids.digest_of(session_id))
-                await self._store.touch(key, self._ttl)
+                entry = await self._store.get(key)
+                marker = _read(entry)
+                if marker is not None:
+                    now = self._config.clock()
+                    await self._put(key, marker._replace(renewed=now), entry)
 
     def _new(self) -> _Marker:
-        return _Marker(secrets.token_bytes(16), self._config.clock())
+        now = self._config.clock()
+        return _Marker(secrets.token_bytes(16), now, now)
 
     async def _put(self, key: str, new: _Marker, old: Entry | None) -> bytes | None:
         """Put ``new`` in the place of ``old``; return its value if that was done."""

@@ -17,7 +17,7 @@ from .cookies import handler_with
 from .material import DIGEST, IDS, NOW, PLANTED, FoundStore, assert_silent, wait_for
 
 # Of a logged-in session there is a marker too, beside the record.
-MARKER = struct.pack(">16sd", b"m" * 16, NOW - 60)
+MARKER = struct.pack(">16sdd", b"m" * 16, NOW - 60, NOW - 60)
 
 
 class Site(NamedTuple):
@@ -114,7 +114,7 @@ def seeds() -> list[bytes]:
                 b"",
                 MARKER,
                 MARKER[:-1],
-                struct.pack(">16sd", b"x" * 16, 0),
+                struct.pack(">16sdd", b"x" * 16, 0, 0),
             ):
                 head = bytes([which + 8, len(marker)])
                 made += [head + marker + whole, bytes([which, 0]) + whole]
