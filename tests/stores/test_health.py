@@ -71,7 +71,9 @@ async def test_a_check_ends_in_time(own_memcached, connect):
     own_memcached.stop()
     async with asyncio.timeout(5):
         (node,) = (await store.health()).values()
-    assert node == {"ok": False, "error": "no answer within 0.2 s"}
+    assert not node["ok"]
+    # The thread that asks, or the loop that waits for it: whichever is first.
+    assert node["error"] in ("no answer in time", "no answer within 0.2 s")
 
 
 @pytest.mark.integration
