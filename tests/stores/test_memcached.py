@@ -45,8 +45,9 @@ async def test_memcached_keeps_what_was_asked(memcached, connect, verb, ttl):
     elif verb == "touch":
         await store.touch("key", ttl)
     left = memcached.ttl("key")
-    # memcached counts in whole ticks, the first of which may be almost over.
-    assert ttl <= left <= ttl + 3
+    # memcached counts in whole ticks, the first of which may be almost over; on a busy
+    # machine its clock is late.
+    assert ttl <= left <= ttl + 5
 
 
 @pytest.mark.parametrize("ttl", [1e10, 1e300, 2**32, 2**64, 10**400], ids=repr)
