@@ -137,8 +137,9 @@ class Markers:
             entry = await self._store.get(key)
             marker = _read(entry)
             if marker is None:
-                new = await self._inherited(digest) or self._new()
-                return await self._put(key, new, entry)
+                if entry is None and await self.inherit(digest):
+                    return None  # it is there now, unless it was ended meanwhile
+                return await self._put(key, self._new(), entry)
             now = self._config.clock()
             if abs(now - marker.renewed) < MARGIN / 2:
                 return marker.value
@@ -234,17 +235,32 @@ class Markers:
             raise self._store.too_late("save") from error
         raise failure or SessionConflict(ATTEMPTS)
 
-    async def inherit(self, digest: str) -> None:
-        """Keep a marker of an older key where those of today are, if there is one.
+    async def inherit(self, digest: str) -> bool:
+        """Keep a marker of an older key where those of today are.
 
         Who ends it meanwhile looks there after it did; and this one, whether it
-        was ended before it was there.
+        was ended before it was there. Returns whether there was one.
         """
         key, old = self.key(digest), await self._inherited(digest)
-        if old is None or not await self._store.add(key, _ENTRY.pack(*old), self._ttl):
-            return
+        if old is None:
+            return False
+        try:
+            if not await self._store.add(key, _ENTRY.pack(*old), self._ttl):
+                return True
+        except StoreUnavailable as error:
+            if not error.outcome_unknown:
+                raise
+            await self._take_back(digest, old)  # it may have been done
+            raise
+        await self._take_back(digest, old)
+        return True
+
+    async def _take_back(self, digest: str, old: _Marker) -> None:
+        """Remove what was inherited where it was ended before it was there."""
         if await self._inherited(digest) != old:
-            await self._store.delete(key)
+            key = self.key(digest)
+            if _read(await self._store.get(key)) == old:
+                await self._store.delete(key)
 
     async def _inherited(self, digest: str) -> _Marker | None:
         key = self._legacy_key(digest)

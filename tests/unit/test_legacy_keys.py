@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 
 import pytest
@@ -182,6 +183,27 @@ async def test_a_revocation_while_a_marker_is_moved_wins(before, manager, store)
     """Its value does not come back under the new key."""
     session_id = await logged_in(before)
     store.script("add", after(lambda: manager.revoke("alice")))
+    assert (await visit(manager, session_id)).session.principal is None
+    assert await manager.get(session_id) is None
+
+
+@pytest.mark.parametrize("act", ["login", "move"])
+@pytest.mark.parametrize("answer", ["comes", "is lost"])
+@pytest.mark.gen_test
+async def test_an_ended_marker_does_not_come_back(before, manager, store, act, answer):
+    """Whoever was about to keep it under the new key, and whether that was told."""
+    session_id = await logged_in(before)
+
+    async def revoked_first(operate):
+        await manager.revoke("alice")
+        return await (operate() if answer == "comes" else lost(operate))
+
+    store.script("add", revoked_first)
+    if act == "login":
+        assert await manager.get(await logged_in(manager)) is not None
+    else:
+        with contextlib.suppress(StoreUnavailable):
+            await visit(manager, session_id)
     assert (await visit(manager, session_id)).session.principal is None
     assert await manager.get(session_id) is None
 
