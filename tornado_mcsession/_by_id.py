@@ -25,6 +25,10 @@ __all__ = ["Records"]
 _ATTEMPTS = 3
 
 
+class _Revoked(SessionGone):
+    """The record is there, and its principal's marker ends it."""
+
+
 class Records:
     """Reads and writes the records of given session ids."""
 
@@ -79,12 +83,18 @@ class Records:
         check_items(self._codec.serializer, values)
         encoded = self._codec.serializer.dumps(values)
         lifespan = seconds("ttl", ttl)
+
+        async def make(record: Record) -> Record:
+            if not await self._markers.is_alive(session_id, record):
+                raise _Revoked("session was ended by another request")
+            return self._with(record, encoded, lifespan)
+
         for attempt in range(_ATTEMPTS):
             try:
-                await self._committer.replace(
-                    key, None, lambda record: self._with(record, encoded, lifespan)
-                )
+                await self._committer.replace(key, None, make)
                 return
+            except _Revoked:
+                raise  # what is written there, nobody would read
             except SessionGone:
                 if not attempt and await self._legacy.move(session_id, key):
                     continue

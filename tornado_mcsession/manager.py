@@ -156,7 +156,7 @@ class SessionManager:
         must therefore never be one that a client has chosen.
 
         Raises `ValueError` for what is no session id, `.SessionGone` for one that
-        was replaced, and `.StoreError`.
+        was replaced or revoked, and `.StoreError`.
         """
         await self._parts.records.set(session_id, data, ttl)
 

@@ -164,6 +164,17 @@ async def test_a_session_that_was_reloaded_is_not_revoked(manager):
 
 
 @pytest.mark.gen_test
+async def test_a_revoked_session_cannot_be_set(manager):
+    """Nobody could read it: that it is stored would be a lie."""
+    session_id = await logged_in(manager)
+    await manager.set(session_id, {"a": 1})
+    await manager.revoke("alice")
+    with pytest.raises(SessionGone):
+        await manager.set(session_id, {"a": 2})
+    assert await manager.get(session_id) is None
+
+
+@pytest.mark.gen_test
 async def test_what_a_slow_request_saves_revives_nothing(manager):
     """Nor does the new id that it takes."""
     late = await visit(manager, await logged_in(manager, a=1))
