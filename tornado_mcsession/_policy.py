@@ -100,16 +100,15 @@ class Policy:
             return NOTHING
         if state.record is None or state.gone:
             return self._plan_new(state)
-        if save or not state.is_as_stored():
-            changes = self._saver.changes(state)
-            if save or changes:
-                return Plan(Step.UPDATE, changes, state.record)
+        changes = state.changes() if save else state.changed()
+        if changes is not None and (save or changes):
+            return Plan(Step.UPDATE, changes, state.record)
         if renew and state.accessed and self.renewal_due(state):
             return Plan(Step.RENEW)
         return NOTHING
 
     def _plan_new(self, state: SessionState) -> Plan:
-        changed = self._saver.changes(state) if state.gone else state.has_data()
+        changed = state.changed() if state.gone else state.has_data()
         if not changed:
             return NOTHING
         if state.gone or state.retired:

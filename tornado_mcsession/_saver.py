@@ -56,10 +56,6 @@ class Saver:
         known, key = state.key
         return key if known == state.id else self.key_of(state.id)
 
-    def changes(self, state: SessionState) -> Changes:
-        """Return what the request changed; raise `.EncodeError` if it cannot be."""
-        return state.changes()
-
     async def store(
         self,
         state: SessionState,
@@ -76,10 +72,10 @@ class Saver:
         if state.record is None:
             if state.has_data():
                 refuse_sealed(state, "begin a session")
-                await self.create(state, self.changes(state))
+                await self.create(state, state.changes())
             return
         if changes is None:
-            changes = self.changes(state)
+            changes = state.changes()
         if changes or always:
             known = changes
             await self.update(

@@ -16,7 +16,7 @@ from ._merge import Delta
 from ._record import NO_OPTIONS, UNSET, Changes, Flash, Options, Record
 from ._turn import Turn
 from .exceptions import EncodeError
-from .serializers import Serializer, check_items, encoded_values
+from .serializers import Encoded, Serializer, check_items, encoded_values
 
 __all__ = ["Delivery", "SessionState"]
 
@@ -179,22 +179,19 @@ class SessionState:
         """Return whether there is anything worth a first save."""
         return bool(self.data or self.flashed)
 
-    def is_as_stored(self) -> bool:
-        """Return whether the stored record says what is here, byte for byte.
+    def changed(self) -> Changes | None:
+        """Return the `changes`; `None` if the stored record says what is here.
 
         Most requests change nothing: for them this is all that is asked.
         """
         record = self.record
-        if record is None or self.flashed or self.flashes_read:
-            return False
-        if self.options is not NO_OPTIONS:
-            return False
+        beside = self.flashed or self.flashes_read or self.options is not NO_OPTIONS
+        if record is None or beside:
+            return self.changes()
         if not self.accessed:
-            return True
-        try:
-            return self.serializer.dumps(self.data) == record.data
-        except Exception:
-            return False  # `changes` finds what cannot be encoded
+            return None
+        encoded = self._encoded()
+        return None if encoded == record.data else self._changes(*self._delta(encoded))
 
     def changes(self) -> Changes:
         """Return what was changed since the session was loaded or saved.
@@ -204,45 +201,49 @@ class SessionState:
         """
         record = self.record
         if record is not None and not self.accessed:
-            delta, encoded = _NO_DELTA, record.data
-        else:
-            delta, encoded = self._delta()
-        return Changes(
-            delta,
-            encoded,
-            tuple(self.flashed),
-            frozenset(self.flashes_read),
-            self.options,
-        )
+            return self._changes(_NO_DELTA, record.data)
+        return self._changes(*self._delta(self._encoded()))
 
-    def _delta(self) -> tuple[Delta, bytes]:
-        dumps = self.serializer.dumps
+    def _changes(self, delta: Delta, encoded: bytes) -> Changes:
+        read = frozenset(self.flashes_read)
+        return Changes(delta, encoded, tuple(self.flashed), read, self.options)
+
+    def _encoded(self) -> bytes:
         try:
-            encoded = dumps(self.data)
+            return self.serializer.dumps(self.data)
         except Exception:
             check_items(self.serializer, self.data)
             raise EncodeError("session", "mapping", "which cannot be encoded") from None
+
+    def _delta(self, encoded: bytes) -> tuple[Delta, bytes]:
+        serializer, data = self.serializer, self.data
         if self.record is None:
-            check_items(self.serializer, self.data)
-            return Delta(dict(self.data), frozenset()), encoded
+            check_items(serializer, data, encoded=True)
+            return Delta(dict(data), frozenset()), encoded
         if encoded == self.record.data:
             return _NO_DELTA, encoded
         # The bytes also differ where another serializer wrote them, or where
         # the keys stand in another order.
-        stored = encoded_values(self.serializer, self.record.data)
+        stored = encoded_values(serializer, self.record.data)
+        try:
+            current = encoded_values(serializer, encoded, data)
+        except RecursionError:
+            check_items(serializer, data)  # names what is too deep
+            raise
         changed = {
-            key: value
-            for key, value in self.data.items()
+            key: data[key]
+            for key, value in current.items()
             if key not in stored or not self._is_same(value, stored[key])
         }
-        check_items(self.serializer, changed)
-        delta = Delta(changed, frozenset(stored.keys() - self.data.keys()))
+        check_items(serializer, changed, encoded=True)
+        delta = Delta(changed, frozenset(stored.keys() - data.keys()))
         return delta, encoded if delta else self.record.data
 
-    def _is_same(self, value: Any, stored: bytes) -> bool:
-        dumps = self.serializer.dumps
-        encoded = dumps(value)
-        return encoded == stored or encoded == dumps(self.serializer.loads(stored))
+    def _is_same(self, encoded: Encoded, stored: Encoded) -> bool:
+        if encoded == stored:
+            return True
+        again = self.serializer.dumps(self.serializer.loads(stored))
+        return bytes(encoded) == again
 
     def dumps_or_differs(self, value: Any) -> Any:
         """Return ``value`` encoded, to be compared; if it cannot be, it differs."""
@@ -256,7 +257,7 @@ class SessionState:
         if self.doomed:
             return True
         try:
-            changes = self.changes()
+            changes = self.changed()
         except EncodeError:
             return True
         return self.has_data() if self.record is None else bool(changes)

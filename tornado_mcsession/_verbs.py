@@ -160,7 +160,7 @@ class Verbs:
     ) -> None:
         """Give the session a new id, and its record these ``fields``."""
         assert state.id is not None
-        changes = self._saver.changes(state)
+        changes = state.changes()
         now = self._config.clock()
 
         def make(record: Record) -> Record:
@@ -190,7 +190,7 @@ class Verbs:
         """Remember who is logged in, under a new id."""
         refuse_sealed(state, "log in")
         await self._before_save(state)
-        changes = self._saver.changes(state)
+        changes = state.changes()
         identity = await self._markers.identify(principal)
         if state.record is not None and not state.gone:
             try:
@@ -204,7 +204,7 @@ class Verbs:
             state.flashed.extend(changes.flashed)
             for name, value in changes.options.as_fields().items():
                 setattr(state, name, value)
-            changes = self._saver.changes(state)
+            changes = state.changes()
         state.retired = False
         await self._saver.create(state, changes, identity)
 
@@ -236,7 +236,7 @@ class Verbs:
         """Change what is stored by ``fn``, again until nobody came in between."""
         refuse_ended(state)
         await self._before_save(state)
-        changes = self._saver.changes(state)
+        changes = state.changes()
         transaction = Transaction(state, fn)
         if state.record is None:
             refuse_sealed(state, "begin a session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, Protocol, TypeGuard
 
 import msgspec
@@ -10,6 +11,7 @@ import msgspec
 from .exceptions import EncodeError
 
 __all__ = [
+    "Encoded",
     "JSONSerializer",
     "MsgpackSerializer",
     "Serializer",
@@ -71,17 +73,23 @@ def is_own(serializer: Serializer) -> TypeGuard[MsgpackSerializer | JSONSerializ
     return type(serializer) is MsgpackSerializer or type(serializer) is JSONSerializer
 
 
-def encoded_values(serializer: Serializer, data: bytes) -> dict[str, bytes]:
+# A value as it stands in an encoded mapping; two of them can be compared.
+Encoded = bytes | msgspec.Raw
+
+
+def encoded_values(
+    serializer: Serializer, data: bytes, decoded: dict[str, Any] | None = None
+) -> Mapping[str, Encoded]:
     """Return the values of an encoded mapping, each still encoded.
 
     The package's own serializers find them without decoding them, in a tenth of
-    the time.
+    the time. For others it helps where the mapping is ``decoded`` as well.
     """
     if is_own(serializer):
-        return {key: bytes(raw) for key, raw in serializer.split(data).items()}
-    return {
-        key: serializer.dumps(value) for key, value in serializer.loads(data).items()
-    }
+        return serializer.split(data)
+    if decoded is None:
+        decoded = serializer.loads(data)
+    return {key: serializer.dumps(value) for key, value in decoded.items()}
 
 
 def check(serializer: Serializer, value: Any, path: str) -> None:
@@ -105,13 +113,21 @@ def check(serializer: Serializer, value: Any, path: str) -> None:
     _walk(serializer, value, path, MAX_DEPTH)
 
 
-def check_items(serializer: Serializer, items: dict[str, Any]) -> None:
-    """Raise `.EncodeError` unless all ``items`` of a session come back as they are."""
+def check_items(
+    serializer: Serializer, items: dict[str, Any], *, encoded: bool = False
+) -> None:
+    """Raise `.EncodeError` unless all ``items`` of a session come back as they are.
+
+    ``encoded`` tells that they have been, without an error.
+    """
+    enough = encoded and isinstance(serializer, MsgpackSerializer)
     for key, value in items.items():
         if type(key) is not str:
             raise EncodeError(
                 "session", "mapping", f"with a key that is no text: {_name(key)}"
             )
+        if enough and _is_plain(value, MAX_DEPTH):
+            continue  # as in `check`
         check(serializer, key, "a key of session")
         check(serializer, value, f"session[{key!r}]")
 
