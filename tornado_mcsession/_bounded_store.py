@@ -40,8 +40,11 @@ class BoundedStore:
     def cas(
         self, key: str, data: bytes, ttl: float, token: Any, operation: str = "save"
     ) -> Awaitable[CasResult]:
-        """Replace the version that ``token`` came with by ``data``."""
-        done = self._store.cas(key, data, ttl, token)
+        """Replace the version that ``token`` came with by ``data``.
+
+        What is returned may be a future, and then is under way.
+        """
+        done = self._store.begin_cas(key, data, ttl, token)
         return self._bounded(operation, done, write=True)
 
     def delete(self, key: str) -> Awaitable[bool]:

@@ -9,7 +9,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-__all__ = ["Call", "LoopSide", "TimedOut", "deliver"]
+__all__ = ["Call", "Explain", "LoopSide", "TimedOut", "deliver"]
+
+Explain = Callable[[str, Exception], Exception]
 
 
 class TimedOut(Exception):
@@ -45,7 +47,7 @@ class Call:
         self.started = False
         self.sent = False  # it may have been done, by a try that was not answered
         self.result: Any = None
-        self.error: BaseException | None = None
+        self.error: Exception | None = None
         self.future: asyncio.Future[Any]
         self.side: LoopSide
 
@@ -66,7 +68,7 @@ class Call:
         if self.future.done():
             return
         if self.error is not None:
-            self.future.set_exception(self.error)
+            self.future.set_exception(self.side.explain(self.kind, self.error))
         else:
             self.future.set_result(self.result)
 
@@ -76,14 +78,17 @@ class LoopSide:
 
     Kept per loop, since loops come and go: a flag on the executor that a turn
     was arranged for would stay set for ever when its loop closed before.
+    ``explain`` makes an error of a call's kind and of what ended it.
     """
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         hand_over: Callable[[list[Call]], None],
+        explain: Explain,
     ) -> None:
         self.loop = loop
+        self.explain = explain
         self._hand_over = hand_over
         self._new: list[Call] = []
         self._unfinished: deque[Call] = deque()
@@ -132,7 +137,8 @@ class LoopSide:
         ):
             call = unfinished.popleft()
             if not call.future.done():
-                call.future.set_exception(TimedOut(call.started))
+                error = TimedOut(call.started)
+                call.future.set_exception(self.explain(call.kind, error))
         if unfinished:
             self._arm(unfinished[0].deadline)
 

@@ -9,16 +9,15 @@ recognised when it is looked for, and neither taken for failed nor made twice.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
 
 from . import _lifetime
 from ._foreign import ForeignRecords
 from ._record import Record, new_write_id
 from ._record_store import RecordStore, Stored
+from ._tries import Attempt, Make, Tries
 from .codec import Codec
 from .config import SessionConfig
 from .exceptions import (
@@ -26,18 +25,17 @@ from .exceptions import (
     SessionConflict,
     SessionGone,
     StoreError,
+    StoreRejected,
     StoreUnavailable,
 )
 from .stores.base import CasResult
 
-__all__ = ["Committer", "Make", "Replaced"]
+__all__ = ["Committer", "Replaced"]
 
 # The deadline bounds them: with 400 requests at once on one session, tries that
 # were fewer or closer to each other ran out while it was far away.
 MAX_ATTEMPTS = 1000
 MAX_PAUSE = 0.1
-
-Make = Callable[[Record], Record | Awaitable[Record]]
 
 
 class Replaced(SessionGone):
@@ -46,44 +44,6 @@ class Replaced(SessionGone):
     def __init__(self, record: Record) -> None:
         super().__init__("session was given a new id by another request")
         self.record = record
-
-
-class _Tries:
-    """What was tried to replace a record, so far."""
-
-    def __init__(self, make: Make, counted: bool) -> None:
-        self.make = make
-        self.counted = counted
-        self.count = 0
-        self.is_writing = False
-        self.seconds = 0.0  # what the store took
-        self.written: dict[bytes, Record] = {}
-        self.unknown: StoreUnavailable | None = None
-        """The last write whose answer was lost."""
-
-    def outcome(self, error: StoreError) -> StoreError:
-        """Return what to raise for ``error``, which ends these tries.
-
-        Where there was a write before, it may have been done, or still be: one
-        whose answer was lost, and one that conflicts, since a store that asks
-        twice may have met its own.
-        """
-        if not self.count:
-            return error
-        return error.of_unknown_outcome()
-
-
-@contextlib.contextmanager
-def _paused(scope: asyncio.Timeout) -> Iterator[None]:
-    """Let the time of what is done here not count."""
-    loop = asyncio.get_running_loop()
-    began, when = loop.time(), scope.when()
-    scope.reschedule(None)
-    try:
-        yield
-    finally:
-        assert when is not None
-        scope.reschedule(when + loop.time() - began)
 
 
 class Committer:
@@ -196,21 +156,36 @@ class Committer:
         stamped = record.stamped(new_write_id(), None)
         return await self._records.cas(key, stamped, entry.token) is CasResult.STORED
 
+    def attempt(self, key: str, stored: Stored, record: Record) -> Attempt:
+        """Begin to put ``record`` in the place of the ``stored`` one."""
+        return self._begin(key, self._living(stored), record, time.monotonic())
+
+    def _begin(self, key: str, stored: Stored, record: Record, began: float) -> Attempt:
+        stamped = record.stamped(new_write_id(), stored.record)
+        answer = self._records.begin_cas(key, stamped, stored.token)
+        return Attempt(stamped, answer, began)
+
     async def replace(
-        self, key: str, start: Stored | None, make: Make, *, counted: bool = False
+        self,
+        key: str,
+        start: Stored | None,
+        make: Make,
+        *,
+        counted: bool = False,
+        attempt: Attempt | None = None,
     ) -> Record:
         """Put ``make(stored)`` in the place of the record that is stored.
 
         ``start`` is what the request loaded, if it has not been replaced since;
-        ``make`` is called again for each newer record that is met, and the time
-        it takes is not the store's, unless it is ``counted``. Returns what was
-        stored. Raises `.SessionGone`, `.SessionConflict`, `.StoreError`, and
-        whatever ``make`` raises.
+        ``attempt`` is under way for it. ``make`` is called again for each newer
+        record that is met, and the time it takes is not the store's, unless it
+        is ``counted``. Returns what was stored. Raises `.SessionGone`,
+        `.SessionConflict`, `.StoreError`, and whatever ``make`` raises.
         """
-        tries = _Tries(make, counted)
+        tries = Tries(make, counted)
         if start is not None:
             # Mostly one operation does it, which has a deadline of its own.
-            record = await self._try(key, start, tries)
+            record = await self._try(key, start, tries, attempt=attempt)
             if record is not None:
                 return record
         scope = asyncio.timeout(self._records.limit - tries.seconds)
@@ -229,7 +204,7 @@ class Committer:
             raise self._records.too_late("save") from error
 
     async def _try_again(
-        self, key: str, tries: _Tries, scope: asyncio.Timeout
+        self, key: str, tries: Tries, scope: asyncio.Timeout
     ) -> Record:
         while tries.count < MAX_ATTEMPTS:
             if tries.count:
@@ -247,35 +222,32 @@ class Committer:
         self,
         key: str,
         stored: Stored | None,
-        tries: _Tries,
+        tries: Tries,
         scope: asyncio.Timeout | None = None,
+        attempt: Attempt | None = None,
     ) -> Record | None:
         """Replace ``stored``; return what by, or `None` if to look again."""
-        stored = self._living(stored)
-        began = time.monotonic()
-        made = tries.make(stored.record)
-        if isinstance(made, Record):
-            record = made
-        elif scope is None or tries.counted:
-            record = await made
-        else:
-            with _paused(scope):
-                record = await made
-        if not tries.counted:
+        if attempt is None:
+            stored = self._living(stored)
             began = time.monotonic()
-        record = record.stamped(new_write_id(), stored.record)
-        tries.written[record.writes[0]] = record
-        tries.count += 1
-        tries.is_writing = True
+            made = await tries.made(stored.record, scope)
+            if not tries.counted:
+                began = time.monotonic()
+            attempt = self._begin(key, stored, made, began)
+        record = attempt.record
+        tries.begin(record)
         try:
-            result = await self._records.cas(key, record, stored.token)
+            result = await attempt.answer
+        except StoreRejected as error:
+            self._records.refuse_size(error, key, record)
+            raise
         except StoreUnavailable as error:
             if not error.outcome_unknown:
                 raise
             tries.unknown = error
             result = CasResult.CONFLICT  # look whether it was done
         finally:
-            tries.seconds += time.monotonic() - began
+            tries.seconds += time.monotonic() - attempt.began
         tries.is_writing = False
         if result is CasResult.MISSING:
             raise SessionGone("session was ended by another request")

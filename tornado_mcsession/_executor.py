@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any
 
-from ._calls import Call, LoopSide, deliver
+from ._calls import Call, Explain, LoopSide, deliver
 from ._forks import generation
 
 __all__ = ["CoalescingExecutor", "Overloaded", "Stopped"]
@@ -45,6 +45,8 @@ class CoalescingExecutor:
     or waits; one that waited too long is not run at all. More than
     ``max_pending`` unfinished calls are refused with `Overloaded`.
 
+    ``explain`` may turn what ended a call of some kind into another error.
+
     Calls may be submitted from any number of event loops, and after a fork:
     there on own threads, also where an ``executor`` was given. No thread is
     started before the first call.
@@ -58,8 +60,10 @@ class CoalescingExecutor:
         threads: int,
         max_pending: int,
         executor: Executor | None = None,
+        explain: Explain = lambda kind, error: error,
     ) -> None:
         self._run = run
+        self._explain = explain
         self._timeout = timeout
         self._threads = threads
         self._max_pending = max_pending
@@ -121,7 +125,9 @@ class CoalescingExecutor:
                     for known, side in self._sides.items()
                     if not known.is_closed()
                 }
-                side = self._sides[loop] = LoopSide(loop, self._hand_over)
+                side = self._sides[loop] = LoopSide(
+                    loop, self._hand_over, self._explain
+                )
             return side
 
     def _hand_over(self, calls: list[Call]) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine
-from typing import Any, NamedTuple, Protocol
+from functools import partial
+from typing import Any
 
 from tornado.httputil import (
     HTTPConnection,
@@ -15,40 +16,12 @@ from tornado.httputil import (
 )
 from tornado.iostream import StreamClosedError
 
+from ._answer import Cycle, Head, Pending
 from ._held import Held, refused
 
-__all__ = ["Cycle", "Head", "ResponseGate"]
+__all__ = ["ResponseGate"]
 
 logger = logging.getLogger("tornado_mcsession")
-
-
-class Head(NamedTuple):
-    """The start line and headers of an answer."""
-
-    start_line: ResponseStartLine
-    headers: HTTPHeaders
-
-
-class Cycle(Protocol):
-    """What a gate asks of the request that it stands for."""
-
-    def decide(self, status: int, *, final: bool) -> Coroutine[Any, Any, None] | None:
-        """Return what the answer must wait for, or `None` if it need not.
-
-        ``final`` tells that the handler has finished its answer.
-        """
-
-    def run(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run ``work``, whatever becomes of the request's own task."""
-
-    def leave(self, headers: HTTPHeaders, *, final: bool) -> None:
-        """Complete ``headers``, which are about to leave."""
-
-    def replacement(self, head: Head, error: Exception) -> tuple[Head, bytes]:
-        """Return the answer to send instead, since the session is not stored."""
-
-    def finished(self) -> None:
-        """Note that the handler can change nothing any more."""
 
 
 class ResponseGate(HTTPConnection):
@@ -122,8 +95,7 @@ class ResponseGate(HTTPConnection):
             return held
         if pending is not None:
             held = self._held.add(chunk)
-            self._busy = True
-            self._cycle.run(self._settle(pending, True))
+            self._wait_for(pending, True)
             return held
         self._open = True
         self._let_go()
@@ -177,8 +149,28 @@ class ResponseGate(HTTPConnection):
         if pending is None:
             self._release(final)
         else:
-            self._busy = True
-            cycle.run(self._settle(pending, final))
+            self._wait_for(pending, final)
+
+    def _wait_for(self, pending: Pending, final: bool) -> None:
+        self._busy = True
+        if isinstance(pending, asyncio.Future):
+            pending.add_done_callback(partial(self._answered, final))
+        else:
+            assert self._cycle is not None
+            self._cycle.run(self._settle(pending, final))
+
+    def _answered(self, final: bool, answer: asyncio.Future[Any]) -> None:
+        assert self._cycle is not None
+        self._busy = False
+        try:
+            rest = self._cycle.settle(answer)
+        except Exception as error:
+            self._fail(error)
+            return
+        if rest is None:
+            self._release(final)
+        else:
+            self._wait_for(rest, final)
 
     async def _settle(self, pending: Coroutine[Any, Any, None], final: bool) -> None:
         try:

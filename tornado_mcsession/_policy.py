@@ -13,6 +13,7 @@ from ._failures import Failures
 from ._record import Changes, Record
 from ._saver import Saver
 from ._state import Delivery, SessionState
+from ._tries import Attempt
 from ._verbs import Verbs
 from .config import SessionConfig
 from .exceptions import SessionError, SessionGone, StoreError
@@ -123,8 +124,27 @@ class Policy:
             self._config, state.record, self._config.clock()
         )
 
+    def attempt(self, state: SessionState, plan: Plan, renew: bool) -> Attempt | None:
+        """Begin what was planned, where it is an update; `commit` goes on from there.
+
+        `None` where nothing was begun.
+        """
+        if plan.step is not Step.UPDATE or plan.changes is None:
+            return None
+        return self._saver.attempt(state, plan.changes, renew=renew)
+
+    def stored(self, state: SessionState, plan: Plan, attempt: Attempt) -> None:
+        """Note that ``attempt`` has stored what was planned: there is no more to do."""
+        assert plan.changes is not None
+        self._saver.stored(state, plan.changes, attempt.record)
+
     async def commit(
-        self, state: SessionState, plan: Plan, *, renew: bool = True
+        self,
+        state: SessionState,
+        plan: Plan,
+        *,
+        renew: bool = True,
+        attempt: Attempt | None = None,
     ) -> None:
         """Do what was planned.
 
@@ -137,7 +157,9 @@ class Policy:
         try:
             if step is Step.UPDATE:
                 changes = plan.changes if plan.record is state.record else None
-                await self._verbs.store(state, changes, always=True, renew=renew)
+                await self._verbs.store(
+                    state, changes, always=True, renew=renew, attempt=attempt
+                )
             else:
                 await self._do(state, step, renew)
         except SessionGone:

@@ -71,19 +71,31 @@ class RecordStore:
         try:
             return await self._store.add(key, data, self._ttl(record))
         except StoreRejected as error:
-            _refuse_size(error, data)
+            self.refuse_size(error, key, record)
             raise
 
     async def cas(
         self, key: str, record: Record, token: Any, operation: str = "save"
     ) -> CasResult:
         """Replace the version that ``token`` came with by ``record``."""
-        data = self._encode(record, key)
         try:
-            return await self._store.cas(key, data, self._ttl(record), token, operation)
+            return await self.begin_cas(key, record, token, operation)
         except StoreRejected as error:
-            _refuse_size(error, data)
+            self.refuse_size(error, key, record)
             raise
+
+    def begin_cas(
+        self, key: str, record: Record, token: Any, operation: str = "save"
+    ) -> Awaitable[CasResult]:
+        """Begin what `cas` does; who waits calls `refuse_size` where that is due."""
+        data = self._encode(record, key)
+        return self._store.cas(key, data, self._ttl(record), token, operation)
+
+    def refuse_size(self, error: StoreRejected, key: str, record: Record) -> None:
+        """Raise `.SessionTooLarge` where that is what ``error`` says of ``record``."""
+        # The node's item size may be set below ``max_size``.
+        if error.too_large:
+            raise SessionTooLarge(len(self._encode(record, key)), None) from error
 
     def _ttl(self, record: Record) -> float:
         left = record.expires_at - self._config.clock()
@@ -114,9 +126,3 @@ class RecordStore:
             for key, value in self._codec.values(record).items()
         ]
         return sorted(sizes, key=lambda pair: -pair[1])[:3]
-
-
-def _refuse_size(error: StoreRejected, data: bytes) -> None:
-    # The node's item size may be set below ``max_size``.
-    if error.too_large:
-        raise SessionTooLarge(len(data), None) from error

@@ -10,10 +10,11 @@ from collections.abc import Callable
 
 import msgspec
 
-from ._commit import Committer, Make
+from ._commit import Committer
 from ._ids import is_valid, record_key
 from ._record import Record, new_write_id
 from ._record_store import RecordStore, Stored
+from ._tries import Make
 from .codec import Codec
 from .config import SessionConfig
 from .exceptions import DecodeError, StoreError, StoreRejected, StoreUnavailable

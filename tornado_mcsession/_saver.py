@@ -7,18 +7,19 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from . import _drafts, _ids, _lifetime
-from ._commit import Committer, Make, Replaced
+from ._commit import Committer, Replaced
 from ._hooks import Hooks
 from ._markers import Identity, Markers
 from ._record import Changes, Record
 from ._record_store import Stored
 from ._rotation import MAX_STEPS, Rotation, Unclosed, seal_successor, successor_of
 from ._state import Delivery, SessionState
+from ._tries import Attempt, Make
 from .codec import Codec
 from .config import SessionConfig
-from .exceptions import SessionGone, StoreRejected
+from .exceptions import SessionError, SessionGone, StoreRejected
 
-__all__ = ["Saver", "refuse_sealed"]
+__all__ = ["Saver"]
 
 _T = TypeVar("_T")
 
@@ -63,15 +64,16 @@ class Saver:
         *,
         always: bool = False,
         renew: bool = True,
+        attempt: Attempt | None = None,
     ) -> None:
         """Create or update the session; nothing where nothing was changed.
 
         With ``always`` an existing one is written all the same. A renewal that
-        is due goes along.
+        is due goes along. ``attempt`` is the first try, where it is under way.
         """
         if state.record is None:
             if state.has_data():
-                refuse_sealed(state, "begin a session")
+                state.refuse_sealed("begin a session")
                 await self.create(state, state.changes())
             return
         if changes is None:
@@ -83,7 +85,37 @@ class Saver:
                 known,
                 lambda record: self.draft(record, known, state, True),
                 renew=renew,
+                attempt=attempt,
             )
+
+    def attempt(
+        self, state: SessionState, changes: Changes, *, renew: bool
+    ) -> Attempt | None:
+        """Begin the one operation that an update mostly is.
+
+        When it is `CasResult.STORED`, that is `stored`; else `store` goes on from
+        it. `None` where there is more to do, or nothing can be begun.
+        """
+        start = _start(state)
+        if start is None or self._renews(start.record, changes, renew):
+            return None
+        try:
+            record = self.draft(start.record, changes, state, True)
+            return self._committer.attempt(self._key(state), start, record)
+        except SessionError:
+            return None  # `store` meets it too, and raises it
+
+    def stored(self, state: SessionState, changes: Changes, record: Record) -> None:
+        """Note that ``record`` is stored, with ``changes`` in it."""
+        assert state.id is not None
+        state.saved(state.id, record, changes, self._codec.values)
+        self._counts["saves"] += 1
+
+    def _renews(self, record: Record, changes: Changes, renew: bool) -> bool:
+        if changes.options:
+            return True
+        now = self._config.clock()
+        return renew and _lifetime.renewal_due(self._config, record, now)
 
     async def renew(self, state: SessionState) -> bool:
         """Put off the session's end; return whether nobody came in between."""
@@ -135,7 +167,13 @@ class Saver:
         raise StoreRejected("save", "", f"{ID_ATTEMPTS} new ids in a row were taken")
 
     async def update(
-        self, state: SessionState, changes: Changes, make: Make, *, renew: bool
+        self,
+        state: SessionState,
+        changes: Changes,
+        make: Make,
+        *,
+        renew: bool,
+        attempt: Attempt | None = None,
     ) -> None:
         """Put ``make(stored)``, with ``changes`` in it, in the place of the stored.
 
@@ -144,9 +182,7 @@ class Saver:
         """
         assert state.record is not None
         now = self._config.clock()
-        renewing = bool(changes.options) or (
-            renew and _lifetime.renewal_due(self._config, state.record, now)
-        )
+        renewing = self._renews(state.record, changes, renew)
 
         async def renewed(record: Record) -> Record:
             newer = make(record)
@@ -156,12 +192,15 @@ class Saver:
 
         act = renewed if renewing else make
         record = await self._where_it_is(
-            state, lambda key: self._committer.replace(key, _start(state), act)
+            state,
+            # Behind a replaced id there is nothing to start from.
+            lambda key: self._committer.replace(
+                key, _start(state), act, attempt=attempt
+            ),
         )
-        assert state.id is not None
-        state.saved(state.id, record, changes, self._codec.values)
-        self._counts["saves"] += 1
+        self.stored(state, changes, record)
         if renewing:
+            assert state.id is not None
             state.delivery = Delivery.SEND
             await self._markers.keep(state.id, record)
 
@@ -258,11 +297,3 @@ def _start(state: SessionState) -> Stored | None:
 def _gone(state: SessionState) -> SessionGone:
     state.gone = True
     return SessionGone("session was ended by another request")
-
-
-def refuse_sealed(state: SessionState, act: str) -> None:
-    if state.sealed:
-        raise RuntimeError(
-            f"the headers have left: too late to {act}, since its cookie could not be "
-            "sent"
-        )

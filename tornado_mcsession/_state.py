@@ -103,6 +103,14 @@ class SessionState:
         dropped = self.retired or not self.available
         return self.sealed and self.record is None and not dropped
 
+    def refuse_sealed(self, act: str) -> None:
+        """Raise where it is too late to tell the client an id."""
+        if self.sealed:
+            raise RuntimeError(
+                f"the headers have left: too late to {act}, since its cookie could not "
+                "be sent"
+            )
+
     def forget(self) -> None:
         """Become the empty session of nobody, as before a first save."""
         self.id: str | None = None

@@ -29,7 +29,7 @@ class Tasks:
 
     def __init__(self) -> None:
         # Event loops keep only weak references to their tasks.
-        self._running: set[asyncio.Task[Any]] = set()
+        self._running: set[asyncio.Future[Any]] = set()
         self._of_key: dict[str, set[asyncio.Task[Any]]] = {}
 
     def __len__(self) -> int:
@@ -40,12 +40,16 @@ class Tasks:
     ) -> asyncio.Task[Any]:
         """Run ``work`` on the running loop."""
         task = asyncio.get_running_loop().create_task(work)
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        self.watch(task)
         if key is not None:
             self._of_key.setdefault(key, set()).add(task)
             task.add_done_callback(lambda done: self._forget(key, done))
         return task
+
+    def watch(self, work: asyncio.Future[Any]) -> None:
+        """Count ``work``, which is under way, among the tasks."""
+        self._running.add(work)
+        work.add_done_callback(self._running.discard)
 
     def _forget(self, key: str, task: asyncio.Task[Any]) -> None:
         tasks = self._of_key[key]

@@ -13,10 +13,11 @@ from ._endings import Endings
 from ._hooks import Hooks
 from ._markers import Identity, Markers
 from ._record import NO_CHANGES, Changes, Record
-from ._saver import Saver, refuse_sealed
+from ._saver import Saver
 from ._state import SessionState
 from ._tasks import Tasks
 from ._transaction import Transaction
+from ._tries import Attempt
 from .codec import Codec
 from .config import SessionConfig
 from .exceptions import SessionGone, StoreUnavailable
@@ -98,14 +99,18 @@ class Verbs:
         *,
         always: bool = False,
         renew: bool = True,
+        attempt: Attempt | None = None,
     ) -> Coroutine[Any, Any, None]:
         """Let the hook look at the session, and save it if there is anything to.
 
-        ``changes`` are those of the state as it is, where they are known.
+        ``changes`` are those of the state as it is, where they are known, and
+        ``attempt`` is the first try to store them, where it is under way.
         """
         if self._hooks.looks_at_saves:
             return self._store_as_the_hook_likes(state, always, renew)
-        return self._saver.store(state, changes, always=always, renew=renew)
+        return self._saver.store(
+            state, changes, always=always, renew=renew, attempt=attempt
+        )
 
     async def _store_as_the_hook_likes(
         self, state: SessionState, always: bool, renew: bool
@@ -140,7 +145,7 @@ class Verbs:
 
     async def regenerate(self, state: SessionState, keep: bool, grace: float) -> None:
         """Give the session a new id, and retire the old one."""
-        refuse_sealed(state, "give the session a new id")
+        state.refuse_sealed("give the session a new id")
         refuse_ended(state)
         if state.record is None:
             if not keep:
@@ -173,7 +178,7 @@ class Verbs:
 
     async def revoke_others(self, state: SessionState) -> None:
         """End all other sessions of who is logged in, and give this a new id."""
-        refuse_sealed(state, "give the session a new id")
+        state.refuse_sealed("give the session a new id")
         refuse_ended(state)
         record, session_id = state.record, state.id
         if record is None or session_id is None or record.principal is None:
@@ -188,7 +193,7 @@ class Verbs:
 
     async def login(self, state: SessionState, principal: str) -> None:
         """Remember who is logged in, under a new id."""
-        refuse_sealed(state, "log in")
+        state.refuse_sealed("log in")
         await self._before_save(state)
         changes = state.changes()
         identity = await self._markers.identify(principal)
@@ -239,7 +244,7 @@ class Verbs:
         changes = state.changes()
         transaction = Transaction(state, fn)
         if state.record is None:
-            refuse_sealed(state, "begin a session")
+            state.refuse_sealed("begin a session")
             draft = await transaction.run(state.data)
             if draft or state.flashed:
                 data = state.serializer.dumps(draft)

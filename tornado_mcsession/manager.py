@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import Counter
 from collections.abc import Coroutine, Mapping
@@ -128,6 +129,10 @@ class SessionManager:
         """
         key = None if session_id is None else self._parts.records.key_of(session_id)
         self._parts.tasks.start(work, key)
+
+    def watch(self, work: asyncio.Future[Any]) -> None:
+        """Let `drain` wait for ``work``, which is under way."""
+        self._parts.tasks.watch(work)
 
     # For code outside a request.
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from typing import Any, NamedTuple
 
@@ -73,6 +73,7 @@ class Node:
             threads=limits.threads,
             max_pending=limits.max_pending,
             executor=executor,
+            explain=self._explained,
         )
         self._told: bool | None = None
         self._begin()
@@ -111,7 +112,7 @@ class Node:
         }
 
     def submit(self, kind: str, *args: Any) -> asyncio.Future[Any]:
-        """Hand an operation to the threads; `answer` tells what came of it."""
+        """Hand an operation to the threads; its future raises a `.StoreError`."""
         if generation() != self._generation:
             self._leave_parent()
         if not self._breaker.admits() and not self._executor.is_stopped:
@@ -126,38 +127,35 @@ class Node:
         except Stopped as error:
             raise StoreUnavailable(kind, self.name, str(error)) from None
 
-    async def answer(self, kind: str, future: asyncio.Future[Any]) -> Any:
-        """Return the answer to an operation, or raise a `.StoreError`."""
-        try:
-            return await future
-        except (TimedOut, Stopped) as error:
-            raise self._unavailable(kind, error) from error
-
-    def _unavailable(self, kind: str, error: TimedOut | Stopped) -> StoreUnavailable:
+    def _explained(self, kind: str, error: Exception) -> Exception:
         if isinstance(error, Stopped):
-            return StoreUnavailable(kind, self.name, str(error))
-        return StoreUnavailable(
-            kind,
-            self.name,
-            f"no answer within {self._limits.timeout:g} s",
-            outcome_unknown=error.started and kind != "get",
-        )
+            explained = StoreUnavailable(kind, self.name, str(error))
+        elif isinstance(error, TimedOut):
+            explained = StoreUnavailable(
+                kind,
+                self.name,
+                f"no answer within {self._limits.timeout:g} s",
+                outcome_unknown=error.started and kind != "get",
+            )
+        else:
+            return error
+        explained.__cause__ = error
+        return explained
 
-    async def ask(self, kind: str, *args: Any) -> Any:
+    def ask(self, kind: str, *args: Any) -> Awaitable[Any]:
         """Return the answer to an operation; wait for the node if it is away.
 
-        That to a ``get`` of several keys is a dict of what was found.
+        That to a ``get`` of several keys is a dict of what was found. Where the
+        node is not waited for, the answer is a future, and an operation that is
+        refused raises at once.
         """
-        if not self._limits.reconnect_timeout:
-            try:
-                return await self.submit(kind, *args)
-            except (TimedOut, Stopped) as error:
-                raise self._unavailable(kind, error) from error
-        return await self._ask_patiently(kind, *args)
+        if self._limits.reconnect_timeout:
+            return self._ask_patiently(kind, *args)
+        return self.submit(kind, *args)
 
     async def _ask_patiently(self, kind: str, *args: Any) -> Any:
         try:
-            return await self.answer(kind, self.submit(kind, *args))
+            return await self.submit(kind, *args)
         except StoreUnavailable as error:
             if (
                 not self._is_away(kind, error)
@@ -182,7 +180,7 @@ class Node:
                 await asyncio.wait_for(waiting.event.wait(), min(pause, left))
             waiting.event.clear()
             try:
-                return await self.answer(kind, self.submit(kind, *args))
+                return await self.submit(kind, *args)
             except StoreUnavailable as error:
                 failure = error
                 if not self._is_away(kind, error):
@@ -209,8 +207,8 @@ class Node:
             self._leave_parent()
         self._breaker.probe()
         began = time.monotonic()
-        await self.answer("add", self._submit("add", (_HEALTH, b"", _HEALTH_TTL)))
-        await self.answer("get", self._submit("get", (_HEALTH,)))
+        await self._submit("add", (_HEALTH, b"", _HEALTH_TTL))
+        await self._submit("get", (_HEALTH,))
         return time.monotonic() - began
 
     async def close(self) -> None:

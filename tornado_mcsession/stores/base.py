@@ -6,7 +6,7 @@ import enum
 import math
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple
 
 from .._checks import type_error
@@ -125,6 +125,21 @@ class Store(ABC):
         `CasResult.CONFLICT` where another version is there now,
         `CasResult.MISSING` where nothing is. Either leaves the store as it was.
         """
+
+    def begin_cas(
+        self, key: str, data: bytes, ttl: float, token: Any
+    ) -> Awaitable[CasResult]:
+        """Like `cas`; a store may begin at once, and return a future.
+
+        Saving then needs no task of its own. This default returns what `cas`
+        does, also where a subclass overrides that alone.
+        """
+        return self.cas(key, data, ttl, token)
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "cas" in vars(cls) and "begin_cas" not in vars(cls):
+            cls.begin_cas = Store.begin_cas  # type: ignore[method-assign]
 
     @abstractmethod
     async def touch(self, key: str, ttl: float) -> bool:

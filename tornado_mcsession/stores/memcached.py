@@ -7,7 +7,7 @@ import logging
 import math
 import ssl
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from concurrent.futures import Executor
 from typing import Any
 
@@ -155,12 +155,15 @@ class MemcachedStore(Store):
         return added
 
     async def cas(self, key: str, data: bytes, ttl: float, token: Any) -> CasResult:
+        return await self.begin_cas(key, data, ttl, token)
+
+    def begin_cas(
+        self, key: str, data: bytes, ttl: float, token: Any
+    ) -> Awaitable[CasResult]:
         if not isinstance(token, bytes):
             raise type_error("token", token, "what an entry came with")
-        result: CasResult = await self._node(key).ask(
-            "cas", key, check_data(data), _expire(ttl), token
-        )
-        return result
+        node = self._node(key)
+        return node.ask("cas", key, check_data(data), _expire(ttl), token)
 
     async def touch(self, key: str, ttl: float) -> bool:
         touched: bool = await self._node(key).ask("touch", key, _expire(ttl))
