@@ -133,13 +133,14 @@ class RequestCycle:
         if not isinstance(attempt.answer, asyncio.Future):
             return policy.commit(state, plan, renew=renew, attempt=attempt)
         self._begun = plan, renew, attempt
-        self._manager.watch(attempt.answer)
+        self._manager.tasks.watch(attempt.answer)
         return attempt.answer
 
     def settle(self, answer: asyncio.Future[Any]) -> Coroutine[Any, Any, None] | None:
         """Return what is left to do when the store has answered."""
         assert self._begun is not None
         (plan, renew, attempt), self._begun = self._begun, None
+        self._manager.tasks.forget(answer)
         state, policy = state_of(self.session), self._manager.policy
         if (
             answer.cancelled()

@@ -48,7 +48,9 @@ class Finding:
             key, beside, digest = _ids.keys_of(self._config.key_prefix, newer)
             if self._tasks.has(key):
                 await self._tasks.wait_for(key)  # read what this process still writes
-            entry, marker = await self._read(newer, key, beside)
+            entry, marker = await self._read(key, beside)
+            if entry is None and await self._is_moved(newer, key):
+                entry, marker = await self._read(key, beside)
             retired = self._admit(state, newer, key, entry, digest, marker)
             if retired is None:
                 state.retired = newer != session_id and state.record is None
@@ -58,19 +60,18 @@ class Finding:
                 break
         state.retired = True
 
-    async def _read(
-        self, session_id: str, key: str, beside: str, *, look_back: bool = True
-    ) -> tuple[Entry | None, Entry | None]:
+    async def _read(self, key: str, beside: str) -> tuple[Entry | None, Entry | None]:
         """Return what is stored at ``key``, and the marker ``beside`` it."""
-        if beside:
-            found = await self._records.get_many((key, beside))
-            entry, marker = found.get(key), found.get(beside)
-        else:
-            entry, marker = await self._records.get(key), None
-        if entry is None and look_back and self._config.legacy_key is not None:
-            if await self._legacy.move(session_id, key):
-                return await self._read(session_id, key, beside, look_back=False)
-        return entry, marker
+        if not beside:
+            return await self._records.get(key), None
+        found = await self._records.get_many((key, beside))
+        return found.get(key), found.get(beside)
+
+    async def _is_moved(self, session_id: str, key: str) -> bool:
+        """Return whether a session that was kept under an older key is here now."""
+        if self._config.legacy_key is None:
+            return False
+        return await self._legacy.move(session_id, key)
 
     def _admit(
         self,

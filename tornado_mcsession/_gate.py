@@ -194,7 +194,9 @@ class ResponseGate(HTTPConnection):
             except Exception as error:
                 self._fail(error)
                 return
-        held, self._held = self._held, Held()
+        held = self._held
+        if not final:
+            self._held = Held()
         try:
             written = self._send(held.chunks, final)
         except Exception as error:

@@ -71,7 +71,8 @@ def is_over(config: SessionConfig, record: Record, now: float) -> bool:
     """
     if now >= record.expires_at:
         return True
-    if max(record.created, record.renewed_at) > now + MAX_AHEAD:
+    ahead = now + MAX_AHEAD
+    if record.created > ahead or record.renewed_at > ahead:
         return True
     return not record.retired and now >= ends_at(config, record)
 

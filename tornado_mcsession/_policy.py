@@ -211,9 +211,10 @@ class Policy:
     ) -> None:
         """Tell the client, and the caches on the way, about the session."""
         state = state_of(session)
-        vary = getattr(self._transport, "vary", None)
-        if vary and (state.accessed or early):
-            _headers.add_vary(headers, vary)
+        if state.accessed or early:
+            vary = getattr(self._transport, "vary", None)
+            if vary:
+                _headers.add_vary(headers, vary)
         if state.delivery is Delivery.SEND:
             self._transport.write(handler, headers, session)
         elif state.delivery is Delivery.CLEAR:

@@ -40,16 +40,20 @@ class Tasks:
     ) -> asyncio.Task[Any]:
         """Run ``work`` on the running loop."""
         task = asyncio.get_running_loop().create_task(work)
-        self.watch(task)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
         if key is not None:
             self._of_key.setdefault(key, set()).add(task)
             task.add_done_callback(lambda done: self._forget(key, done))
         return task
 
     def watch(self, work: asyncio.Future[Any]) -> None:
-        """Count ``work``, which is under way, among the tasks."""
+        """Count ``work`` among the tasks until `forget`, which must come."""
         self._running.add(work)
-        work.add_done_callback(self._running.discard)
+
+    def forget(self, work: asyncio.Future[Any]) -> None:
+        """Count ``work`` no more: what comes of it is known."""
+        self._running.discard(work)
 
     def _forget(self, key: str, task: asyncio.Task[Any]) -> None:
         tasks = self._of_key[key]

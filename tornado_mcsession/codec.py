@@ -92,7 +92,7 @@ class Codec:
             # same; the error may quote them, so it is not chained.
             name = type(error).__name__
             raise DecodeError(f"with data the serializer refuses ({name})") from None
-        if not isinstance(values, dict) or not all(type(k) is str for k in values):
+        if not isinstance(values, dict) or not {str}.issuperset(map(type, values)):
             raise DecodeError("with data that is no mapping of text")
         if may_be_deep(self.serializer, record.data) and is_too_deep(values):
             raise DecodeError("with data nested too deep")

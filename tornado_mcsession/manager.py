@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections import Counter
 from collections.abc import Coroutine, Mapping
@@ -88,6 +87,7 @@ class SessionManager:
             knows_all=bool(keys) or own is not None or secret is not None,
         )
         self.opening, self.policy = self._parts.opening, self._parts.policy
+        self.tasks = self._parts.tasks
         if "store" not in given and not settings.get("debug"):
             logger.warning(
                 "sessions are kept in this process alone, and lost with it; set "
@@ -128,11 +128,7 @@ class SessionManager:
         With a ``session_id``, so does the next request for that session.
         """
         key = None if session_id is None else self._parts.records.key_of(session_id)
-        self._parts.tasks.start(work, key)
-
-    def watch(self, work: asyncio.Future[Any]) -> None:
-        """Let `drain` wait for ``work``, which is under way."""
-        self._parts.tasks.watch(work)
+        self.tasks.start(work, key)
 
     # For code outside a request.
 
@@ -212,7 +208,7 @@ class SessionManager:
         """
         return {
             **_report.counters(self.counts),
-            "running_saves": len(self._parts.tasks),
+            "running_saves": len(self.tasks),
             "pending_destroys": len(self._parts.undeleted),
             "store": self.store.stats(),
         }
@@ -236,7 +232,7 @@ class SessionManager:
         `~tornado.httpserver.HTTPServer.stop` and ``close_all_connections``,
         which would end the answers that wait for their sessions.
         """
-        return await self._parts.tasks.drain(timeout)
+        return await self.tasks.drain(timeout)
 
     async def close(self) -> None:
         """Wait for the saves under way, then close the store."""

@@ -175,26 +175,26 @@ class CookieTransport:
 
     def read(self, handler: RequestHandler) -> str | None:
         """Return the id in the request's cookie, if there is exactly one."""
-        headers = handler.request.headers
-        if "Cookie" not in headers:
+        headers = handler.request.headers.get_list("Cookie")
+        if not headers:
             # What is wrong with a callable's options, or its tenant, must show
             # before a session is stored whose cookie cannot be set.
             if not isinstance(self._options, CookieOptions):
                 self.options(handler)
             return None
         name = self.options(handler).name
-        found = set()
-        for value in cookie_values(headers.get_list("Cookie"), name):
-            session_id = value if self._signer is None else self._unsign(name, value)
-            if session_id is not None and _ids.is_valid(session_id):
-                found.add(session_id)
-        # Two that both pass may be one of this path and one of another, or one
-        # that somebody else planted: neither is to be trusted.
-        return found.pop() if len(found) == 1 else None
-
-    def _unsign(self, name: str, value: str) -> str | None:
-        assert self._signer is not None
-        return self._signer.unsign(name, value)
+        found: str | None = None
+        for value in cookie_values(headers, name):
+            signer = self._signer
+            session_id = value if signer is None else signer.unsign(name, value)
+            if session_id is None or not _ids.is_valid(session_id):
+                continue
+            if found is not None and found != session_id:
+                # One may be of this path and one of another, or one that
+                # somebody else planted: neither is to be trusted.
+                return None
+            found = session_id
+        return found
 
     def write(
         self, handler: RequestHandler, headers: HTTPHeaders, session: Session

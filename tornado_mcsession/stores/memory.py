@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import heapq
 import itertools
 import logging
@@ -80,6 +81,16 @@ class MemoryStore(Store):
             return True
 
     async def cas(self, key: str, data: bytes, ttl: float, token: Any) -> CasResult:
+        return self._cas(key, data, ttl, token)
+
+    def begin_cas(
+        self, key: str, data: bytes, ttl: float, token: Any
+    ) -> asyncio.Future[CasResult]:
+        answer: asyncio.Future[CasResult] = asyncio.get_running_loop().create_future()
+        answer.set_result(self._cas(key, data, ttl, token))
+        return answer
+
+    def _cas(self, key: str, data: bytes, ttl: float, token: Any) -> CasResult:
         _check(key, data, ttl)
         with self._use("cas"):
             item = self._find(key)
