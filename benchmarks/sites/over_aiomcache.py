@@ -29,7 +29,14 @@ def telling(operation: str) -> Iterator[None]:
 
 
 class AiomcacheStore(Store):
-    """Sessions by aiomcache. It has no deadlines: the manager's are needed."""
+    """Sessions by aiomcache, without deadlines.
+
+    It has none, and the manager's would cancel a call where it waits for a
+    connection too long: one that is cancelled while it reads goes back to the
+    pool, and gives its answer to who asks next.
+    """
+
+    keeps_deadline = True
 
     def __init__(self, address: str) -> None:
         host, _, port = address.partition(":")
