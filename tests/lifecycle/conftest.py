@@ -14,10 +14,10 @@ from ..support.controllable import ControllableStore
 from .site import Site
 
 
-@pytest.fixture
-def store(clock: ManualClock) -> ControllableStore:
-    """The store of the application under test."""
-    return ControllableStore(clock)
+@pytest.fixture(params=[False, True], ids=["coroutine", "future"])
+def store(clock: ManualClock, request: pytest.FixtureRequest) -> ControllableStore:
+    """The store of the application under test; it answers a save in either way."""
+    return ControllableStore(clock, by_future=request.param)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from tornado_mcsession import MemoryStore, Store
@@ -27,13 +27,17 @@ class _Hold:
 class ControllableStore(Store):
     """A `MemoryStore` that works, waits or fails as a test tells it.
 
-    ``calls`` names the operations that were begun, in their order.
+    ``calls`` names the operations that were begun, in their order. With
+    ``by_future`` a cas is under way when `begin_cas` returns.
     """
 
     keeps_deadline = True
 
-    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, clock: Callable[[], float] = time.time, *, by_future: bool = False
+    ) -> None:
         self.inner = MemoryStore(clock=clock)
+        self.by_future = by_future
         self.calls: list[str] = []
         self._holds: dict[str, _Hold] = {}
         self._failures: dict[str, list[Exception]] = defaultdict(list)
@@ -69,6 +73,12 @@ class ControllableStore(Store):
     async def cas(self, key: str, data: bytes, ttl: float, token: Any) -> CasResult:
         await self._turn("cas")
         return await self.inner.cas(key, data, ttl, token)
+
+    def begin_cas(
+        self, key: str, data: bytes, ttl: float, token: Any
+    ) -> Awaitable[CasResult]:
+        answer = self.cas(key, data, ttl, token)
+        return asyncio.ensure_future(answer) if self.by_future else answer
 
     async def touch(self, key: str, ttl: float) -> bool:
         await self._turn("touch")
