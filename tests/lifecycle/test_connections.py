@@ -221,16 +221,19 @@ async def test_a_failing_save_for_a_client_that_left_is_logged(serve, store, cap
 
 
 @pytest.mark.gen_test
-async def test_a_save_that_is_cancelled_closes_the_connection(serve, store):
+@pytest.mark.parametrize("operation", ["add", "cas"])
+async def test_a_save_that_is_cancelled_closes_the_connection(serve, store, operation):
     """Where the loop is being shut down, the client is not left to wait."""
     site = serve(Counts)
-    store.hold("add")
+    client = await site.client(n=0) if operation == "cas" else {}
+    store.hold(operation)
     async with await site.open() as wire:
-        await wire.ask()
-        saving = await store.reached("add")
+        await wire.ask(headers=client)
+        saving = await store.reached(operation)
         saving.cancel()
         assert await wire.is_closed()
-    assert site.sessions() == 0
+    assert site.sessions() == len(client)
+    assert site.manager.stats()["running_saves"] == 0
 
 
 class Broken(HeaderTransport):
