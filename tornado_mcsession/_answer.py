@@ -28,8 +28,8 @@ class Cycle(Protocol):
     def decide(self, status: int, *, final: bool) -> Pending | None:
         """Return what the answer must wait for, or `None` if it need not.
 
-        ``final`` tells that the handler has finished its answer. A future is
-        handed to `settle` when it is done.
+        ``final`` tells that the handler has finished its answer. Only then it may
+        be a future, which is handed to `settle` when it is done.
         """
 
     def settle(self, answer: asyncio.Future[Any]) -> Coroutine[Any, Any, None] | None:

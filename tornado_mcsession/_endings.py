@@ -36,7 +36,7 @@ class Endings:
             state.forget()  # a newer id is in use: neither it nor its cookie is ours
             return
         ids = [*state.doomed, state.id or state.presented or ""]
-        state.doomed = []
+        state.doomed = ()
         await self.end_all(state, ids)
         state.forget()
         state.is_new, state.gone, state.unloaded = True, False, None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine
-from functools import partial
 from typing import Any
 
 from tornado.httputil import (
@@ -154,12 +153,13 @@ class ResponseGate(HTTPConnection):
     def _wait_for(self, pending: Pending, final: bool) -> None:
         self._busy = True
         if isinstance(pending, asyncio.Future):
-            pending.add_done_callback(partial(self._answered, final))
+            assert final
+            pending.add_done_callback(self._answered)
         else:
             assert self._cycle is not None
             self._cycle.run(self._settle(pending, final))
 
-    def _answered(self, final: bool, answer: asyncio.Future[Any]) -> None:
+    def _answered(self, answer: asyncio.Future[Any]) -> None:
         assert self._cycle is not None
         self._busy = False
         try:
@@ -168,9 +168,9 @@ class ResponseGate(HTTPConnection):
             self._fail(error)
             return
         if rest is None:
-            self._release(final)
+            self._release(True)
         else:
-            self._wait_for(rest, final)
+            self._wait_for(rest, True)
 
     async def _settle(self, pending: Coroutine[Any, Any, None], final: bool) -> None:
         try:

@@ -85,7 +85,7 @@ class Policy:
             raise RuntimeError("the answer is finished: too late to end the session")
         self._verbs.refuse_unavailable(state, "destroy")
         if not state.retired:
-            state.doomed.append(state.id or state.presented or "")
+            state.doomed += (state.id or state.presented or "",)
         state.forget()
         state.is_new, state.gone, state.unloaded = True, False, None
 
@@ -193,7 +193,7 @@ class Policy:
         await self._verbs.store(state, renew=renew)
 
     async def _destroy_doomed(self, state: SessionState) -> None:
-        ids, state.doomed, state.presented = state.doomed, [], None
+        ids, state.doomed, state.presented = state.doomed, (), None
         told = state.delivery
         try:
             await self._endings.end_all(state, ids)

@@ -20,7 +20,8 @@ from .serializers import Encoded, Serializer, check_items, encoded_values
 
 __all__ = ["Delivery", "SessionState"]
 
-_NO_DELTA = Delta({}, frozenset())
+_NONE: frozenset[Any] = frozenset()
+_NO_DELTA = Delta({}, _NONE)
 
 
 class Delivery(enum.Enum):
@@ -81,7 +82,7 @@ class SessionState:
         self.gone = False  # another request ended it
         self.unloaded: str | None = None  # why it was not loaded
         self.delivery = Delivery.NOTHING
-        self.doomed: list[str] = []  # ids to destroy at the end of the request
+        self.doomed: tuple[str, ...] = ()  # ids to destroy at the end of the request
         self.presented: str | None = None  # the id that the request carried
         self.turn: Turn | None = None
         self.key = ("", "")  # an id that was looked for, and its store key
@@ -121,8 +122,9 @@ class SessionState:
 
     def drop_changes(self) -> None:
         """Forget what was changed beside the data."""
-        self.flashed: list[Flash] = []
-        self.flashes_read: set[bytes] = set()
+        # Nothing that is made anew for each request: most have no messages.
+        self.flashed: tuple[Flash, ...] = ()
+        self.flashes_read: frozenset[bytes] = _NONE
         self.idle_timeout: Any = UNSET
         self.end: Any = UNSET
         self.persistent: Any = UNSET
@@ -156,8 +158,9 @@ class SessionState:
         self.token = None  # a cas does not tell the new one
         self.gone = False
         if self.flashed:
-            self.flashed = [f for f in self.flashed if f not in changes.flashed]
-        self.flashes_read -= changes.read
+            self.flashed = tuple(f for f in self.flashed if f not in changes.flashed)
+        if self.flashes_read:
+            self.flashes_read -= changes.read
         for name, value in changes.options.as_fields().items():
             if getattr(self, name) == value:
                 setattr(self, name, UNSET)
@@ -213,8 +216,7 @@ class SessionState:
         return self._changes(*self._delta(self._encoded()))
 
     def _changes(self, delta: Delta, encoded: bytes) -> Changes:
-        read = frozenset(self.flashes_read)
-        return Changes(delta, encoded, tuple(self.flashed), read, self.options)
+        return Changes(delta, encoded, self.flashed, self.flashes_read, self.options)
 
     def _encoded(self) -> bytes:
         try:
@@ -244,7 +246,8 @@ class SessionState:
             if key not in stored or not self._is_same(value, stored[key])
         }
         check_items(serializer, changed, encoded=True)
-        delta = Delta(changed, frozenset(stored.keys() - data.keys()))
+        deleted = stored.keys() - data.keys()
+        delta = Delta(changed, frozenset(deleted) if deleted else _NONE)
         return delta, encoded if delta else self.record.data
 
     def _is_same(self, encoded: Encoded, stored: Encoded) -> bool:
@@ -272,7 +275,7 @@ class SessionState:
 
     def flash(self, message: str, category: str) -> None:
         """Add a message for the next page."""
-        self.flashed.append(Flash(secrets.token_bytes(6), category, message))
+        self.flashed += (Flash(secrets.token_bytes(6), category, message),)
 
     def read_flashes(self, category: str | None) -> list[Flash]:
         """Return the messages of ``category``, or all, and mark them as read."""
@@ -284,6 +287,6 @@ class SessionState:
             if category is None or flash.category == category
         ]
         mine = {flash.id for flash in self.flashed}
-        self.flashes_read.update(f.id for f in found if f.id not in mine)
-        self.flashed = [flash for flash in self.flashed if flash not in found]
+        self.flashes_read |= {f.id for f in found if f.id not in mine}
+        self.flashed = tuple(flash for flash in self.flashed if flash not in found)
         return found

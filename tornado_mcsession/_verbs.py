@@ -206,7 +206,7 @@ class Verbs:
         if state.record is not None:
             state.forget()
             state.data.update(changes.delta.changed)
-            state.flashed.extend(changes.flashed)
+            state.flashed += changes.flashed
             for name, value in changes.options.as_fields().items():
                 setattr(state, name, value)
             changes = state.changes()
