@@ -153,7 +153,7 @@ class ResponseGate(HTTPConnection):
     def _wait_for(self, pending: Pending, final: bool) -> None:
         self._busy = True
         if isinstance(pending, asyncio.Future):
-            assert final
+            # None comes before the end of an answer: ``final`` is true.
             pending.add_done_callback(self._answered)
         else:
             assert self._cycle is not None
