@@ -20,9 +20,11 @@ __all__ = ["Moment", "crowd", "levels_off"]
 
 CONNECTIONS = 1000
 INTERVAL = 0.5
-# What a server may hold more in the middle of the last third than ever in the one
-# before, and still be level.
+# What a server may hold more in the middle of the last third than ever before,
+# and still be level.
 TOLERANCE = 1.03
+# Its loop's thread and those of its node: one that starts late is no growth.
+THREADS = 3
 
 
 class Moment(NamedTuple):
@@ -68,11 +70,20 @@ def crowd(fleet: Fleet, plan: Plan) -> Result:
 
 
 def levels_off(moments: Sequence[Moment]) -> bool:
-    """Return whether the last third of a time is, in the middle, like the second."""
+    """Return whether the last third of a time is, in the middle, like those before.
+
+    The queue is in step with the load, at times for half a minute and then in
+    another step: hence all of the time before.
+    """
     third = len(moments) // 3
-    return third > 0 and all(
-        statistics.median(figures[-third:]) <= max(figures[third:-third]) * TOLERANCE
-        for figures in zip(*moments, strict=True)
+    memory, threads, queue = zip(*moments, strict=True)
+    return (
+        third > 0
+        and max(threads) <= THREADS
+        and all(
+            statistics.median(figures[-third:]) <= max(figures[:-third]) * TOLERANCE
+            for figures in (memory, queue)
+        )
     )
 
 

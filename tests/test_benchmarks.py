@@ -219,6 +219,14 @@ def test_writes_that_were_not_made_are_noticed():
 def test_growth_that_does_not_end_is_noticed(memory: list[int], level: bool):
     """What grows at first and then stays is level; what goes on growing is not."""
     assert levels_off([Moment(each, 3, 10) for each in memory]) is level
+    assert levels_off([Moment(10, 2, each) for each in memory]) is level
+
+
+def test_more_threads_than_the_node_may_have_are_noticed():
+    """One of its threads may start late; another is none of its own."""
+    threads = [2] * 30 + [3] * 30
+    assert levels_off([Moment(10, each, 10) for each in threads])
+    assert not levels_off([Moment(10, each + 1, 10) for each in threads])
 
 
 def test_the_table_says_what_was_reached():

@@ -121,7 +121,7 @@ class RequestCycle:
         """Begin a save that is one operation, as most are.
 
         A store that answers by a future is waited for without a task, and all
-        that a task and its coroutines keep alive meanwhile: 10 µs for a request
+        that a task and its coroutines keep alive meanwhile: 7 µs of a request
         that writes, half of it in the garbage collector (python -m benchmarks).
         """
         state, policy = state_of(self.session), self._manager.policy
