@@ -267,8 +267,10 @@ async def test_a_functions_own_timeout_is_its_own(manager):
 
 
 @pytest.mark.gen_test
-async def test_transactions_that_always_conflict_end(manager, store):
+async def test_transactions_that_always_conflict_end(store, make):
     """After a bounded number of tries, with no effect."""
+    store.timeout = 0.5  # twice that is what they may take
+    manager = make(store)
     late = await visit(manager, await stored_id(manager, a=1))
     store.script("cas", *[answers(CasResult.CONFLICT)] * 1000)
     with pytest.raises(SessionConflict):
