@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import pytest
 from tornado.web import RequestHandler
@@ -19,16 +20,23 @@ class Counts(SessionMixin, RequestHandler):
         self.write(str(self.session["n"]))
 
 
-@pytest.mark.gen_test
-async def test_a_future_is_waited_for_without_a_task(serve, store):
-    """The store's answer is all that the request waits for."""
-    site = serve(Counts)
-    client = await site.client(n=0)
+@contextlib.asynccontextmanager
+async def held(site, store, client):
+    """The connection of a request whose save is under way."""
     store.hold("cas")
     async with await site.open() as wire:
         await wire.ask(headers=client)
         await store.reached("cas")
         await settle()
+        yield wire
+
+
+@pytest.mark.gen_test
+async def test_a_future_is_waited_for_without_a_task(serve, store):
+    """The store's answer is all that the request waits for."""
+    site = serve(Counts)
+    client = await site.client(n=0)
+    async with held(site, store, client) as wire:
         names = {task.get_coro().__qualname__ for task in asyncio.all_tasks()}
         assert ("ResponseGate._settle" in names) is (not store.by_future), names
         store.release("cas")
@@ -41,11 +49,7 @@ async def test_drain_waits_for_it(serve, store):
     """It is one of the running saves until its answer is known."""
     site = serve(Counts)
     client = await site.client(n=0)
-    store.hold("cas")
-    async with await site.open() as wire:
-        await wire.ask(headers=client)
-        await store.reached("cas")
-        await settle()
+    async with held(site, store, client) as wire:
         assert site.manager.stats()["running_saves"] == 1
         assert not await site.manager.drain(0.05)
         draining = asyncio.ensure_future(site.manager.drain(5))
@@ -62,10 +66,7 @@ async def test_drain_waits_for_what_follows_it(serve, store):
     """Where another request was faster, the save goes on, and so does drain."""
     site = serve(Counts)
     client = await site.client(n=0)
-    store.hold("cas")
-    async with await site.open() as wire, await site.open() as other:
-        await wire.ask(headers=client)
-        await store.reached("cas")
+    async with held(site, store, client) as wire, await site.open() as other:
         await other.ask(headers=client)
         await settle()
         assert store.calls.count("cas") == 2
@@ -135,10 +136,7 @@ async def test_what_another_request_ended_stays_ended(serve, store):
     """The answer leaves; what it changed is dropped, and counted."""
     site = serve(Counts)
     client = await site.client(n=0)
-    store.hold("cas")
-    async with await site.open() as wire:
-        await wire.ask(headers=client)
-        await store.reached("cas")
+    async with held(site, store, client) as wire:
         await site.end(client)
         store.release("cas")
         assert (await wire.receive()).status == 200
