@@ -9,7 +9,6 @@ import pytest
 from tornado.web import RequestHandler
 
 from tornado_mcsession import SessionMixin, StoreRejected, StoreUnavailable
-from tornado_mcsession.stores.base import CasResult
 
 from .site import settle
 
@@ -142,21 +141,3 @@ async def test_what_another_request_ended_stays_ended(serve, store):
         assert (await wire.receive()).status == 200
     assert await site.stored(client) is None
     assert site.manager.stats()["dropped_saves"] == 1
-
-
-@pytest.mark.gen_test
-async def test_an_own_cas_is_asked_where_only_it_is_overridden(serve, store):
-    """A subclass need not know of begin_cas."""
-
-    class Counting(type(store.inner)):
-        asked = 0
-
-        async def cas(self, *args):
-            self.asked += 1
-            return await super().cas(*args)
-
-    own = Counting()
-    assert await own.add("key", b"1", 60)
-    token = (await own.get("key")).token
-    assert await own.begin_cas("key", b"2", 60, token) is CasResult.STORED
-    assert own.asked == 1

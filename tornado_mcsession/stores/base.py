@@ -132,13 +132,15 @@ class Store(ABC):
         """Like `cas`; a store may begin at once, and return a future.
 
         Saving then needs no task of its own. This default returns what `cas`
-        does, also where a subclass overrides that alone.
+        does; it holds also where a subclass, or a class mixed in, overrides `cas`
+        alone. So neither may be made of the other by ``self``.
         """
         return self.cas(key, data, ttl, token)
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        if "cas" in vars(cls) and "begin_cas" not in vars(cls):
+        names = [vars(base).keys() & {"cas", "begin_cas"} for base in cls.__mro__]
+        if next(filter(None, names)) == {"cas"}:
             cls.begin_cas = Store.begin_cas  # type: ignore[method-assign]
 
     @abstractmethod

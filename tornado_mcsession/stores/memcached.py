@@ -155,11 +155,17 @@ class MemcachedStore(Store):
         return added
 
     async def cas(self, key: str, data: bytes, ttl: float, token: Any) -> CasResult:
-        return await self.begin_cas(key, data, ttl, token)
+        return await self._cas(key, data, ttl, token)
 
     def begin_cas(
         self, key: str, data: bytes, ttl: float, token: Any
     ) -> Awaitable[CasResult]:
+        return self._cas(key, data, ttl, token)
+
+    def _cas(
+        self, key: str, data: bytes, ttl: float, token: Any
+    ) -> Awaitable[CasResult]:
+        # By neither of the two, either of which may be overridden by the other.
         if not isinstance(token, bytes):
             raise type_error("token", token, "what an entry came with")
         node = self._node(key)
