@@ -59,7 +59,7 @@ LAYERS = [
     {"stores.base"},
     {"config"},
     {"_cookie", "_keys"},
-    {"_checks", "_forks", "_headers", "_held", "_ids", "_pages", "exceptions"},
+    {"checks", "_forks", "_headers", "_held", "_ids", "_pages", "exceptions"},
 ]
 LEVEL = {name: -line for line, names in enumerate(LAYERS) for name in names}
 

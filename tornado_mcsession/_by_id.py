@@ -8,7 +8,7 @@ from datetime import timedelta
 import msgspec
 
 from . import _drafts, _ids, _lifetime
-from ._checks import seconds, type_error
+from .checks import seconds, type_error
 from ._commit import Committer
 from ._legacy import Legacy
 from ._markers import Markers

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ._checks import known, one_of, type_error
+from .checks import known, one_of, type_error
 
 __all__ = ["MAX_SIZE", "CookieOptions", "cookie_values"]
 

@@ -13,7 +13,7 @@ from tornado.httputil import HTTPHeaders, ResponseStartLine
 
 from . import _headers
 from ._answer import Head, Pending
-from ._checks import type_error
+from .checks import type_error
 from ._policy import Plan, Step
 from ._state import Delivery
 from ._tries import Attempt

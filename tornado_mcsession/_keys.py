@@ -9,7 +9,7 @@ import hmac
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ._checks import type_error
+from .checks import type_error
 
 __all__ = [
     "CookieSecret",

@@ -7,7 +7,7 @@ id; what is stored of it is moved when a request presents it.
 from __future__ import annotations
 
 from . import _ids
-from ._checks import type_error
+from .checks import type_error
 from ._foreign import ForeignRecords
 from ._markers import Markers
 from ._record_store import RecordStore, Stored

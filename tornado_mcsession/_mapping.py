@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any, Self
 
-from ._checks import type_error
+from .checks import type_error
 from ._state import SessionState
 from .exceptions import EncodeError, SessionNotLoaded
 

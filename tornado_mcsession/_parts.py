@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ._checks import type_error
+from .checks import type_error
 from ._keys import CookieSecret, newest_secret
 from .codec import Codec
 from .config import SessionConfig

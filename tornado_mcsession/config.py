@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from ._checks import known, one_of, positive_int, seconds, type_error
+from .checks import known, one_of, positive_int, seconds, type_error
 from ._cookie import CookieOptions
 from ._keys import encryption_keys
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import _keys, _parts, _report
 from ._assembly import Assembly
-from ._checks import principal_name, text, type_error
+from .checks import principal_name, text, type_error
 from .config import SessionConfig
 from .session import Session, state_of
 from .stores.base import NodeCallback

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tornado.httputil import HTTPHeaders
 from tornado.websocket import WebSocketHandler
 
-from ._checks import one_of
+from .checks import one_of
 from ._cycle import RequestCycle
 from ._gate import ResponseGate
 from ._pages import default_page

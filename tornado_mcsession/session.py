@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from typing import Any, TypeVar, overload
 
-from ._checks import principal_name, seconds, text, type_error
+from .checks import principal_name, seconds, text, type_error
 from ._facts import SessionFacts
 from ._state import SessionState
 from .exceptions import SessionNotLoaded

@@ -11,7 +11,7 @@ from tornado.httputil import HTTPHeaders
 from tornado.web import create_signed_value, decode_signed_value
 
 from . import _headers, _ids
-from ._checks import type_error
+from .checks import type_error
 from ._cookie import MAX_SIZE, CookieOptions, cookie_values
 from ._keys import CookieSecret
 from .session import Session

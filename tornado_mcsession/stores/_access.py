@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 from typing import Any
 
-from .._checks import seconds, type_error
+from ..checks import seconds, type_error
 from ._connection import LinkMaker
 
 __all__ = ["checked_address", "checked_seconds", "link_maker"]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, unquote
 
-from .._checks import type_error
+from ..checks import type_error
 
 __all__ = ["Server", "parse_servers", "parse_url", "parse_weights"]
 

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple
 
-from .._checks import type_error
+from ..checks import type_error
 
 __all__ = [
     "CasResult",

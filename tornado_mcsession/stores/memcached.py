@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Sequence
 from concurrent.futures import Executor
 from typing import Any
 
-from .._checks import positive_int, type_error
+from ..checks import positive_int, type_error
 from .._routing import Router
 from ..exceptions import StoreError
 from ._access import checked_address, checked_seconds, link_maker

@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from .._checks import positive_int
+from ..checks import positive_int
 from .._forks import generation
 from ..exceptions import StoreRejected, StoreUnavailable
 from .base import CasResult, Entry, Store, check_data, check_key, check_ttl
