@@ -139,7 +139,11 @@ class Ledger:
 
     def check(self, view: View, before: Before, *, may_be_gone: bool) -> bool:
         """Report what is wrong with ``view``; return whether the session is there."""
-        if view.is_empty:
+        if view.principal not in (None, *self.principals, *before.principals):
+            self.report("another user's data", f"{view.principal} to {self.owner}")
+            return False
+        # A login in a session that has just been lost begins one without its data.
+        if view.owner is None:
             if not may_be_gone:
                 self.report("a session was lost", f"{self.owner}, n={self._n}")
             return False

@@ -284,7 +284,7 @@ class User:
         self._judge(reply, ledger, before, overlapped=False)
         self._drop_if_gone(device, [reply])
         for _ in range(self._chance.randint(1, 4)):
-            if device.ledger is None or socket is None:
+            if device.ledger is None or socket is None or reply.status == 0:
                 break
             if self._chance.random() < 0.5:
                 reply = await self._count(device, socket=socket)
@@ -364,8 +364,11 @@ class User:
     def _drop_if_gone(self, device: Device, replies: list[Reply]) -> None:
         for reply in replies:
             if reply.alive is False:
-                self._bury(reply.sent, "gone", reply)
-                device.ledger = None  # the cookie stays, and the next login brings it
+                if reply.told.get("principal"):
+                    device.forget()
+                else:
+                    self._bury(reply.sent, "gone", reply)
+                    device.ledger = None  # the next login still brings the cookie
 
     async def _visit(
         self,
