@@ -214,7 +214,8 @@ class User:
             if device.ledger is not None:
                 device.ledger.unsettled = True
             return
-        self._bury(reply.sent, "logged out", reply)
+        if reply.status != 409:  # which says that another login has replaced it
+            self._bury(reply.sent, "logged out", reply)
         device.forget()
         if self._chance.random() < 0.5 and self.dead:
             await self._replay(self.dead[-1])
