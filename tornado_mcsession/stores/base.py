@@ -68,6 +68,7 @@ class Entry(NamedTuple):
 
     data: bytes
     token: Any
+    flags: int = 0
 
 
 class CasResult(enum.Enum):
@@ -112,36 +113,21 @@ class Store(ABC):
         """Return what is stored under ``key``, or `None` if nothing is."""
 
     @abstractmethod
-    async def add(self, key: str, data: bytes, ttl: float) -> bool:
+    async def add(self, key: str, data: bytes, ttl: float, flags: int = 0) -> bool:
         """Store ``data`` under ``key`` if nothing is there.
 
         Returns whether it was stored. What was there stays as it was.
         """
 
     @abstractmethod
-    async def cas(self, key: str, data: bytes, ttl: float, token: Any) -> CasResult:
+    def cas(
+        self, key: str, data: bytes, ttl: float, token: Any, flags: int = 0
+    ) -> Awaitable[CasResult]:
         """Replace the version of ``key`` that ``token`` came with.
 
         `CasResult.CONFLICT` where another version is there now,
         `CasResult.MISSING` where nothing is. Either leaves the store as it was.
         """
-
-    def begin_cas(
-        self, key: str, data: bytes, ttl: float, token: Any
-    ) -> Awaitable[CasResult]:
-        """Like `cas`; a store may begin at once, and return a future.
-
-        Saving then needs no task of its own. This default returns what `cas`
-        does; it holds also where a subclass, or a class mixed in, overrides `cas`
-        alone. So neither may be made of the other by ``self``.
-        """
-        return self.cas(key, data, ttl, token)
-
-    def __init_subclass__(cls, **options: Any) -> None:
-        super().__init_subclass__(**options)
-        names = [vars(base).keys() & {"cas", "begin_cas"} for base in cls.__mro__]
-        if next(filter(None, names)) == {"cas"}:
-            cls.begin_cas = Store.begin_cas  # type: ignore[method-assign]
 
     @abstractmethod
     async def touch(self, key: str, ttl: float) -> bool:
@@ -173,6 +159,13 @@ class Store(ABC):
             if entry is not None:
                 found[key] = entry
         return found
+
+    def node_of(self, key: str) -> str:
+        """Return the name of the node that keeps ``key``; empty where there is none."""
+        return ""
+
+    def stop_waiting(self) -> None:
+        """Let operations that merely wait for a node to come back fail at once."""
 
     def on_connect(self, callback: NodeCallback) -> None:
         """Call ``callback`` with a node's name when the node begins to answer.

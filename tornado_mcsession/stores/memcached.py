@@ -148,24 +148,15 @@ class MemcachedStore(Store):
         answers = await asyncio.gather(*map(self.get_many, own.values()))
         return {key: entry for found in answers for key, entry in found.items()}
 
-    async def add(self, key: str, data: bytes, ttl: float) -> bool:
+    async def add(self, key: str, data: bytes, ttl: float, flags: int = 0) -> bool:
         added: bool = await self._node(key).ask(
             "add", key, check_data(data), _expire(ttl)
         )
         return added
 
-    async def cas(self, key: str, data: bytes, ttl: float, token: Any) -> CasResult:
-        return await self._cas(key, data, ttl, token)
-
-    def begin_cas(
-        self, key: str, data: bytes, ttl: float, token: Any
+    def cas(
+        self, key: str, data: bytes, ttl: float, token: Any, flags: int = 0
     ) -> Awaitable[CasResult]:
-        return self._cas(key, data, ttl, token)
-
-    def _cas(
-        self, key: str, data: bytes, ttl: float, token: Any
-    ) -> Awaitable[CasResult]:
-        # By neither of the two, either of which may be overridden by the other.
         if not isinstance(token, bytes):
             raise type_error("token", token, "what an entry came with")
         node = self._node(key)

@@ -72,7 +72,7 @@ class MemoryStore(Store):
             item = self._find(key)
             return None if item is None else Entry(item.data, item.token)
 
-    async def add(self, key: str, data: bytes, ttl: float) -> bool:
+    async def add(self, key: str, data: bytes, ttl: float, flags: int = 0) -> bool:
         _check(key, data, ttl)
         with self._use("add"):
             if self._find(key) is not None:
@@ -80,11 +80,8 @@ class MemoryStore(Store):
             self._put("add", key, data, ttl)
             return True
 
-    async def cas(self, key: str, data: bytes, ttl: float, token: Any) -> CasResult:
-        return self._cas(key, data, ttl, token)
-
-    def begin_cas(
-        self, key: str, data: bytes, ttl: float, token: Any
+    def cas(
+        self, key: str, data: bytes, ttl: float, token: Any, flags: int = 0
     ) -> asyncio.Future[CasResult]:
         answer: asyncio.Future[CasResult] = asyncio.get_running_loop().create_future()
         answer.set_result(self._cas(key, data, ttl, token))

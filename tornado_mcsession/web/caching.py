@@ -1,4 +1,4 @@
-"""What a session changes in an answer's headers."""
+"""What a session changes in a response's headers, for caches and for error pages."""
 
 from __future__ import annotations
 
@@ -6,11 +6,27 @@ import re
 
 from tornado.httputil import HTTPHeaders
 
-__all__ = ["add_vary", "drop_representation", "forbid_shared_caching"]
+__all__ = ["add_vary", "drop_representation", "forbid_shared_caching", "forbid_storing"]
 
 # RFC 9111 5.2: directives may carry a quoted string, which may hold commas.
 _DIRECTIVE = re.compile(r'\s*([^\s,="]+)(?:\s*=\s*("(?:[^"\\]|\\.)*"|[^\s,"]*))?\s*')
 _NO_COOKIE = 'no-cache="Set-Cookie"'
+
+# Headers by which a shared cache may keep a response, whatever Cache-Control says
+# (RFC 9213, and the names that Fastly, Varnish, nginx, Akamai, Cloudflare and Vercel
+# document). A response that sets the session cookie must not have them.
+_FOR_SHARED_CACHES = (
+    "CDN-Cache-Control",
+    "Surrogate-Control",
+    "X-Accel-Expires",
+    "Edge-Control",
+    "Akamai-Cache-Control",
+    "Cloudflare-CDN-Cache-Control",
+    "Fastly-Cache-Control",
+    "Netlify-CDN-Cache-Control",
+    "Vercel-CDN-Cache-Control",
+    "Expires",
+)
 
 
 def add_vary(headers: HTTPHeaders, name: str) -> None:
@@ -26,7 +42,7 @@ def add_vary(headers: HTTPHeaders, name: str) -> None:
 
 
 def forbid_shared_caching(headers: HTTPHeaders) -> bool:
-    """Make the answer private, and its cookie uncacheable.
+    """Make the response private, and its cookie uncacheable.
 
     Returns whether the handler had allowed shared caches to keep it.
     """
@@ -39,10 +55,26 @@ def forbid_shared_caching(headers: HTTPHeaders) -> bool:
         elif directive != "private" and match[0].strip() != _NO_COOKIE:
             kept.append(match[0].strip())
     headers["Cache-Control"] = ", ".join([*kept, "private", _NO_COOKIE])
+    for name in list(headers):
+        if name in _NORMALIZED or name.endswith("-Cdn-Cache-Control"):
+            allowed = allowed or name != "Expires"
+            del headers[name]
     return allowed
 
 
-# What describes the body or target of the answer that an error page replaces.
+# As `~tornado.httputil.HTTPHeaders` spells them.
+_NORMALIZED = {
+    "-".join(part.capitalize() for part in name.split("-"))
+    for name in _FOR_SHARED_CACHES
+}
+
+
+def forbid_storing(headers: HTTPHeaders) -> None:
+    """Let nobody keep the response, the browser's back button included."""
+    headers["Cache-Control"] = "no-store"
+
+
+# What describes the body or target of the response that an error page replaces.
 _REPRESENTATION = (
     "Etag",
     "Last-Modified",
@@ -54,7 +86,7 @@ _REPRESENTATION = (
 
 
 def drop_representation(headers: HTTPHeaders) -> None:
-    """Remove what belongs to the answer that is replaced; the rest stays."""
+    """Remove what belongs to the response that is replaced; the rest stays."""
     for name in list(headers):
         if name in _REPRESENTATION or name.startswith("Content-"):
             # A policy is about the site, not about this body.

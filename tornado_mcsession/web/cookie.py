@@ -6,11 +6,15 @@ import dataclasses
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
-from .checks import known, one_of, type_error
+from ..checks import known, one_of, type_error
 
-__all__ = ["MAX_SIZE", "CookieOptions", "cookie_values"]
+if TYPE_CHECKING:
+    from tornado.httputil import HTTPServerRequest
+
+__all__ = ["MAX_SIZE", "MOST_IDS", "CookieOptions", "cookie_values", "refusals"]
 
 # RFC 6265bis 4.1.1: a name is an RFC 9110 token; attribute values end at ";".
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -19,6 +23,11 @@ _ATTRIBUTE = re.compile(r"[\x21-\x3a\x3c-\x7e]+")
 # and act as if an attribute were not there whose value is.
 MAX_SIZE = 4096
 MAX_ATTRIBUTE = 1024
+# RFC 6265 5.2.3 ignores a leading dot.
+_DOMAIN = re.compile(
+    r"\.?(?:[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.)*"
+    r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+)
 _EPOCH = "Thu, 01 Jan 1970 00:00:00 GMT"
 
 
@@ -55,6 +64,11 @@ class CookieOptions:
             self._check_attribute(attribute, getattr(self, attribute))
         if not self.path.startswith("/"):
             raise ValueError("cookie path must begin with /")
+        if self.domain is not None and not _DOMAIN.fullmatch(self.domain):
+            raise ValueError(
+                "cookie domain must be a host name such as 'example.com', without "
+                "scheme, port or wildcard; browsers ignore a cookie with another one"
+            )
         if self.samesite is not None:
             one_of("cookie samesite", self.samesite, ("Strict", "Lax", "None"))
         self._check_secure()
@@ -113,7 +127,7 @@ class CookieOptions:
         return self.name.lower().startswith(("__host-", "__secure-"))
 
     def is_secure(self, protocol: str) -> bool:
-        """Return whether the cookie carries ``Secure`` in an answer."""
+        """Return whether the cookie carries ``Secure`` in a response."""
         if self.secure == "auto":
             return protocol == "https" or self.needs_https
         return bool(self.secure)
@@ -144,21 +158,65 @@ class CookieOptions:
         return "; ".join(parts)
 
 
+def refusals(options: CookieOptions, request: HTTPServerRequest) -> dict[str, str]:
+    """Return why a browser would not send the cookie back to this request.
+
+    As the request looks here: a proxy may have rewritten host, path or scheme, so
+    these are reasons for a warning, not for an error.
+    """
+    reasons = {}
+    host = request.host_name.lower()
+    domain = (options.domain or "").lstrip(".").lower()
+    if domain and host != domain and not host.endswith("." + domain):
+        reasons["domain"] = (
+            f"its domain is {domain!r}, and the request's Host is {host!r}"
+        )
+    path = options.path
+    inside = path if path.endswith("/") else path + "/"
+    if request.path != path and not request.path.startswith(inside):
+        reasons["path"] = f"its path is {path!r}, and the request's is {request.path!r}"
+    if options.secure is True and request.protocol != "https" and not _is_local(host):
+        reasons["secure"] = f"it has secure=True, and the request came over http to {host!r}"
+    return reasons
+
+
+def _is_local(host: str) -> bool:
+    # Browsers take a Secure cookie from these over http, too.
+    return (
+        host in ("localhost", "::1", "[::1]")
+        or host.endswith(".localhost")
+        or host.startswith("127.")
+    )
+
+
+# How many cookies of one name are looked at, and how many distinct ids of them are
+# asked for. A browser has few; a header of 60 KB may hold thousands.
+MOST_VALUES = 8
+MOST_IDS = 4
+
+
+@lru_cache(64)
+def _pattern(name: str) -> re.Pattern[str]:
+    # RFC 6265 knows SP and HTAB only. Other white space is part of a name: Chromium
+    # sends a cookie "\xa0__Host-session", which a sibling host can set.
+    return re.compile(rf"(?:^|;)[ \t]*{re.escape(name)}[ \t]*=[ \t]*([^;]*)")
+
+
 def cookie_values(headers: Iterable[str], name: str) -> list[str]:
-    """Return the values of the cookies called ``name``, one for each time sent.
+    """Return the values of the cookies called ``name``, the first eight.
 
     ``headers`` are the request's Cookie headers. A parser that makes a mapping
     keeps only the last of several cookies of one name.
     """
-    values = []
+    values: list[str] = []
     for header in headers:
         if name not in header:
             continue
-        for pair in header.split(";"):
-            key, _, value = pair.partition("=")
-            if key.strip() == name:
-                value = value.strip()
-                if len(value) > 1 and value[0] == value[-1] == '"':
-                    value = value[1:-1]
-                values.append(value)
+        for match in _pattern(name).finditer(header):
+            value = match[1].rstrip(" \t")
+            if len(value) > 1 and value[0] == value[-1] == '"':
+                value = value[1:-1]
+            values.append(value)
+            if len(values) == MOST_VALUES:
+                return values
     return values

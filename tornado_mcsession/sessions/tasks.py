@@ -1,30 +1,19 @@
-"""Work that goes on after the request that began it."""
+"""Work that goes on after the request that began it, so that it can be waited for."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Generator
+from collections.abc import Coroutine
 from typing import Any
 
-__all__ = ["DONE", "Tasks"]
-
-
-class _Done:
-    """What there is to wait for where nothing is: cheaper than a finished future."""
-
-    def __await__(self) -> Generator[None, None, None]:
-        return
-        yield
-
-
-DONE = _Done()
+__all__ = ["Tasks"]
 
 
 class Tasks:
-    """Tasks that are to be waited for before the process ends.
+    """The saves and ends that are under way in this process.
 
-    Those of a key are remembered while they run, so that who comes after them
-    can wait for them.
+    Those of a store key are remembered while they run, so that the next request
+    for that session can wait for them.
     """
 
     def __init__(self) -> None:
@@ -47,19 +36,29 @@ class Tasks:
             task.add_done_callback(lambda done: self._forget(key, done))
         return task
 
-    def watch(self, work: asyncio.Future[Any]) -> None:
-        """Count ``work`` among the tasks until `forget`, which must come."""
-        self._running.add(work)
-
-    def forget(self, work: asyncio.Future[Any]) -> None:
-        """Count ``work`` no more: what comes of it is known."""
-        self._running.discard(work)
-
     def _forget(self, key: str, task: asyncio.Task[Any]) -> None:
         tasks = self._of_key[key]
         tasks.discard(task)
         if not tasks:
             del self._of_key[key]
+
+    async def whole(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run ``work`` to its end, even if the caller is cancelled.
+
+        Half of a login would leave the old id dead, and the new one unsent.
+        """
+        task = self.start(work)
+        # Where nobody waits any more, nobody asks what it raised.
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        await asyncio.shield(task)
+
+    def watch(self, work: asyncio.Future[Any]) -> None:
+        """Count ``work`` among the tasks until `forget`, which must be called."""
+        self._running.add(work)
+
+    def forget(self, work: asyncio.Future[Any]) -> None:
+        """Stop counting ``work``."""
+        self._running.discard(work)
 
     async def wait_for(self, key: str) -> None:
         """Wait until this loop's tasks of ``key`` are over, however they end."""
@@ -73,7 +72,7 @@ class Tasks:
         return key in self._of_key
 
     async def drain(self, timeout: float | None) -> bool:
-        """Wait for this loop's tasks, those begun meanwhile included.
+        """Wait for this loop's tasks, including those that begin meanwhile.
 
         Returns whether all of them ended within ``timeout`` seconds.
         """
