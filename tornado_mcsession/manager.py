@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import logging
 from collections import Counter
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -210,11 +210,6 @@ class SessionManager:
         """Tell the client about the session's id in the response's ``headers``."""
         self.requests.deliver(handler, headers, session)
 
-    def start(self, work: Coroutine[Any, Any, None], session: Session) -> None:
-        """Run ``work``, which `drain` waits for, and the session's next request too."""
-        stored = session._stored
-        self.tasks.start(work, None if stored is None else stored.key)
-
     # The hooks of the settings. What one raises passes as it is.
 
     async def mint(self, session: Session, digest: str) -> str:
@@ -331,7 +326,7 @@ class SessionManager:
         """
         try:
             ended = await self.rotation.end(session_id, at=at)
-        except (StoreError, SessionConflict, asyncio.CancelledError):
+        except (StoreError, asyncio.CancelledError):
             self.rotation.pending.add(session_id)
             raise
         if ended:

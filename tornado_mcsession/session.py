@@ -460,7 +460,8 @@ class Session(MutableMapping[str, Any]):
 
     async def _save(self) -> None:
         self._refuse_ended()
-        await self._look_before_saving()
+        if self.modified:
+            await self._look_before_saving()
         await self._store(None, renew=self._may_renew())
 
     async def reload(self) -> None:
@@ -1450,5 +1451,5 @@ def _utc(timestamp: float) -> datetime:
 def _check_key(key: object) -> None:
     if type(key) is not str:
         raise EncodeError(
-            "session", type(key).__name__, "as a key; keys of a session are text"
+            "session", "mapping", f"with a key that is no text: {type(key).__name__}"
         )

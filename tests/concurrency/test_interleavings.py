@@ -17,7 +17,7 @@ from tornado_mcsession import (
     Store,
     StoreUnavailable,
 )
-from tornado_mcsession.codec import Codec
+from tornado_mcsession.sessions.codec import Codec
 
 from ..support.memcached import Memcached
 from ..support.stepping import Fate, Step, SteppedStore, interleave, run_virtually
@@ -83,10 +83,10 @@ async def request(manager: SessionManager, act: str, number: int) -> Outcome:
 
 async def living_records(store: SteppedStore) -> int:
     """Return how many sessions are in the store, whether anybody knows their ids."""
-    codec = Codec(MsgpackSerializer())
+    codec = Codec(MsgpackSerializer(), "mcsession:")
     found = [(key, await store.inner.get(key)) for key in store.keys]
     return sum(
-        not codec.decode(entry.data, key).retired
+        not codec.decode(entry.data, 0, key).retired
         for key, entry in found
         if entry is not None
     )

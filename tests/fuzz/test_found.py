@@ -10,7 +10,7 @@ import pytest
 from pymemcache.exceptions import MemcacheUnknownError
 
 from tornado_mcsession import DecodeError, EncodeError, JSONSerializer
-from tornado_mcsession.serializers import check
+from tornado_mcsession.sessions.serializers import check_items
 from tornado_mcsession.stores import _connection
 from tornado_mcsession.stores._client import StrictClient
 
@@ -36,7 +36,7 @@ def nested(levels):
 def test_what_may_be_stored_can_be_read(codec):
     """The deepest value that a request may store comes back."""
     values = nested(records.MAX_DEPTH)
-    check(codec.serializer, values["a"], "session['a']")
+    check_items(codec.serializer, {"a": values["a"]})
     data = codec.serializer.dumps(values)
     assert codec.values(records.record(data)) == values
 
@@ -47,7 +47,7 @@ def test_what_may_not_be_stored_is_not_read(codec, more):
     """A record that is nested deeper is foreign, however far the decoder goes."""
     values = nested(records.MAX_DEPTH + more)
     with pytest.raises(EncodeError):
-        check(codec.serializer, values["a"], "session['a']")
+        check_items(codec.serializer, {"a": values["a"]})
     data = codec.serializer.dumps(values)
     with pytest.raises(DecodeError, match="nested too deep"):
         codec.values(records.record(data))

@@ -9,7 +9,7 @@ from tornado.iostream import StreamClosedError
 from tornado.web import HTTPError, RequestHandler, stream_request_body
 
 from tornado_mcsession import SessionMixin
-from tornado_mcsession.transport import HeaderTransport
+from tornado_mcsession.web.transport import HeaderTransport
 
 from ..support.http import encode_request
 from .site import settle

@@ -9,7 +9,7 @@ import pytest
 
 from demo import api
 from tornado_mcsession import StoreUnavailable
-from tornado_mcsession._ids import record_key
+from tornado_mcsession.sessions.ids import record_key
 
 from ..support.proxy import FaultProxy
 from .remote import (

@@ -154,7 +154,7 @@ async def test_a_mutation_after_finish_raises(serve, store):
         await site.get(path)
         await settle()
         assert len(messages) == 7
-        assert all("the answer is finished" in message for message in messages)
+        assert all("the response is finished" in message for message in messages)
         messages.clear()
     assert store.calls == ["add", "add"]
 

@@ -6,7 +6,7 @@ import pytest
 from tornado.web import Application
 
 from tornado_mcsession import MemoryStore, SessionManager
-from tornado_mcsession._cookie import MAX_ATTRIBUTE, MAX_SIZE
+from tornado_mcsession.web.cookie import MAX_ATTRIBUTE, MAX_SIZE
 
 from ..support.browser import Browser, Cookie
 from .target import SECRET, Shop

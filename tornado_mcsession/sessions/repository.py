@@ -58,6 +58,8 @@ MAX_ATTEMPTS = 1000
 MAX_PAUSE = 0.1
 # How often a session may get a new id while one request is under way.
 MAX_STEPS = 8
+# How long a writer waits for another one of its process that gets nowhere.
+PATIENCE = 0.1
 LARGE = 64 * 1024
 # A key that was forgotten, or somebody who writes to memcached, makes every request
 # meet an unreadable record: one line a minute is enough.
@@ -101,11 +103,11 @@ class Follow(enum.Enum):
 
 
 class Replaced(SessionGone):
-    """The session under this id was ended, or has a new id; ``at`` is its tombstone."""
+    """There is a tombstone, which tells whether the session ``has_new_id``."""
 
-    def __init__(self, at: Stored) -> None:
+    def __init__(self, tombstone: Record) -> None:
         super().__init__("session was ended or given a new id by another request")
-        self.at = at
+        self.has_new_id = tombstone.successor is not None
 
 
 class Operations:
@@ -309,13 +311,14 @@ class Repository:
                         if not error.outcome_unknown:
                             raise lost or error from error.__cause__
                         lost = error
-                    if lost is None:
-                        return None
+                    # Not taken for taken: it may be this very record.
                     found = await self._look(at, None, lost)
                     if found is not None:
                         assert found.record is not None
                         mine = found.record.write_of(record.writes[:1])
                         return at._replace(record=record) if mine else None
+                    if lost is None:
+                        return None
         except TimeoutError as error:
             raise lost or self.operations.too_late("save") from error
         raise lost or SessionConflict(MAX_ATTEMPTS)
@@ -325,7 +328,9 @@ class Repository:
         try:
             return await self.operations.add(key, data, seconds, self.codec.flags)
         except StoreRejected as error:
-            raise _of_size(error, len(data)) from error
+            if error.too_large:  # the node's item size may be below ``max_size``
+                raise SessionTooLarge(len(data), None) from error
+            raise
 
     async def supersede(self, at: Stored, record: Record) -> bool:
         """Put ``record`` where something is over or unreadable; return whether it is.
@@ -339,7 +344,7 @@ class Repository:
         before = None
         if found is not None and (before := found.record) is not None:
             if before.retired and not self.is_over(before):
-                raise Replaced(found)
+                raise Replaced(before)
             if not self.is_over(before) and self.values(found) is not None:
                 return False
         attempt = self._write(Stored(at.id, at.key, before, entry.token), record)
@@ -414,6 +419,10 @@ class Repository:
                         record = found.record
                         assert record is not None
                         if write := record.write_of(mine):
+                            if record.retired and not mine[write].retired:
+                                # Done, and ended since; or carried to the new id.
+                                if record.successor is None:
+                                    raise Replaced(record)
                             return found._replace(record=mine[write], token=None)
                         if any(map(record.has_forgotten, lost_numbers)):
                             assert lost is not None
@@ -436,11 +445,17 @@ class Repository:
                     number += 1
                     try:
                         result = await attempt.answer
-                    except StoreRejected as error:
-                        raise _of_size(error, self.size(attempt)) from error
-                    except StoreUnavailable as error:
-                        if not error.outcome_unknown:
-                            raise lost or error from error.__cause__
+                    except StoreError as error:
+                        if isinstance(error, StoreRejected) and error.too_large:
+                            raise SessionTooLarge(self._size(attempt), None) from error
+                        unknown = isinstance(error, StoreUnavailable) and (
+                            error.outcome_unknown
+                        )
+                        if not unknown:
+                            # A try before it may have been done all the same.
+                            first = number == 1
+                            raise lost or (error if first else error.of_unknown_outcome())
+                        assert isinstance(error, StoreUnavailable)
                         lost = error
                         lost_numbers.append(attempt.record.written)
                         result = CasResult.CONFLICT  # look whether it was done
@@ -463,8 +478,7 @@ class Repository:
             turn.leave()
         raise lost or SessionConflict(number)
 
-    def size(self, attempt: Attempt) -> int:
-        """Return how many bytes an attempt has sent."""
+    def _size(self, attempt: Attempt) -> int:
         return len(self._encoded(attempt.record, attempt.at.key))
 
     async def _look(
@@ -493,7 +507,7 @@ class Repository:
             leads = follow is Follow.LOGIN and record.same_login
         newer = ids.successor_of(found.id, record) if leads else None
         if newer is None or steps > MAX_STEPS:
-            raise Replaced(found)
+            raise Replaced(record)
         return self.at(newer)
 
     def _write(self, at: Stored, record: Record) -> Attempt:
@@ -542,11 +556,6 @@ class Repository:
 _ENDED = "session was ended by another request"
 
 
-def _of_size(error: StoreRejected, size: int) -> StoreError | SessionTooLarge:
-    # The node's item size may be set below ``max_size``.
-    return SessionTooLarge(size, None) if error.too_large else error
-
-
 @contextmanager
 def _unwatched(scope: asyncio.Timeout, turn: _Turn, counted: bool) -> Iterator[None]:
     """Let an edit take its time, and other writers go on meanwhile."""
@@ -564,19 +573,29 @@ def _unwatched(scope: asyncio.Timeout, turn: _Turn, counted: bool) -> Iterator[N
         scope.reschedule(when + loop.time() - began)
 
 
+class _Queue:
+    """The writers of one session that wait, and when one of them last went on."""
+
+    def __init__(self, now: float) -> None:
+        self.turns: deque[asyncio.Future[None]] = deque()
+        self.moved = now
+
+
 class _Writers:
     """Lets the writers of one session in this process write one after another.
 
     Conflicts then come from other processes only, and a burst of writers on a large
-    session encodes it once for each. Each event loop has queues of its own.
+    session encodes it once for each. It saves work and guards nothing: where a
+    writer takes long, since its node does not answer, the next one goes on, and cas
+    decides. Each event loop has queues of its own.
     """
 
     def __init__(self) -> None:
         self._queues: weakref.WeakKeyDictionary[
-            asyncio.AbstractEventLoop, dict[str, deque[asyncio.Future[None]] | None]
+            asyncio.AbstractEventLoop, dict[str, _Queue]
         ] = weakref.WeakKeyDictionary()
 
-    def _of_loop(self) -> dict[str, deque[asyncio.Future[None]] | None]:
+    def _of_loop(self) -> dict[str, _Queue]:
         loop = asyncio.get_running_loop()
         try:
             return self._queues[loop]
@@ -589,21 +608,26 @@ class _Writers:
         queues = self._of_loop()
         if key in queues:
             return False
-        queues[key] = None  # nobody waits
+        queues[key] = _Queue(asyncio.get_running_loop().time())
         return True
 
-    async def wait(self, key: str) -> None:
-        """Wait for the turn, and take it."""
-        queues = self._of_loop()
-        queue = queues[key]
-        if queue is None:
-            queue = queues[key] = deque()
-        turn = asyncio.get_running_loop().create_future()
-        queue.append(turn)
+    async def wait(self, key: str) -> bool:
+        """Wait for the turn; return False where it was waited for in vain."""
+        loop = asyncio.get_running_loop()
+        queue = self._of_loop()[key]
+        turn: asyncio.Future[None] = loop.create_future()
+        queue.turns.append(turn)
         try:
-            await turn
+            while True:
+                left = queue.moved + PATIENCE - loop.time()
+                if left <= 0:
+                    turn.cancel()
+                    return False
+                await asyncio.wait([turn], timeout=left)
+                if turn.done():
+                    return True
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
+            if not turn.cancel():
                 self.leave(key)  # it came in the very moment
             raise
 
@@ -611,9 +635,10 @@ class _Writers:
         """Hand the turn to whoever waits longest."""
         queues = self._of_loop()
         queue = queues.get(key)
-        while queue:
-            turn = queue.popleft()
+        while queue is not None and queue.turns:
+            turn = queue.turns.popleft()
             if not turn.done():
+                queue.moved = asyncio.get_running_loop().time()
                 turn.set_result(None)
                 return
         queues.pop(key, None)
@@ -632,8 +657,7 @@ class _Turn:
         if self._has or self._writers.take(self._key):
             self._has = True
             return False
-        await self._writers.wait(self._key)
-        self._has = True
+        self._has = await self._writers.wait(self._key)
         return True
 
     async def move(self, key: str) -> None:

@@ -68,6 +68,8 @@ class Marker(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """When the value was made, in seconds since 1970."""
     until: float
     """When the store drops the marker, if nobody puts that off."""
+    used: bool = True
+    """Whether anybody has logged in with this value."""
 
 
 class NewerMarker(Marker, frozen=True, array_like=True, gc=False):
@@ -142,7 +144,11 @@ class Revocation:
         fresh = self._fresh()
 
         def keep(marker: Marker | None) -> Marker:
-            return self._kept(fresh if marker is None else marker, until)
+            if marker is None:
+                return self._kept(fresh, until)
+            if not marker.used:
+                marker = msgspec.structs.replace(marker, used=True)
+            return self._kept(marker, until)
 
         key = ids.marker_key(self._prefix, digest)
         return Identity(principal, digest, (await self._change(key, keep)).value)
@@ -182,7 +188,7 @@ class Revocation:
         def change(marker: Marker | None) -> Marker:
             if marker is None or marker.value not in (old, new):
                 raise SessionGone("session was ended by another request")
-            newer = msgspec.structs.replace(marker, value=new, since=now)
+            newer = msgspec.structs.replace(marker, value=new, since=now, used=True)
             return self._kept(newer, record.expires_at)
 
         # The own one first: where that says something else, nothing was done. With
@@ -225,11 +231,16 @@ class Revocation:
 
         def end(marker: Marker | None) -> Marker:
             nonlocal was_there
-            if marker is None:
-                return fresh
-            was_there = was_there or marker.value != fresh.value
+            if marker is not None:
+                was_there = was_there or marker.used
+                if not marker.used:
+                    return marker  # nobody has logged in since the last time
             return msgspec.structs.replace(
-                marker, value=fresh.value, since=fresh.since, until=fresh.until
+                marker or fresh,
+                value=fresh.value,
+                since=fresh.since,
+                until=fresh.until,
+                used=False,
             )
 
         await self._change(ids.marker_key(self._prefix, digest), end)

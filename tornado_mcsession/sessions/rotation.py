@@ -11,6 +11,7 @@ from typing import NamedTuple
 import msgspec
 
 from ..exceptions import (
+    SessionConflict,
     SessionGone,
     StoreError,
     StoreRejected,
@@ -114,7 +115,8 @@ class Rotation:
             if isinstance(error, StoreUnavailable) and error.outcome_unknown and moved:
                 self.pending.add(at.id, follow=False)
                 return Moved(moved, error)
-            await self._drop(new_id)
+            if moved is not None:
+                await self._drop(new_id)
             raise
         assert moved is not None
         return Moved(moved)
@@ -147,8 +149,7 @@ class Rotation:
                 unreadable=blank,
             )
         except Replaced as error:
-            record = error.at.record
-            if follow and record is not None and record.successor is not None:
+            if follow and error.has_new_id:
                 raise SessionGone(
                     "somebody has logged in since: the older session id cannot end "
                     "that login"
@@ -156,6 +157,10 @@ class Rotation:
             return False
         except SessionGone:
             return False
+        except SessionConflict as error:
+            raise StoreUnavailable(
+                "destroy", "", "other requests kept changing it", outcome_unknown=True
+            ) from error
         except StoreError as error:
             raise _as_destroy(error) from error
         return True

@@ -144,7 +144,7 @@ def check_items(
     for key, value in items.items():
         if type(key) is not str:
             raise EncodeError(
-                "session", _name(key), "as a key; keys of a session are text"
+                "session", "mapping", f"with a key that is no text: {_name(key)}"
             )
         if encoded and is_msgpack and _is_plain(value, MAX_DEPTH):
             continue  # MessagePack carries the plain types as they are
@@ -240,9 +240,9 @@ def _walk(serializer: Serializer, value: Any, path: str, depth: int) -> None:
             if type(key) is not str:
                 raise EncodeError(
                     path,
-                    _name(key),
-                    "as a key of a mapping; keys are text",
-                    depth=depth + 1,
+                    "mapping",
+                    f"with a key that is no text: {_name(key)}",
+                    depth=depth,
                 )
             _check_leaf(serializer, key, path, depth + 1)
             _walk(serializer, item, path, depth + 1)
