@@ -16,6 +16,7 @@ import msgspec
 from .checks import principal_name, seconds, text, type_error
 from .exceptions import (
     EncodeError,
+    SessionError,
     SessionGone,
     SessionNotLoaded,
     StoreError,
@@ -1300,7 +1301,10 @@ class Session(MutableMapping[str, Any]):
         record = _of(at)
         if self._renews(record, changes, renew):
             return None
-        return self._manager.records.begin(at, self._edited(record, changes))
+        try:
+            return self._manager.records.begin(at, self._edited(record, changes))
+        except SessionError:
+            return None  # `_commit` meets it too, and raises it
 
     def _finished_attempt(self, plan: Plan, attempt: Attempt) -> None:
         assert plan.changes is not None

@@ -152,9 +152,16 @@ class Operations:
         What is returned may be a future, and then the operation is under way.
         """
         more = (flags,) if flags else ()
-        if self._is_own and not self.observers:
-            return self.store.cas(key, data, ttl, token, *more)
+        if self.store.keeps_deadline and not self.observers:
+            answer = self.store.cas(key, data, ttl, token, *more)
+            if self._is_own or isinstance(answer, asyncio.Future):
+                return answer
+            return self._asked("cas", key, lambda _: answer)
         return self._asked("cas", key, self.store.cas, data, ttl, token, *more)
+
+    def answer(self, answer: Awaitable[CasResult]) -> Awaitable[CasResult]:
+        """Return what `cas` returned, with its errors made those of this package."""
+        return answer if self._is_own else self._asked("cas", "", lambda _: answer)
 
     def too_late(self, operation: str) -> StoreUnavailable:
         """Return the error for an operation that took too long in all."""
@@ -413,7 +420,7 @@ class Repository:
                 while number < MAX_ATTEMPTS:
                     if attempt is None:
                         if found is None:
-                            found = await self._look(at, unreadable, lost)
+                            found = await self._look(at, unreadable, lost, number)
                         if found is None:
                             raise lost or SessionGone(_ENDED)
                         record = found.record
@@ -435,16 +442,21 @@ class Repository:
                             continue
                         if self.is_over(record):
                             raise SessionGone(_ENDED)
-                        edited = edit(found)
-                        if not isinstance(edited, Record):
-                            with _unwatched(scope, turn, counted):
-                                edited = await edited
+                        try:
+                            edited = edit(found)
+                            if not isinstance(edited, Record):
+                                with _unwatched(scope, turn, counted):
+                                    edited = await edited
+                        except StoreError as error:
+                            if not number:
+                                raise
+                            raise lost or error.of_unknown_outcome() from error
                         attempt = self._write(found, edited)
                         is_writing = True
                     mine[attempt.record.writes[0]] = attempt.record
                     number += 1
                     try:
-                        result = await attempt.answer
+                        result = await self.operations.answer(attempt.answer)
                     except StoreError as error:
                         if isinstance(error, StoreRejected) and error.too_large:
                             raise SessionTooLarge(self._size(attempt), None) from error
@@ -482,14 +494,20 @@ class Repository:
         return len(self._encoded(attempt.record, attempt.at.key))
 
     async def _look(
-        self, at: Stored, unreadable: Record | None, lost: StoreUnavailable | None
+        self,
+        at: Stored,
+        unreadable: Record | None,
+        lost: StoreUnavailable | None,
+        number: int = 0,
     ) -> Stored | None:
         try:
             entry = await self.operations.get(at.key)
-        except StoreUnavailable:
-            if lost is None:
-                raise
-            raise lost from None
+        except StoreError as error:
+            if lost is not None:
+                raise lost from None
+            # A try that met a conflict may have met its own first write, in a store
+            # that asks twice.
+            raise error.of_unknown_outcome() if number else error
         found = self.examine(at, entry)
         if found is not None and not found.record.retired:  # type: ignore[union-attr]
             found = found if self.values(found) is not None else None
