@@ -111,11 +111,10 @@ class Site(LifecycleSite):
         session = await self._observer.get(session_id)
         return None if session is None else session.copy()
 
-    async def send(self, method: str, path: str, headers: str = "") -> Response:
-        """Send a request without a body, with header lines of any bytes."""
+    async def send(self, method: str, path: str, line: str) -> Response:
+        """Send a request without a body, with a header line of any bytes."""
         lines = [f"{method} {path} HTTP/1.1", "Host: 127.0.0.1", "Connection: close"]
-        lines += headers.splitlines() if "\x85" not in headers else [headers]
-        data = "\r\n".join([*lines, "", ""]).encode("latin-1")
+        data = "\r\n".join([*lines, line, "", ""]).encode("latin-1")
         async with await self.open() as wire:
             await wire.send(data)
             return await wire.receive(method)

@@ -1,4 +1,4 @@
-"""Headers are those of the moment of flush() or finish(); the end waits for the save."""
+"""Headers are those of the moment of flush(); the end waits for the last save."""
 
 from __future__ import annotations
 
