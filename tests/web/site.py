@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from tornado.httpserver import HTTPServer
@@ -31,6 +31,7 @@ __all__ = [
     "session_cookie",
     "settle",
     "signed",
+    "until",
     "upload",
 ]
 
@@ -46,6 +47,19 @@ class DownableStore(ControllableStore):
     """A store that cannot be asked while ``is_down``."""
 
     is_down = False
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        super().__init__(clock)
+        self._callbacks: list[Callable[[str], object]] = []
+
+    def on_connect(self, callback: Callable[[str], object]) -> None:
+        self._callbacks.append(callback)
+
+    def come_back(self) -> None:
+        """Answer again, and tell so, as a store with connections does."""
+        self.is_down = False
+        for callback in self._callbacks:
+            callback("node")
 
     async def _turn(self, operation: str) -> None:
         if self.is_down:
@@ -118,6 +132,15 @@ class Site(LifecycleSite):
         async with await self.open() as wire:
             await wire.send(data)
             return await wire.receive(method)
+
+
+async def until(is_so: Callable[[], Awaitable[bool]]) -> None:
+    """Wait until something is so, for at most ten seconds."""
+    for _ in range(200):
+        if await is_so():
+            return
+        await asyncio.sleep(0.05)
+    raise TimeoutError
 
 
 async def is_closed(wire: Wire) -> bool:
