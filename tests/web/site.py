@@ -35,6 +35,7 @@ __all__ = [
     "upload",
 ]
 
+DURATIONS = ("idle_timeout", "lifetime", "renew_after")
 SECRET = "the secret of the application"
 
 
@@ -88,8 +89,9 @@ class Site(LifecycleSite):
         self._server = HTTPServer(self.application, xheaders=xheaders)
         socket, self.port = bind_unused_port()
         self._server.add_socket(socket)
+        seen = {name: session[name] for name in DURATIONS if name in session}
         self._observer = SessionManager(
-            store=getattr(self.store, "inner", self.store), clock=self.clock
+            store=getattr(self.store, "inner", self.store), clock=self.clock, **seen
         )
 
     @property

@@ -143,14 +143,14 @@ async def test_a_logout_ends_all_that_were_presented(site, act, prefix):
 @pytest.mark.parametrize("act", [*ENDS, "login"])
 async def test_one_alive_beside_a_dead_one_is_ended(site, act):
     """A logout and a login act on what counts, whatever stands beside it."""
-    alive, dead = await site.new(a=1), await site.new(b=1)
-    await site.manager.destroy(dead)
-    for ids in ([alive, dead], [dead, alive]):
-        response = await site.get(f"/{act}", headers=carrying(*ids))
+    for order in (1, -1):
+        alive, dead = await site.new(a=1), await site.new(b=1)
+        await site.manager.destroy(dead)
+        headers = carrying(*[alive, dead][::order])
+        response = await site.get(f"/{act}", headers=headers)
         assert response.status == 200
         assert is_cleared(response) == (act != "login")
         assert not await site.is_alive(alive)
-        alive = await site.new(a=1)
 
 
 @pytest.mark.gen_test

@@ -97,15 +97,19 @@ async def connected(site, client):
     request = HTTPRequest(f"ws://127.0.0.1:{site.port}/", headers=client)
     connection = await websocket_connect(request)
 
+    is_open = True
+
     async def say(message):
+        nonlocal is_open
         await connection.write_message(message)
-        return await connection.read_message()
+        told = await connection.read_message()
+        is_open = told is not None
+        return told
 
     yield say
-    connection.close()
-    await settle()
-    while await connection.read_message() is not None:
-        pass
+    if is_open:
+        connection.close()
+        assert await connection.read_message() is None
     await settle()
 
 

@@ -223,7 +223,7 @@ WRONG = {
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("name", WRONG)
-async def test_what_hooks_return_is_named(serve, name, caplog):
+async def test_what_hooks_return_is_named(serve, name, caplog, uncaught):
     """The message names the setting, or the method."""
     site = serve(Writes, session={name: WRONG[name]})
     client = await site.client(b=1)
@@ -343,16 +343,19 @@ async def test_a_callable_that_uses_the_session_is_told_how(
 @pytest.mark.gen_test
 @pytest.mark.parametrize(
     ("name", "ours"),
-    [("set", "session["), ("delete", "destroy"), ("invalidate", "destroy")],
+    [
+        ("set", r"session\["),
+        ("delete", r"session\[|destroy"),
+        ("invalidate", "destroy|regenerate"),
+    ],
 )
 async def test_names_of_other_libraries_name_ours(name, ours):
     """An AttributeError that says what it is called here."""
     manager = SessionManager()
     await manager.set("x" * 43, {"a": 1})
     session = await manager.get("x" * 43)
-    with pytest.raises(AttributeError) as caught:
+    with pytest.raises(AttributeError, match=ours):
         getattr(session, name)
-    assert ours in str(caught.value)
     assert not hasattr(session, name)
     await manager.close()
 
