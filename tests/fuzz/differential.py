@@ -419,7 +419,22 @@ class Run:
         encoding = sum(
             b"Accept-Encoding" in line for line in VARY.findall(self.received)
         )
-        return Outcome(self.events, responses, self.is_closed, encoding, self.problems)
+        return Outcome(
+            self.events,
+            responses,
+            self.is_closed,
+            encoding,
+            self.problems,
+            self.is_wrong or not self.finished(),
+        )
+
+    def finished(self) -> bool:
+        """Whether each request that was prepared came to an end."""
+        ends = {"prepare": 0, "log_request": 0, "on_connection_close": 0}
+        for _, name, *_ in self.events:
+            if name in ends:
+                ends[name] += 1
+        return ends["log_request"] + ends["on_connection_close"] >= ends["prepare"]
 
     async def talk(self, client: socket.socket) -> None:
         for number, request in enumerate(self.program.requests):
