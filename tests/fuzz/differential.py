@@ -124,6 +124,7 @@ def own_length(handler: Any, length: int) -> None:
 
 def take_over(handler: Any, closes: bool) -> None:
     stream = handler.detach()
+    handler.note("detached")
     stream.write(b"HTTP/1.1 200 Raw\r\nContent-Length: 3\r\n\r\nraw")
     if closes:
         stream.close()
@@ -371,6 +372,9 @@ class Outcome:
     """The handler wrote another length than it announced."""
 
 
+ENDED = ("log_request", "on_connection_close", "detached")
+
+
 class Run:
     """One program, sent to one kind of handler."""
 
@@ -430,11 +434,9 @@ class Run:
 
     def finished(self) -> bool:
         """Whether each request that was prepared came to an end."""
-        ends = {"prepare": 0, "log_request": 0, "on_connection_close": 0}
-        for _, name, *_ in self.events:
-            if name in ends:
-                ends[name] += 1
-        return ends["log_request"] + ends["on_connection_close"] >= ends["prepare"]
+        names = [event[1] for event in self.events]
+        ends = sum(names.count(name) for name in ENDED)
+        return ends >= names.count("prepare")
 
     async def talk(self, client: socket.socket) -> None:
         for number, request in enumerate(self.program.requests):
@@ -758,8 +760,9 @@ class Maker:
         ends_early = self.chance(0.5 if self.streams else 0.2)
         closes = version == "1.0" or ("Connection", "close") in headers
         waits = is_last or closes or self.chance(0.7)
-        if self.store == "late" and (self.streams or self.detaches):
-            # Whether Tornado looks at what follows depends on when that comes.
+        if self.store == "late" and (self.streams or self.detaches or self.leaves):
+            # Whether Tornado looks at what follows depends on when that comes; and
+            # a client that leaves gets nothing that is still held.
             waits = True
         prepare = self.steps(0, 3, 0.3 if ends_early else 0.02)
         if self.streams and not sum(pieces or ()):
@@ -816,7 +819,8 @@ class Maker:
             size += sum(step[1] for step in steps if step[0] == "write")
             size += sum(step[1] for step in steps if step[0].endswith("finish"))
             steps.insert(0, ("own_length", max(0, size)))
-        if is_verb and self.detaches and self.chance(0.7):
+        is_open = not any(step in ENDS for step in steps)
+        if is_verb and self.detaches and is_open and self.chance(0.7):
             steps.append(("detach", self.chance(0.5)))
         return tuple(steps)
 
