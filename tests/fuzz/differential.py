@@ -616,9 +616,10 @@ async def mismatch(program: Program, mixin: type = SessionMixin) -> str:
         plain = await Run(program, None)()
         known = len(heard)
         session = await Run(program, mixin)()
-    found = session.problems
-    if len(heard) > 2 * known:
-        found += [f"asyncio: {message}" for message in heard[known:]]
+        found = session.problems
+        if len(heard) > 2 * known:
+            found += [f"asyncio: {message}" for message in heard[known:]]
+        await end_tasks()
     names = ["is_closed"]
     if not plain.is_wrong:
         # What is wrong is noticed when its bytes leave, be they held or not.
@@ -629,6 +630,15 @@ async def mismatch(program: Program, mixin: type = SessionMixin) -> str:
             found.append(f"{name} without a session:\n{shown(without)}")
             found.append(f"{name} with a session:\n{shown(used)}")
     return "\n".join(found)
+
+
+async def end_tasks() -> None:
+    """End handlers that wait for a connection which is closed."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await asyncio.sleep(0)
 
 
 def shown(value: Any) -> str:
