@@ -228,9 +228,23 @@ class Acting(RequestHandler):
         self.note("on_connection_close")
 
     def log_exception(self, kind: Any, *_: Any) -> None:
-        if kind is HTTPOutputError:
-            self.run.is_wrong = True
         self.note("log_exception", kind.__name__)
+
+    def flush(self, include_footers: bool = False) -> Any:
+        with self.watching():
+            return super().flush(include_footers)
+
+    def finish(self, chunk: Any = None) -> Any:
+        with self.watching():
+            return super().finish(chunk)
+
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[None]:
+        try:
+            yield
+        except HTTPOutputError:
+            self.run.is_wrong = True
+            raise
 
     def act_now_or_later(self, steps: Sequence[Step]) -> Any:
         if self.does.is_async:
@@ -372,9 +386,6 @@ class Outcome:
     """The handler wrote another length than it announced."""
 
 
-ENDED = ("log_request", "on_connection_close", "detached")
-
-
 class Run:
     """One program, sent to one kind of handler."""
 
@@ -429,14 +440,8 @@ class Run:
             self.is_closed,
             encoding,
             self.problems,
-            self.is_wrong or not self.finished(),
+            self.is_wrong,
         )
-
-    def finished(self) -> bool:
-        """Whether each request that was prepared came to an end."""
-        names = [event[1] for event in self.events]
-        ends = sum(names.count(name) for name in ENDED)
-        return ends >= names.count("prepare")
 
     async def talk(self, client: socket.socket) -> None:
         for number, request in enumerate(self.program.requests):
