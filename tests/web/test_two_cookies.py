@@ -154,7 +154,7 @@ async def test_one_alive_beside_a_dead_one_is_ended(site, act):
 
 
 @pytest.mark.gen_test
-async def test_a_path_that_was_changed_locks_nobody_out(serve, http_client, store):
+async def test_a_path_that_was_changed_locks_nobody_out(serve):
     """A browser keeps the cookie of the old path, and sends both."""
     before = serve([("/app/(.*)", Acts)], session={"cookie": {"path": "/app"}})
     after = serve([("/app/(.*)", Acts)])

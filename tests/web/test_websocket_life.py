@@ -107,8 +107,8 @@ async def connected(site, client):
         return told
 
     yield say
+    connection.close()
     if is_open:
-        connection.close()
         assert await connection.read_message() is None
     await settle()
 
@@ -154,6 +154,7 @@ async def test_a_lost_connection_is_one_too(serve, logged):
     assert await connection.read_message() == "None"
     connection.stream.close()
     await settle()
+    connection.close()
     assert len(warnings_of(logged)) == 1
 
 
