@@ -7,7 +7,7 @@ import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from tornado.web import RequestHandler
+from tornado.web import HTTPError, RequestHandler
 from tornado.websocket import WebSocketHandler
 
 from tornado_mcsession import Session, SessionManager, SessionMixin
@@ -118,6 +118,58 @@ async def test_a_forgotten_await_is_noticed(serve, handler, known, caplog, uncau
     assert response.status == 500
     assert "await super().prepare()" in caplog.text
     assert session_cookie(response) is None
+
+
+class RefusesBefore(SessionMixin, RequestHandler):
+    """Refuses before its session is loaded."""
+
+    async def prepare(self):
+        if self.request.path == "/refused":
+            raise HTTPError(403)
+        await super().prepare()
+
+    def get(self):
+        self.write(str(len(self.session)))
+
+
+class NeverAsks(SessionMixin, RequestHandler):
+    """Has no use for its session."""
+
+    def prepare(self):
+        pass
+
+    def get(self):
+        self.write("body")
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize(
+    ("handler", "path", "status"),
+    [
+        (RefusesBefore, "/refused", 403),
+        (RefusesBefore, "/", 200),
+        (NeverAsks, "/", 200),
+    ],
+)
+async def test_what_is_no_forgotten_await_is_not_taken_for_one(
+    serve, handler, path, status, known, caplog
+):
+    """A handler may refuse before its session is loaded, or do without it."""
+    site = serve(handler)
+    client = await site.client(a=1) if known else {}
+    assert (await site.get(path, headers=client)).status == status
+    assert "await" not in caplog.text
+
+
+@pytest.mark.gen_test
+async def test_a_load_that_fails_is_not_taken_for_one(serve, store, caplog):
+    """The log tells of the store alone."""
+    site = serve(RefusesBefore)
+    client = await site.client(a=1)
+    store.fail("get")
+    assert (await site.get(headers=client)).status == 503
+    assert "await" not in caplog.text
 
 
 class Returns(SessionMixin, RequestHandler):
@@ -341,6 +393,7 @@ async def test_a_callable_that_uses_the_session_is_told_how(
     assert response.status == 500
     assert re.search(r"two arguments|\(handler, session\)", caplog.text)
     assert "prepare() was not called" not in caplog.text
+    assert "not awaited" not in caplog.text
 
 
 # Names of other libraries, and values that are documented.
