@@ -323,18 +323,19 @@ class Run:
 
     async def talk(self, client: socket.socket) -> None:
         for number, request in enumerate(self.program.requests):
-            for sent, data in enumerate(encoded(request, number, self.ids[number])):
-                if request.leaves == sent:
-                    client.close()
-                    await self.settle(client)
-                    return
+            sends = list(encoded(request, number, self.ids[number]))
+            for data in sends[: request.leaves]:
                 with contextlib.suppress(OSError):
                     client.send(data)
                 await self.settle(client)
+            if request.leaves is not None:
+                client.close()
+                await self.settle(client)
+                return
             if request.waits or number == len(self.program.requests) - 1:
-                await self.let_save(client, number)
+                await self.let_save(client)
 
-    async def let_save(self, client: socket.socket, number: int) -> None:
+    async def let_save(self, client: socket.socket) -> None:
         """Let what waits for its save go on, one write after another."""
         while self.store.waiting:
             begun = len({event[0] for event in self.events if event[1] == "prepare"})

@@ -46,7 +46,10 @@ FOUND = {
     "late header": program([WRITE, FLUSH, ("set_header", "X-A", "a")]),
     "late length": program([WRITE, ("write", 5), FLUSH, ("own_length", 5)]),
     "sized": program(
-        [WRITE, ("own_length", 9), ("write", 5), FLUSH, WRITE, ("finish", 4)],
+        [
+            *(WRITE, ("own_length", 9), ("write", 5), FLUSH),
+            *(("await sleep",), ("await sleep",), WRITE, ("finish", 4)),
+        ],
         store="late",
     ),
     "sized, and whole at once": program(
