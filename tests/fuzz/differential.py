@@ -505,11 +505,12 @@ async def mismatch(program: Program, mixin: type = SessionMixin) -> str:
             found += [f"asyncio: {message}" for message in heard[known:]]
         await end_tasks()
     names = ["is_closed"]
-    if program.store == "late" and program.requests[-1].leaves is not None:
-        names = ["events"]  # who leaves does not get what is held
-    elif not plain.is_wrong:
+    if not plain.is_wrong:
         # What is wrong is noticed when its bytes leave, be they held or not.
-        names += ["responses", "events", "varied_by_encoding"]
+        names += ["events", "responses", "varied_by_encoding"]
+    if program.store == "late" and program.requests[-1].leaves is not None:
+        # Who leaves does not get what is held.
+        names = names[1:2]
     for name in names:
         without, used = getattr(plain, name), getattr(session, name)
         if without != used:
