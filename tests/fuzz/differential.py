@@ -127,19 +127,22 @@ class Acting(RequestHandler):
     def act_now_or_later(self, steps: Sequence[Step]) -> Any:
         if self.does.is_async:
             return self.act(steps)
-        later = None
-        for name, *rest in steps:
-            if name != "session":
-                if name != "await sleep":
-                    result = STEPS[name](self, *rest)
+        later: list[Any] = []
+        try:
+            for name, *rest in steps:
                 if name == "super":
-                    if later is not None:
-                        later.close()
-                    later = result
-            elif self.run.has_sessions and not rest[0].startswith("await"):
-                with contextlib.suppress(Exception):
-                    SESSION_STEPS[rest[0]](self)
-        return later  # as in ``return super().get()``
+                    later.append(STEPS[name](self))
+                elif name != "session":
+                    if name != "await sleep":
+                        STEPS[name](self, *rest)
+                elif self.run.has_sessions and not rest[0].startswith("await"):
+                    with contextlib.suppress(Exception):
+                        SESSION_STEPS[rest[0]](self)
+            # As in ``return super().get()``.
+            return later.pop() if later else None
+        finally:
+            for coroutine in filter(inspect.iscoroutine, later):
+                coroutine.close()
 
     async def act(self, steps: Sequence[Step]) -> None:
         for name, *rest in steps:
@@ -298,7 +301,8 @@ class Run:
         server = HTTPServer(self.application)
         client, end = socket.socketpair()
         client.setblocking(False)
-        server.handle_stream(IOStream(end), ("127.0.0.1", 0))
+        stream = IOStream(end)
+        server.handle_stream(stream, ("127.0.0.1", 0))
         try:
             await self.talk(client)
         finally:
@@ -307,6 +311,7 @@ class Run:
                 self.store.release()
             await self.settle(client)
             await server.close_all_connections()
+            stream.close()  # also where it was detached
         methods = [request.method for request in self.program.requests]
         responses = list(split(normal(bytes(self.received)), methods))
         encoding = sum(
