@@ -72,6 +72,7 @@ class Acting(RequestHandler):
         self.number = int(self.request.headers["X-Number"])
         self.does = run.program.requests[self.number]
         self.received = 0
+        self.has_flushed = self.has_used = False
 
     def note(self, *event: Any) -> None:
         self.run.events.append((self.number, *event))
@@ -109,6 +110,7 @@ class Acting(RequestHandler):
         self.note("log_exception", kind.__name__)
 
     def flush(self, include_footers: bool = False) -> Any:
+        self.has_flushed = True
         with self.watching():
             return super().flush(include_footers)
 
@@ -136,6 +138,7 @@ class Acting(RequestHandler):
                     if name != "await sleep":
                         STEPS[name](self, *rest)
                 elif self.run.has_sessions and not rest[0].startswith("await"):
+                    self.begin_use()
                     with contextlib.suppress(Exception):
                         SESSION_STEPS[rest[0]](self)
             # As in ``return super().get()``.
@@ -156,11 +159,17 @@ class Acting(RequestHandler):
     async def use_session(self, name: str) -> None:
         if not self.run.has_sessions:
             return
+        self.begin_use()
         # What cannot be done to a session here is not what is compared.
         with contextlib.suppress(Exception):
             result = SESSION_STEPS[name](self)
             if name.startswith("await"):
                 await result
+
+    def begin_use(self) -> None:
+        # What left before the first use was not held.
+        self.run.is_late |= self.has_flushed and not self.has_used
+        self.has_used = True
 
 
 class Page(RequestHandler):
@@ -277,7 +286,7 @@ class Run:
         self.received = bytearray()
         self.is_closed = False
         self.problems: list[str] = []
-        self.is_wrong = False
+        self.is_wrong = self.is_late = False
         self.store = Store(program.store)
         self.ids = [secrets.token_urlsafe(32) for _ in program.requests]
         handler = handler_class(program, mixin)
@@ -352,7 +361,8 @@ class Run:
             ]
             # Headers that are the whole response leave when the handler says so. And
             # what is saved only because ``session_save`` says so was not changed.
-            if len(found) >= begun > 0 and found[-1].body and not self.program.save:
+            is_held = found and found[-1].body and not self.program.save
+            if is_held and len(found) >= begun and not self.is_late:
                 self.problems.append("a response was complete before its save")
             self.store.release()
             await self.settle(client)

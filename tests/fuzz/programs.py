@@ -271,7 +271,10 @@ class Maker:
             at = self.random.randint(0, len(steps))
             # A flush after the end fails or not, as the connection is closed or not.
             late = [step for step in steps[at:] if step[0] not in FLUSHES]
-            steps = [*steps[:at], self.random.choice(ENDS), *late]
+            end = self.random.choice(ENDS)
+            if not self.awaits:
+                end = (end[0].removeprefix("await "), *end[1:])
+            steps = [*steps[:at], end, *late]
         if is_verb and self.chance(0.15):
             size = self.random.choice((0, 0, 0, 0, 1, -1))
             size += sum(step[1] for step in steps if step[0] == "write")

@@ -53,7 +53,7 @@ FOUND = {
         store="late",
     ),
     "sized, and whole at once": program(
-        [("own_length", 5), ("write", 5), AWAIT_FLUSH, WRITE], store="late"
+        [READ, ("own_length", 5), ("write", 5), AWAIT_FLUSH, WRITE], store="late"
     ),
     "sized, and empty": program([WRITE, ("own_length", 0), AWAIT_FLUSH, AWAIT_FLUSH]),
     "without a body": program([WRITE, ("set_status", 304), AWAIT_FLUSH, AWAIT_FLUSH]),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 import pytest
+import tornado
 from tornado.web import RequestHandler
 
 from tornado_mcsession import SessionMixin
@@ -221,6 +222,10 @@ async def test_one_that_cannot_be_looked_up_is_an_error(site, store):
 
 # Bytes round the name or the value. A browser takes them for part of it.
 
+# Before 6.5, Tornado itself strips them from both ends of a header.
+only_newer = pytest.mark.skipif(
+    tornado.version_info < (6, 5), reason="Tornado strips them before 6.5"
+)
 STRANGE = ["\xa0", "\x85", "\xa0\xa0", "\xa0 ", "\x1f", "\x0b", "\x0c", "\x1c"]
 
 
@@ -231,14 +236,26 @@ async def test_only_spaces_and_tabs_are_stripped_from_a_name(serve, store, stran
     site = serve([("/(.*)", Acts)], session={"cookie": {"name": "__Host-session"}})
     evil, good = await site.new(evil=1), await site.new(good=1)
     for name in (f"{strange}__Host-session", f"__Host-session{strange}"):
-        line = f"Cookie: {name}={evil}"
-        response = await site.send("GET", "/read", line)
-        if response.status == 400:
-            continue  # Tornado refuses the header
-        assert response.json()["data"] == {}
-        line = f"Cookie: {name}={evil}; __Host-session={good}"
-        response = await site.send("GET", "/read", line)
-        assert response.json()["data"] == {"good": 1}
+        for line, data in (
+            (f"Cookie: x=1; {name}={evil}; y=2", {}),
+            (f"Cookie: x=1; {name}={evil}; __Host-session={good}", {"good": 1}),
+            (f"Cookie: __Host-session={good};{name}={evil}; y=2", {"good": 1}),
+        ):
+            response = await site.send("GET", "/read", line)
+            # Newer releases of Tornado refuse some of them.
+            assert response.status == 400 or response.json()["data"] == data
+
+
+@pytest.mark.gen_test
+@only_newer
+@pytest.mark.parametrize("strange", STRANGE)
+async def test_nor_from_the_beginning_of_the_header(serve, strange):
+    """Where the name is the first one."""
+    site = serve([("/(.*)", Acts)], session={"cookie": {"name": "__Host-session"}})
+    evil = await site.new(evil=1)
+    line = f"Cookie: {strange}__Host-session={evil}"
+    response = await site.send("GET", "/read", line)
+    assert response.status == 400 or response.json()["data"] == {}
 
 
 @pytest.mark.gen_test
@@ -266,6 +283,7 @@ async def test_spaces_and_tabs_are_stripped(site):
 
 
 @pytest.mark.gen_test
+@only_newer
 @pytest.mark.parametrize("strange", ["\xa0", "\x85", "\x0c"])
 async def test_an_id_in_a_header_is_not_trimmed_either(serve, strange):
     """A header transport knows SP and HTAB, as HTTP does."""
