@@ -386,10 +386,6 @@ class SessionManager:
         """Tell the observers that a session has ended."""
         self._operations.report("end", "", 0.0, reason)
 
-    def count_dropped_save(self) -> None:
-        """Count changes to a session that another request has ended."""
-        self.requests.count_dropped_save()
-
     def count_refused_end(self) -> None:
         """Count a logout by an id that another login has replaced."""
         self.counts["refused_ends"] += 1

@@ -23,6 +23,8 @@ from .web.response import HeldResponse
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from tornado.iostream import IOStream
+
     _Handler = RequestHandler
 else:
     _Handler = object
@@ -44,6 +46,10 @@ _LAZY = (
     "first"
 )
 _OFF = "the session was not loaded: session_load is 'off' for this handler"
+_READING = (
+    "the session is not loaded yet: what the request carries is being read, for which "
+    "the settings are asked"
+)
 _FAILED = "the session was not loaded: the store could not tell"
 _PREPARED = ""
 
@@ -56,15 +62,18 @@ class _Prepared:
 
     __slots__ = ("_mixin", "_reason", "_rest")
 
-    def __init__(self, mixin: Any, reason: str, rest: Awaitable[None] | None) -> None:
+    def __init__(
+        self, mixin: Any, reason: str, rest: Callable[[], Awaitable[None] | None]
+    ) -> None:
         self._mixin = mixin
         self._reason = reason
         self._rest = rest
 
     def __await__(self) -> Generator[Any, None, None]:
         self._mixin._SessionMixin__reason = self._reason
-        if self._rest is not None:
-            yield from self._rest.__await__()
+        rest = self._rest()
+        if rest is not None:
+            yield from rest.__await__()
 
 
 class _WebSocketGet:
@@ -199,15 +208,17 @@ class SessionMixin(_Handler):
         self.__manager = manager
         self.__task = asyncio.current_task()
         self.__loop = asyncio.get_running_loop()
-        self.__reason = _NOT_AWAITED
         if self.session_load == "eager":
+            self.__reason = _READING
             session = self.__session = manager.session_of(self, self.__loop)
+            self.__reason = _NOT_AWAITED
             if session._phase is Phase.UNLOADED:
                 return self.__load(manager, session)
-            return _Prepared(self, _PREPARED, super().prepare())
+            return _Prepared(self, _PREPARED, super().prepare)
         one_of("session_load", self.session_load, ("eager", "lazy", "off"))
+        self.__reason = _NOT_AWAITED
         reason = _LAZY if self.session_load == "lazy" else _OFF
-        return _Prepared(self, reason, super().prepare())
+        return _Prepared(self, reason, super().prepare)
 
     async def __load(self, manager: SessionManager, session: Session) -> None:
         self.__reason = session._why_unloaded = _FAILED
@@ -222,8 +233,6 @@ class SessionMixin(_Handler):
         super().on_finish()
         if self.__response is not None:
             self.__response.commit()
-        elif self.__reason is _NOT_AWAITED:
-            logger.error("%s: %s", type(self).__qualname__, _NOT_AWAITED)
         elif self.session_save and self.__request is None and self.__session is not None:
             # Neither used, nor that of a WebSocket which has just opened.
             assert self.__manager is not None
@@ -255,6 +264,7 @@ class SessionMixin(_Handler):
 
     def flush(self, include_footers: bool = False) -> asyncio.Future[None]:
         """Flush, with a Vary header where the headers leave before the end."""
+        self.__refuse_unprepared()
         if include_footers:
             self.__ended = True
             if self.__response is not None:
@@ -273,6 +283,7 @@ class SessionMixin(_Handler):
 
     async def __get(self, *arguments: Any, **keywords: Any) -> None:
         """Save what was done before a WebSocket opens, then open it."""
+        self.__refuse_unprepared()
         session, manager = self.__session, self.__manager
         if session is not None and manager is not None:
             if self.__request is None:
@@ -286,6 +297,17 @@ class SessionMixin(_Handler):
         result = super().get(*arguments, **keywords)  # type: ignore[func-returns-value]
         if result is not None:
             await result
+
+    def __refuse_unprepared(self) -> None:
+        # On every request, not only on those that have a session.
+        if self.__reason is _NOT_AWAITED and not self.__refused:
+            raise SessionNotLoaded(_NOT_AWAITED)
+
+    def detach(self) -> IOStream:
+        """Take the stream over; raises where changes to the session are unsaved."""
+        if self.__response is not None:
+            self.__response.refuse_detaching()
+        return super().detach()
 
     def send_error(self, status_code: int = 500, **kwargs: Any) -> None:
         """Send an error page; a session's error has a status of its own."""
@@ -337,8 +359,7 @@ class SessionMixin(_Handler):
         return session
 
     def __watch(self, session: Session) -> None:
-        if self.__reason is _NOT_AWAITED and not self.__refused:
-            raise SessionNotLoaded(_NOT_AWAITED)
+        self.__refuse_unprepared()
         assert self.__manager is not None
         request = RequestSession(self, self.__manager.requests, session)
         self.__request = request

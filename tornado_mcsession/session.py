@@ -96,6 +96,7 @@ class Session(MutableMapping[str, Any]):
         "_had_principal",
         "_handler",
         "_is_new",
+        "_is_told",
         "_loop",
         "_manager",
         "_moving",
@@ -130,6 +131,7 @@ class Session(MutableMapping[str, Any]):
         self._is_new = True
         self._accessed = False
         self._had_principal = False
+        self._is_told = False  # a verb raised SessionGone
         self._moving = 0  # logins and the like that are under way
         self._turn: _Turn | None = None
         self._presented = Presented.NONE
@@ -463,7 +465,12 @@ class Session(MutableMapping[str, Any]):
         self._refuse_ended()
         if self.modified:
             await self._look_before_saving()
-        await self._store(None, renew=self._may_renew())
+        renew = self._may_renew()
+        if self._reach is Reach.DETACHED and renew and not self.modified:
+            if self._renewal_is_due():
+                await self._renew(must=True)
+            return
+        await self._store(None, renew=renew)
 
     async def reload(self) -> None:
         """Drop the changes of this request and take what is stored.
@@ -480,8 +487,7 @@ class Session(MutableMapping[str, Any]):
             return
         found = await self._manager.lookup.find([self._stored.id])
         if found.stored is None:
-            self._advance(Event.GONE)
-            raise SessionGone("session was ended by another request")
+            raise self._is_gone()
         self._became(found.stored, snapshot, found.values)
 
     async def touch(self) -> None:
@@ -663,9 +669,8 @@ class Session(MutableMapping[str, Any]):
                 self._stored.id, before.marker, new, _of(self._stored)
             )
         except SessionGone:
-            self._advance(Event.GONE)
             self._delivery = Delivery.NOTHING
-            raise
+            raise self._is_gone() from None
 
     async def logout(self) -> None:
         """End the session; the same as `destroy`."""
@@ -792,7 +797,14 @@ class Session(MutableMapping[str, Any]):
 
     def _refuse_ended(self) -> None:
         if self._phase is Phase.ENDED:
+            self._is_told = True
             raise SessionGone("session was ended by another request")
+
+    def _is_gone(self) -> SessionGone:
+        """Note that another request ended the session; return the error to raise."""
+        self._advance(Event.GONE)
+        self._is_told = True
+        return SessionGone("session was ended by another request")
 
     def _may_renew(self) -> bool:
         # Record and cookie expire together, so not where no cookie can be sent. A
@@ -1160,18 +1172,21 @@ class Session(MutableMapping[str, Any]):
         return renew and self._manager.lifetime.renewal_due(record, now)
 
     def _renewing(self, edit: Edit) -> Edit:
-        lifetime, now = self._manager.lifetime, self._manager.settings.clock()
-
         async def when_edited(edited: Awaitable[Record]) -> Record:
-            return lifetime.renewed(await edited, now)
+            return self._put_off(await edited)
 
         def renewing(stored: Stored) -> Record | Awaitable[Record]:
             edited = edit(stored)
             if isinstance(edited, Record):
-                return lifetime.renewed(edited, now)
+                return self._put_off(edited)
             return when_edited(edited)
 
         return renewing
+
+    def _put_off(self, record: Record) -> Record:
+        now = self._manager.settings.clock()
+        cookie = self._reach is not Reach.DETACHED
+        return self._manager.lifetime.renewed(record, now, cookie=cookie)
 
     async def _renewed(self, stored: Stored) -> None:
         if self._reach is not Reach.DETACHED:
@@ -1184,8 +1199,7 @@ class Session(MutableMapping[str, Any]):
         try:
             return await records.change(self._stored, edit, attempt=attempt)
         except SessionGone:
-            self._advance(Event.GONE)
-            raise SessionGone("session was ended by another request") from None
+            raise self._is_gone() from None
 
     async def _renew(self, *, must: bool = False) -> bool:
         """Put off the session's end; return whether that was done.
@@ -1195,15 +1209,12 @@ class Session(MutableMapping[str, Any]):
         """
         at, records = self._stored, self._manager.records
         assert at is not None
-        now = self._manager.settings.clock()
         if must:
-            stored = await self._change(
-                lambda found: self._manager.lifetime.renewed(_of(found), now)
-            )
+            stored = await self._change(lambda found: self._put_off(_of(found)))
         else:
             if at.token is None or records.is_over(_of(at)):
                 return False
-            attempt = records.begin(at, self._manager.lifetime.renewed(_of(at), now))
+            attempt = records.begin(at, self._put_off(_of(at)))
             if attempt is None:
                 return False
             try:
@@ -1233,13 +1244,11 @@ class Session(MutableMapping[str, Any]):
             moved = await manager.rotation.move(at, new_id, edit, grace)
         except Replaced:
             if not grace:
-                self._advance(Event.GONE)
-                raise SessionGone("session was ended by another request") from None
+                raise self._is_gone() from None
             # Another request has just given it a new id, which serves for both.
             moved = Moved(await self._change(lambda stored: edit(_of(stored))))
         except SessionGone:
-            self._advance(Event.GONE)
-            raise
+            raise self._is_gone() from None
         self._became(moved.stored, changes)
         self._delivery = Delivery.SEND
         manager.counts["saves"] += 1
@@ -1268,7 +1277,7 @@ class Session(MutableMapping[str, Any]):
             return NOTHING
         if phase is Phase.ENDED:
             if self._has_data() if self._stored is None else self._changed():
-                self._manager.count_dropped_save()
+                self._manager.requests.count_dropped_save(log=not self._is_told)
             return NOTHING
         if self._has_data() or (settings.allow_empty and self._accessed):
             if not self._manager.withholds(self):

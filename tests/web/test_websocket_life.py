@@ -194,12 +194,12 @@ async def test_a_change_after_a_save_is_one(serve, logged):
 
 
 @pytest.mark.gen_test
-async def test_a_visitor_without_a_session_is_warned_of_too(serve, logged):
-    """What a new session holds cannot be saved any more, and is lost."""
+async def test_a_visitor_without_a_session_cannot_begin_one(serve, logged):
+    """Its cookie could not be sent, so the first write says so."""
     site = serve(Socket)
     async with connected(site, {}) as say:
-        await say("write")
-    assert len(warnings_of(logged)) == 1
+        assert await say("write") == "RuntimeError"
+    assert not warnings_of(logged)
     assert site.sessions() == 0
 
 

@@ -76,9 +76,12 @@ class ForgetsAndUses(Forgets):
         self.session["a"] = 1
 
 
-class ForgetsInPlain(Forgets):
+class ForgetsInPlain(SessionMixin, RequestHandler):
     def prepare(self):
         super().prepare()
+
+    def get(self):
+        self.write("body")
 
 
 class ForgetsInLazy(Forgets):

@@ -138,15 +138,25 @@ class HeldResponse(HTTPConnection):
             self._loop.call_soon(self.commit)
 
     def detach(self) -> Any:
-        """Give the stream to the handler, if nothing of the session is unsaved."""
+        """Give the stream to the handler, behind what it has flushed."""
+        self.refuse_detaching()
         if self._request is not None:
-            if not self._request.is_saved():
-                raise RuntimeError(
-                    "the session has changes that nobody would save after detach(): "
-                    "await self.session.save() first"
-                )
+            if self._head is not None:
+                self.commit()
+            if self._last_byte:
+                self._connection.write(self._last_byte)
             self._let_go()
         return self._connection.detach()  # type: ignore[attr-defined]
+
+    def refuse_detaching(self) -> None:
+        """Raise where something of the session is unsaved, or still being saved."""
+        if self._request is None:
+            return
+        if self._is_saving or not self._request.is_saved():
+            raise RuntimeError(
+                "the session has changes that nobody would save after detach(): "
+                "await self.session.save() first, and await self.flush()"
+            )
 
     def abandon(self) -> None:
         """Save what there is: the client has left, and no response will end this."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from urllib.parse import urlsplit
@@ -244,7 +245,8 @@ class CookieTransport(Transport):
     ) -> None:
         options = self.options(handler, session)
         protocol = handler.request.protocol
-        self._look_at_proxy(handler.request)
+        if not options.is_secure(protocol):
+            self._look_at_proxy(handler.request)
         if options.needs_https and options.secure == "auto" and protocol != "https":
             self._warn(
                 "prefix",
@@ -286,24 +288,19 @@ class CookieTransport(Transport):
     def _look_at_proxy(self, request: HTTPServerRequest) -> None:
         if request.protocol != "http" or "proxy" in self._warned:
             return
-        for name in _SCHEME_HEADERS:
-            if "https" in request.headers.get(name, "").lower():
-                self._warn(
-                    "proxy",
-                    f"{name} says https, but the request counts as http, so that the "
-                    "session cookie is not Secure; listen with xheaders=True, or set "
-                    "secure=True",
-                )
-        for name in _TLS_HEADERS:
-            if request.headers.get(name, "").lower() in ("on", "1", "true"):
-                self._warn(
-                    "proxy",
-                    f"{name} says that the client uses https, but the request counts as "
-                    "http, so that the session cookie is not Secure; set secure=True",
-                )
+        name = _header_that_says_https(request)
+        if name is not None:
+            self._warn(
+                "proxy",
+                f"{name} says that the client uses https, but the request counts as "
+                "http, so that the session cookie is not Secure; listen with "
+                "xheaders=True, or set secure=True",
+            )
 
     def _look_at_browser(self, options: CookieOptions, request: HTTPServerRequest) -> None:
         for kind, reason in refusals(options, request).items():
+            if kind == "secure" and _header_that_says_https(request):
+                continue
             self._warn(
                 kind,
                 f"a browser would not send the session cookie {options.name!r} back "
@@ -329,19 +326,31 @@ class CookieTransport(Transport):
             logger.warning("%s", message)
 
 
+def _header_that_says_https(request: HTTPServerRequest) -> str | None:
+    """Return the header by which a proxy says that the client uses https."""
+    for name, pattern in _HTTPS.items():
+        value = request.headers.get(name)
+        if value is not None and pattern.search(value):
+            return name
+    return None
+
+
 # Proxies tell by these that the client came over https. Tornado's xheaders=True looks
 # at the first two, and takes the last value of a list.
-_SCHEME_HEADERS = (
-    "X-Scheme",
-    "X-Forwarded-Proto",
-    "X-Forwarded-Protocol",
-    "X-Forwarded-Scheme",
-    "X-Url-Scheme",
-    "Forwarded",
-    "CloudFront-Forwarded-Proto",
-    "CF-Visitor",
-)
-_TLS_HEADERS = ("X-Forwarded-Ssl", "Front-End-Https")
+_SCHEME = re.compile(r"\bhttps\b", re.IGNORECASE)
+_ON = re.compile(r"^\s*(on|1|true|https)\s*$", re.IGNORECASE)
+_HTTPS = {
+    "X-Scheme": _SCHEME,
+    "X-Forwarded-Proto": _SCHEME,
+    "X-Forwarded-Protocol": _SCHEME,
+    "X-Forwarded-Scheme": _SCHEME,
+    "X-Url-Scheme": _SCHEME,
+    "CloudFront-Forwarded-Proto": _SCHEME,
+    "CF-Visitor": _SCHEME,
+    "Forwarded": re.compile(r'\bproto="?https\b', re.IGNORECASE),
+    "X-Forwarded-Ssl": _ON,
+    "Front-End-Https": _ON,
+}
 
 
 class HeaderTransport(Transport):
