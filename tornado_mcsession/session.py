@@ -463,14 +463,14 @@ class Session(MutableMapping[str, Any]):
 
     async def _save(self) -> None:
         self._refuse_ended()
-        if self.modified:
+        changes, renew = self._changes(), self._may_renew()
+        if changes and self._manager.settings.before_save is not None:
             await self._look_before_saving()
-        renew = self._may_renew()
-        if self._reach is Reach.DETACHED and renew and not self.modified:
-            if self._renewal_is_due():
-                await self._renew(must=True)
-            return
-        await self._store(None, renew=renew)
+            changes = self._changes()
+        if changes or self._reach is not Reach.DETACHED:
+            await self._store(changes, renew=renew)
+        elif renew and self._renewal_is_due():
+            await self._renew(must=True)
 
     async def reload(self) -> None:
         """Drop the changes of this request and take what is stored.
@@ -569,7 +569,9 @@ class Session(MutableMapping[str, Any]):
             raise ValueError(f"grace must be from 0 to {MAX_GRACE:g} seconds")
         await self._whole("regenerate", self._regenerate, keep, allowance)
 
-    async def _regenerate(self, keep: bool, grace: float) -> None:
+    async def _regenerate(
+        self, before: Changes | None, keep: bool, grace: float
+    ) -> None:
         self._refuse_sealed("give the session a new id")
         self._refuse_ended()
         await self._look_before_saving()
@@ -578,7 +580,7 @@ class Session(MutableMapping[str, Any]):
             if keep:
                 await self._store(changes)
             else:
-                self._take_in({}, changes)
+                self._take_in({}, changes if before is None else before)
             return
         now = self._manager.settings.clock()
 
@@ -586,7 +588,8 @@ class Session(MutableMapping[str, Any]):
             edit = self._edited if keep else self._emptied
             return self._manager.lifetime.renewed(edit(record, changes), now)
 
-        await self._move(changes, edit, ids.digest_of(self._stored.id), grace)
+        digest = ids.digest_of(self._stored.id)
+        await self._move(changes, edit, digest, before, grace)
 
     async def login(self, principal: str | int) -> None:
         """Remember that ``principal`` is logged in, under a new id.
@@ -597,7 +600,7 @@ class Session(MutableMapping[str, Any]):
         """
         await self._whole("log in", self._login, principal_name(principal))
 
-    async def _login(self, who: str) -> None:
+    async def _login(self, before: Changes | None, who: str) -> None:
         self._refuse_sealed("log in")
         await self._look_before_saving()
         changes = self._changes()
@@ -615,7 +618,7 @@ class Session(MutableMapping[str, Any]):
 
         if self._phase is Phase.STORED:
             try:
-                await self._move(changes, edit, identity.digest)
+                await self._move(changes, edit, identity.digest, before)
                 return
             except SessionGone:
                 pass  # a logout came first: this login stands for itself
@@ -645,11 +648,11 @@ class Session(MutableMapping[str, Any]):
         """
         await self._whole("revoke the other sessions", self._revoke_others)
 
-    async def _revoke_others(self) -> None:
+    async def _revoke_others(self, before: Changes | None) -> None:
         self._refuse_sealed("give the session a new id")
         self._refuse_ended()
-        before = self._record
-        if before is None or before.principal is None or before.marker is None:
+        record = self._record
+        if record is None or record.principal is None or record.marker is None:
             raise RuntimeError("nobody is logged in, whose sessions could be ended")
         await self._look_before_saving()
         changes = self._changes()
@@ -662,11 +665,11 @@ class Session(MutableMapping[str, Any]):
 
         # The marker is set last: until then nothing was done to the others.
         assert self._stored is not None
-        await self._move(changes, edit, ids.digest_of(self._stored.id))
+        await self._move(changes, edit, ids.digest_of(self._stored.id), before)
         assert self._stored is not None
         try:
             await self._manager.revocation.replace(
-                self._stored.id, before.marker, new, _of(self._stored)
+                self._stored.id, record.marker, new, _of(self._stored)
             )
         except SessionGone:
             self._delivery = Delivery.NOTHING
@@ -687,8 +690,8 @@ class Session(MutableMapping[str, Any]):
         """
         await self._whole("destroy", self._destroy)
 
-    async def _destroy(self) -> None:
-        snapshot = self._snapshot()
+    async def _destroy(self, before: Changes | None) -> None:
+        snapshot = self._snapshot() if before is None else before
         doomed, self._doomed = (*self._doomed, *self._ids_to_end()), ()
         await self._end(doomed)
         self._forget(snapshot)
@@ -756,8 +759,12 @@ class Session(MutableMapping[str, Any]):
         self, verb: str, act: Callable[..., Awaitable[None]], *arguments: Any
     ) -> None:
         turn = self._entered(verb)
+        # What is written from now on is written meanwhile: the act is a task, which
+        # begins a moment later.
+        before = None if turn.is_taken else self._snapshot()
         self._moving += 1
-        await self._manager.tasks.whole(self._moved_in_turn(turn, act, *arguments))
+        work = self._moved_in_turn(turn, act, before, *arguments)
+        await self._manager.tasks.whole(work)
 
     async def _moved_in_turn(
         self, turn: _Turn, act: Callable[..., Awaitable[None]], *arguments: Any
@@ -981,7 +988,11 @@ class Session(MutableMapping[str, Any]):
         return serializer.dumps(changes.made_to({}, serializer))
 
     def _became(
-        self, stored: Stored, seen: Changes, values: dict[str, Any] | None = None
+        self,
+        stored: Stored,
+        seen: Changes,
+        values: dict[str, Any] | None = None,
+        before: Changes | None = None,
     ) -> None:
         """Stand for ``stored``; what was changed since ``seen`` stays changed.
 
@@ -991,7 +1002,7 @@ class Session(MutableMapping[str, Any]):
         if record.data != seen.encoded:
             if values is None:
                 values = self._manager.codec.values(record)
-            self._take_in_values(values, seen)
+            self._take_in_values(values, seen if before is None else before)
         self._drop_seen(seen)
         self._stored = stored
         self._presented_ids = ()
@@ -1233,9 +1244,14 @@ class Session(MutableMapping[str, Any]):
         changes: Changes,
         edit: Callable[[Record], Record],
         digest: str,
+        before: Changes | None,
         grace: float = 0.0,
     ) -> None:
-        """Put ``edit(record)`` under a new id with this ``digest``, if any."""
+        """Put ``edit(record)`` under a new id with this ``digest``, if any.
+
+        What was written since ``before`` stays, also where the data does not go
+        along.
+        """
         at = self._stored
         assert at is not None
         manager = self._manager
@@ -1249,7 +1265,7 @@ class Session(MutableMapping[str, Any]):
             moved = Moved(await self._change(lambda stored: edit(_of(stored))))
         except SessionGone:
             raise self._is_gone() from None
-        self._became(moved.stored, changes)
+        self._became(moved.stored, changes, before=before)
         self._delivery = Delivery.SEND
         manager.counts["saves"] += 1
         manager.report_end("rotated")
@@ -1416,6 +1432,11 @@ class _Turn:
     def __init__(self) -> None:
         self._lock = asyncio.Lock()
         self._mark: object = None
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether some task has the turn."""
+        return self._lock.locked()
 
     def refuse_holder(self) -> None:
         """Raise where the running task has the turn already."""

@@ -316,7 +316,8 @@ class Repository:
                             return at._replace(record=record)
                     except StoreUnavailable as error:
                         if not error.outcome_unknown:
-                            raise lost or error from error.__cause__
+                            failure = lost or error
+                            raise failure from failure.__cause__
                         lost = error
                     # Not taken for taken: it may be this very record.
                     found = await self._look(at, None, lost)
@@ -327,7 +328,9 @@ class Repository:
                     if lost is None:
                         return None
         except TimeoutError as error:
-            raise lost or self.operations.too_late("save") from error
+            if lost is None:
+                raise self.operations.too_late("save") from error
+            raise lost from lost.__cause__
         raise lost or SessionConflict(MAX_ATTEMPTS)
 
     async def _add(self, key: str, record: Record, data: bytes) -> bool:
@@ -450,7 +453,8 @@ class Repository:
                         except StoreError as error:
                             if not number:
                                 raise
-                            raise lost or error.of_unknown_outcome() from error
+                            failure = lost or error.of_unknown_outcome()
+                            raise failure from failure.__cause__
                         attempt = self._write(found, edited)
                         is_writing = True
                     mine[attempt.record.writes[0]] = attempt.record
@@ -466,7 +470,10 @@ class Repository:
                         if not unknown:
                             # A try before it may have been done all the same.
                             first = number == 1
-                            raise lost or (error if first else error.of_unknown_outcome())
+                            failure = lost or (
+                                error if first else error.of_unknown_outcome()
+                            )
+                            raise failure from failure.__cause__
                         assert isinstance(error, StoreUnavailable)
                         lost = error
                         lost_numbers.append(attempt.record.written)
@@ -483,9 +490,11 @@ class Repository:
                 raise  # one of the edit's own
             if lost is None and number and not is_writing:
                 raise SessionConflict(number) from None
+            if lost is not None:
+                raise lost from lost.__cause__
             late = self.operations.too_late("save")
             late.outcome_unknown = is_writing
-            raise lost or late from error
+            raise late from error
         finally:
             turn.leave()
         raise lost or SessionConflict(number)
@@ -504,10 +513,10 @@ class Repository:
             entry = await self.operations.get(at.key)
         except StoreError as error:
             if lost is not None:
-                raise lost from None
+                raise lost from lost.__cause__
             # A try that met a conflict may have met its own first write, in a store
             # that asks twice.
-            raise error.of_unknown_outcome() if number else error
+            raise (error.of_unknown_outcome() if number else error) from error.__cause__
         found = self.examine(at, entry)
         if found is not None and not found.record.retired:  # type: ignore[union-attr]
             found = found if self.values(found) is not None else None
@@ -592,11 +601,22 @@ def _unwatched(scope: asyncio.Timeout, turn: _Turn, counted: bool) -> Iterator[N
 
 
 class _Queue:
-    """The writers of one session that wait, and when one of them last went on."""
+    """The writers of one session that wait for their turn."""
 
-    def __init__(self, now: float) -> None:
-        self.turns: deque[asyncio.Future[None]] = deque()
-        self.moved = now
+    def __init__(self) -> None:
+        self.turns: deque[asyncio.Future[bool]] = deque()
+        self.moved = 0.0
+        self.timer: asyncio.TimerHandle | None = None
+
+    def next(self, is_turn: bool) -> bool:
+        """Let whoever waits longest go on; return whether anybody does."""
+        while self.turns:
+            turn = self.turns.popleft()
+            if not turn.done():
+                self.moved = turn.get_loop().time()
+                turn.set_result(is_turn)
+                return True
+        return False
 
 
 class _Writers:
@@ -604,16 +624,16 @@ class _Writers:
 
     Conflicts then come from other processes only, and a burst of writers on a large
     session encodes it once for each. It saves work and guards nothing: where a
-    writer takes long, since its node does not answer, the next one goes on, and cas
-    decides. Each event loop has queues of its own.
+    writer gets nowhere, since its node does not answer, the others go on one by one,
+    and cas decides. Each event loop has queues of its own.
     """
 
     def __init__(self) -> None:
         self._queues: weakref.WeakKeyDictionary[
-            asyncio.AbstractEventLoop, dict[str, _Queue]
+            asyncio.AbstractEventLoop, dict[str, _Queue | None]
         ] = weakref.WeakKeyDictionary()
 
-    def _of_loop(self) -> dict[str, _Queue]:
+    def _of_loop(self) -> dict[str, _Queue | None]:
         loop = asyncio.get_running_loop()
         try:
             return self._queues[loop]
@@ -626,39 +646,52 @@ class _Writers:
         queues = self._of_loop()
         if key in queues:
             return False
-        queues[key] = _Queue(asyncio.get_running_loop().time())
+        queues[key] = None  # a queue is made when somebody waits: mostly nobody does
         return True
 
     async def wait(self, key: str) -> bool:
         """Wait for the turn; return False where it was waited for in vain."""
         loop = asyncio.get_running_loop()
-        queue = self._of_loop()[key]
-        turn: asyncio.Future[None] = loop.create_future()
+        queues = self._of_loop()
+        queue = queues[key]
+        if queue is None:
+            queue = queues[key] = _Queue()
+            queue.moved = loop.time()
+            self._watch(loop, key, queue)
+        turn: asyncio.Future[bool] = loop.create_future()
         queue.turns.append(turn)
         try:
-            while True:
-                left = queue.moved + PATIENCE - loop.time()
-                if left <= 0:
-                    turn.cancel()
-                    return False
-                await asyncio.wait([turn], timeout=left)
-                if turn.done():
-                    return True
+            return await turn
         except asyncio.CancelledError:
-            if not turn.cancel():
+            if turn.done() and not turn.cancelled() and turn.result():
                 self.leave(key)  # it came in the very moment
             raise
+
+    def _watch(
+        self, loop: asyncio.AbstractEventLoop, key: str, queue: _Queue
+    ) -> None:
+        def look() -> None:
+            if loop.time() >= queue.moved + PATIENCE:
+                queue.next(False)
+            if queue.turns:
+                queue.timer = loop.call_at(queue.moved + PATIENCE, look)
+            else:
+                queue.timer = None
+                if queues.get(key) is queue:
+                    queues[key] = None
+
+        queues = self._of_loop()
+        queue.timer = loop.call_at(queue.moved + PATIENCE, look)
 
     def leave(self, key: str) -> None:
         """Hand the turn to whoever waits longest."""
         queues = self._of_loop()
         queue = queues.get(key)
-        while queue is not None and queue.turns:
-            turn = queue.turns.popleft()
-            if not turn.done():
-                queue.moved = asyncio.get_running_loop().time()
-                turn.set_result(None)
+        if queue is not None:
+            if queue.next(True):
                 return
+            if queue.timer is not None:
+                queue.timer.cancel()
         queues.pop(key, None)
 
 
