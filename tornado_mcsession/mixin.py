@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Generator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from tornado.httputil import HTTPHeaders
-from tornado.web import RequestHandler
+from tornado.web import Finish, HTTPError, RequestHandler
 from tornado.websocket import WebSocketHandler
 
 from .checks import one_of
@@ -378,6 +378,25 @@ class SessionMixin(_Handler):
         )
         self.request.connection = self.__response
 
+    def _refuses_upload(self, error: Exception) -> bool:
+        """Send the error page of `prepare` now, where the client waits for a 100.
+
+        Tornado would send the page when `prepare` has ended, and then, since the
+        page is held, tell the client to send its body. Does what Tornado does.
+        """
+        headers = self.request.headers
+        if self.__response is None or self.__ended or "Expect" not in headers:
+            return False
+        if isinstance(error, Finish):
+            self.finish(*error.args)
+            return True
+        about = (type(error), error, error.__traceback__)
+        self.log_exception(*about)
+        if not self.__ended:
+            status = error.status_code if isinstance(error, HTTPError) else 500
+            self.send_error(status, exc_info=about)
+        return True
+
     def _until_response_is_sent(self) -> asyncio.Future[None] | None:
         return None if self.__response is None else self.__response.until_sent()
 
@@ -386,8 +405,12 @@ def _waiting(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
     """Return a handler's method that ends once a response that it finished is sent."""
 
     async def rest(handler: SessionMixin, result: Awaitable[Any] | None) -> None:
-        if result is not None:
-            await result
+        try:
+            if result is not None:
+                await result
+        except Exception as error:
+            if not handler._refuses_upload(error):
+                raise
         sent = handler._until_response_is_sent()
         if sent is not None:
             await sent
@@ -396,7 +419,12 @@ def _waiting(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
     def waiting(handler: SessionMixin, *arguments: Any) -> Awaitable[None] | None:
         if name == "data_received" and handler._until_response_is_sent() is not None:
             return rest(handler, None)  # it has finished: what still comes is dropped
-        result = method(handler, *arguments)
+        try:
+            result = method(handler, *arguments)
+        except Exception as error:
+            if not handler._refuses_upload(error):
+                raise
+            result = None
         if result is None and handler._until_response_is_sent() is None:
             return None
         return rest(handler, result)

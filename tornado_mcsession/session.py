@@ -1003,6 +1003,14 @@ class Session(MutableMapping[str, Any]):
             if values is None:
                 values = self._manager.codec.values(record)
             self._take_in_values(values, seen if before is None else before)
+        if before is not None and self._flashed:
+            # A message that was added meanwhile may have been dropped with the data.
+            kept = {flash.id for flash in record.flashes}
+            added = [f for f in seen.flashed if f not in before.flashed]
+            lost = {flash.id for flash in added} - kept
+            seen = seen._replace(
+                flashed=tuple(f for f in seen.flashed if f.id not in lost)
+            )
         self._drop_seen(seen)
         self._stored = stored
         self._presented_ids = ()
