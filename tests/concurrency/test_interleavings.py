@@ -56,6 +56,14 @@ def test_two_requests_in_every_order_of_one_preemption(first: str) -> None:
         explore(Scenario(principal, (first, second)), preemptions=1, faults=0)
 
 
+@pytest.mark.parametrize("mover", ["login", "regenerate", "revoke_others"])
+@pytest.mark.parametrize("writer", ["set", "read", "burst"])
+def test_a_new_id_a_writer_and_one_fault(mover: str, writer: str) -> None:
+    """Where two acts have most to lose: one moves the data that the other changes."""
+    for principal in PRINCIPALS:
+        explore(Scenario(principal, (mover, writer)), preemptions=1, faults=1)
+
+
 SCENARIOS = st.builds(
     Scenario,
     st.sampled_from(PRINCIPALS),
