@@ -1,4 +1,9 @@
-"""Requests on one session, in every order of their store operations."""
+"""Requests on one session, in every order of their store operations.
+
+Two requests with all acts, orders and single faults are some 40,000 runs, which take
+minutes. Each test run plays a part of them; ``scripts/fuzz interleavings`` looks for
+more, and ``python -m tests.concurrency`` plays all.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +36,9 @@ def explore(scenario: Scenario, *, preemptions: int, faults: int) -> int:
             run_virtually(play.run(choose))
         except AssertionError as error:
             order = "\n".join(map(str, explorer.trace))
-            raise AssertionError(f"{error}\n{scenario}\n{play.told}\n{order}") from error
+            raise AssertionError(
+                f"{error}\n{scenario}\n{play.told}\n{order}"
+            ) from error
     return played
 
 
@@ -49,6 +56,14 @@ def test_two_requests_in_every_order_of_one_preemption(first: str) -> None:
         explore(Scenario(principal, (first, second)), preemptions=1, faults=0)
 
 
+@pytest.mark.parametrize("mover", ["login", "regenerate", "revoke_others"])
+@pytest.mark.parametrize("writer", ["set", "read", "burst"])
+def test_a_new_id_a_writer_and_one_fault(mover: str, writer: str) -> None:
+    """Where two acts have most to lose: one moves the data that the other changes."""
+    for principal in PRINCIPALS:
+        explore(Scenario(principal, (mover, writer)), preemptions=1, faults=1)
+
+
 SCENARIOS = st.builds(
     Scenario,
     st.sampled_from(PRINCIPALS),
@@ -58,7 +73,7 @@ SCENARIOS = st.builds(
 NUMBERS = st.lists(st.integers(0, 255), max_size=60)
 
 
-@settings(max_examples=1500)
+@settings(max_examples=500)
 @given(scenario=SCENARIOS, numbers=NUMBERS)
 def test_no_order_and_no_fault_breaks_a_promise(
     scenario: Scenario, numbers: list[int]
@@ -68,9 +83,9 @@ def test_no_order_and_no_fault_breaks_a_promise(
 
 
 @pytest.mark.integration
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(scenario=SCENARIOS, numbers=NUMBERS)
-@example(scenario=Scenario(None, ("increment", "burst")), numbers=[0, 0, 0])
+@example(scenario=Scenario(None, ("increment", "burst")), numbers=[0, 0, 0, 1])
 def test_memcached_keeps_the_same_word(
     memcached: Memcached, scenario: Scenario, numbers: list[int]
 ) -> None:

@@ -22,7 +22,7 @@ from tornado_mcsession import (
 
 from ..support.clock import ManualClock
 from ..support.processes import free_port
-from ..support.requests import begin, data_of, is_alive, visit
+from ..support.requests import begin, data_of, is_alive, pending_done, visit
 from ..support.scripted import Hold, ScriptedStore, down, dropped, lost
 
 # New ids of the same login, and logins that took the place of one.
@@ -67,15 +67,9 @@ async def moved(manager: SessionManager, session_id: str, move: Any) -> str:
     request = await visit(manager, session_id)
     await move(request.session)
     new = await request.leave()
-    assert new is not None and new != session_id
+    assert new is not None
+    assert new != session_id
     return new
-
-
-async def pending_done(manager: SessionManager) -> None:
-    """Wait until no unconfirmed end is left."""
-    async with asyncio.timeout(15):
-        while manager.stats()["pending_destroys"]:
-            await asyncio.sleep(0.02)
 
 
 # A logout by an older id.
@@ -217,7 +211,7 @@ async def test_a_session_that_could_not_be_loaded_is_ended_later(
     assert manager.stats()["pending_destroys"] == 1
     store.forget_scripts()
     assert await is_alive(manager, session_id)
-    await pending_done(manager)
+    await pending_done(manager, store)
     assert not await is_alive(manager, session_id)
 
 
@@ -299,7 +293,7 @@ async def test_a_retried_end_follows_the_session(
     store.forget_scripts()
     assert manager.stats()["pending_destroys"] == 1
     new = session_id if move is None else await moved(other, session_id, move)
-    await pending_done(manager)
+    await pending_done(manager, store)
     assert await data_of(manager, session_id) is None
     assert not await is_alive(manager, new)
 
@@ -315,7 +309,7 @@ async def test_a_retried_end_leaves_another_login_alone(
         await manager.destroy(session_id)
     store.forget_scripts()
     new = await moved(other, session_id, login_of_another)
-    await pending_done(manager)
+    await pending_done(manager, store)
     assert await is_alive(manager, new)
 
 
@@ -333,7 +327,7 @@ async def test_an_end_of_unknown_outcome_is_tried_again(
         await request.session.destroy()
     assert caught.value.outcome_unknown
     store.forget_scripts()
-    await pending_done(manager)
+    await pending_done(manager, store)
     assert not await is_alive(manager, session_id)
     await store.arrive()
     assert not await is_alive(manager, session_id)
@@ -354,7 +348,7 @@ async def test_many_unconfirmed_ends_are_all_finished(
     assert manager.stats()["pending_destroys"] == 1500
     assert manager.stats()["dropped_ends"] == 0
     store.forget_scripts()
-    await pending_done(manager)
+    await pending_done(manager, store)
     alive = [session_id for session_id in ids if await is_alive(manager, session_id)]
     assert alive == []
 

@@ -191,7 +191,8 @@ async def test_a_marker_is_written_for_30_days_at_most(
         assert request.session == {"a": 1}
         await request.leave()
         markers = [ttl for key, ttl in store.ttls.items() if is_marker(key)]
-        assert markers and all(ttl <= MARKER for ttl in markers)
+        assert markers
+        assert all(ttl <= MARKER for ttl in markers)
 
 
 @pytest.mark.parametrize("way", ["requests", "touch", "set_idle_timeout"])
@@ -244,7 +245,9 @@ async def test_set_expiry_none_takes_a_fixed_end_back(
     assert found.expires_at.timestamp() == clock.now + 100
     request = await visit(manager, session_id)
     request.session.set_expiry(None)
-    assert request.session.expires_at.timestamp() == pytest.approx(clock.now + 1.1 * DAY)
+    assert request.session.expires_at.timestamp() == pytest.approx(
+        clock.now + 1.1 * DAY
+    )
     await request.leave()
     found = (await visit(manager, session_id)).session
     assert found.expires_at.timestamp() == pytest.approx(clock.now + 1.1 * DAY)

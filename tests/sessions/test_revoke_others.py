@@ -105,7 +105,9 @@ async def test_done_or_gone_and_nothing_in_between(
     assert told, "the other request never came in between"
 
 
-@pytest.mark.parametrize("fault", [lost, dropped, None], ids=["lost", "dropped", "late"])
+@pytest.mark.parametrize(
+    "fault", [lost, dropped, None], ids=["lost", "dropped", "late"]
+)
 @pytest.mark.gen_test
 async def test_a_lost_response_is_no_half_success(
     manager: SessionManager, other: SessionManager, store: ScriptedStore, fault: Any

@@ -10,7 +10,7 @@ import pytest
 
 from tornado_mcsession import MsgpackSerializer, SessionManager
 
-from ..support.requests import begin, data_of, visit
+from ..support.requests import Visit, begin, data_of, visit
 from ..support.scripted import ScriptedStore
 
 
@@ -32,21 +32,17 @@ class CountingSerializer:
 BIG = "x" * 100_000
 
 
-async def through_commit(manager: SessionManager, session_id: str, name: str) -> None:
-    request = await visit(manager, session_id)
+async def through_commit(request: Visit, name: str) -> None:
     request.session[name] = 1
-    await asyncio.sleep(0)
     await request.leave()
 
 
-async def through_save(manager: SessionManager, session_id: str, name: str) -> None:
-    request = await visit(manager, session_id)
+async def through_save(request: Visit, name: str) -> None:
     request.session[name] = 1
     await request.session.save()
 
 
-async def through_transact(manager: SessionManager, session_id: str, name: str) -> None:
-    request = await visit(manager, session_id)
+async def through_transact(request: Visit, name: str) -> None:
     await request.session.transact(lambda data: data.update({name: 1}))
 
 
@@ -62,10 +58,11 @@ async def test_a_burst_in_one_process_is_all_saved(
     serializer = CountingSerializer()
     manager = make(serializer=serializer)
     session_id = await begin(manager, big=BIG)
+    requests = [await visit(manager, session_id) for _ in range(400)]
     serializer.whole = 0
     before = store.calls.count("cas")
     told = await asyncio.gather(
-        *(way(manager, session_id, f"k{number}") for number in range(400)),
+        *(way(request, f"k{number}") for number, request in enumerate(requests)),
         return_exceptions=True,
     )
     assert [each for each in told if each is not None] == []
@@ -86,12 +83,11 @@ async def test_a_burst_in_two_processes_is_all_saved(
 ) -> None:
     """There are conflicts, and nobody gives up."""
     session_id = await begin(manager, big=BIG)
+    requests = [
+        await visit(which, session_id) for _ in range(75) for which in (manager, other)
+    ]
     told = await asyncio.gather(
-        *(
-            way(which, session_id, f"{name}{number}")
-            for number in range(75)
-            for name, which in (("a", manager), ("b", other))
-        ),
+        *(way(request, f"k{number}") for number, request in enumerate(requests)),
         return_exceptions=True,
     )
     assert [each for each in told if each is not None] == []
@@ -105,9 +101,10 @@ async def test_a_writer_that_is_cancelled_holds_nobody_up(
 ) -> None:
     """A client leaves while its save waits for its turn."""
     session_id = await begin(manager, a=0)
+    requests = [await visit(manager, session_id) for _ in range(20)]
     works = [
-        asyncio.ensure_future(through_save(manager, session_id, f"k{number}"))
-        for number in range(20)
+        asyncio.ensure_future(through_save(request, f"k{number}"))
+        for number, request in enumerate(requests)
     ]
     await asyncio.sleep(0)
     for work in works[::3]:
@@ -119,7 +116,7 @@ async def test_a_writer_that_is_cancelled_holds_nobody_up(
         if each is None:
             assert found[f"k{number}"] == 1
     async with asyncio.timeout(5):
-        await through_save(manager, session_id, "afterwards")
+        await through_save(await visit(manager, session_id), "afterwards")
 
 
 @pytest.mark.gen_test
@@ -139,7 +136,7 @@ async def test_a_slow_function_holds_no_other_writer_up(
     running = asyncio.ensure_future(request.session.transact(slow))
     await begun.wait()
     async with asyncio.timeout(5):
-        await through_save(manager, session_id, "meanwhile")
+        await through_save(await visit(manager, session_id), "meanwhile")
     free.set()
     await running
     assert await data_of(manager, session_id) == {"a": 0, "meanwhile": 1, "slow": 1}

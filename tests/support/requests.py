@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from types import SimpleNamespace
 from typing import Any
 
 from tornado.httputil import HTTPHeaders
 
 from tornado_mcsession import Session, SessionManager
+
+from .scripted import ScriptedStore
 
 
 class FakeHandler:
@@ -70,3 +73,11 @@ async def is_alive(manager: SessionManager, session_id: str | None) -> bool:
     """Return whether the session of ``session_id`` is alive under that very id."""
     session = None if session_id is None else await manager.get(session_id)
     return session is not None and session.id == session_id
+
+
+async def pending_done(manager: SessionManager, store: ScriptedStore) -> None:
+    """Let the store be back, and wait until no unconfirmed end is left."""
+    store.connected()
+    async with asyncio.timeout(15):
+        while manager.stats()["pending_destroys"]:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from tornado_mcsession import CasResult, Entry, MemoryStore, Store, StoreUnavailable
+from tornado_mcsession.stores.base import NodeCallback
 
 Operate = Callable[[], Awaitable[Any]]
 Action = Callable[[Operate], Awaitable[Any]]
@@ -35,6 +36,7 @@ class ScriptedStore(Store):
         self.late: list[Operate] = []
         self._scripts: dict[str, list[Action]] = defaultdict(list)
         self._always: dict[str, Action] = {}
+        self._on_connect: list[NodeCallback] = []
 
     def script(self, operation: str, *actions: Action) -> None:
         """Do ``actions`` to the next calls of ``operation``, one to each.
@@ -54,6 +56,14 @@ class ScriptedStore(Store):
         """Do every operation as it is asked for, from now on."""
         self._scripts.clear()
         self._always.clear()
+
+    def on_connect(self, callback: NodeCallback) -> None:
+        self._on_connect.append(callback)
+
+    def connected(self) -> None:
+        """Tell that the store answers again, as a store does that was out of reach."""
+        for callback in self._on_connect:
+            callback("scripted")
 
     async def arrive(self) -> None:
         """Let all delayed operations arrive, in the order in which they were sent."""

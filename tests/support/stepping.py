@@ -63,6 +63,7 @@ class SteppedStore(Store):
         self.waiting: list[_Waiting] = []
         self.late: list[tuple[Option, Callable[[], Awaitable[Any]]]] = []
         self.is_stepped = True
+        self.faults = 0
 
     async def get(self, key: str) -> Entry | None:
         return await self._do("get", lambda: self.inner.get(key))
@@ -124,6 +125,7 @@ class SteppedStore(Store):
             await self.late.pop(index)[1]()
             return
         index = next(i for i, w in enumerate(self.waiting) if w.option == option)
+        self.faults += choice.fate is not Fate.DONE
         self.waiting.pop(index).turn.set_result(choice.fate)
 
     def stop(self) -> None:
