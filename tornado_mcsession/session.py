@@ -657,19 +657,21 @@ class Session(MutableMapping[str, Any]):
         await self._look_before_saving()
         changes = self._changes()
         now = self._manager.settings.clock()
-        new = self._manager.revocation.new_value()
+        marker = self._manager.revocation.next_value(record)
 
         def edit(record: Record) -> Record:
-            edited = msgspec.structs.replace(self._edited(record, changes), marker=new)
+            edited = self._edited(record, changes)
+            edited = msgspec.structs.replace(edited, marker=marker)
             return self._manager.lifetime.renewed(edited, now)
 
-        # The marker is set last: until then nothing was done to the others.
+        # The marker is set last: until then nothing was done to the others, and this
+        # session is alive before and after.
         assert self._stored is not None
         await self._move(changes, edit, ids.digest_of(self._stored.id), before)
         assert self._stored is not None
         try:
             await self._manager.revocation.replace(
-                self._stored.id, record.marker, new, _of(self._stored)
+                self._stored.id, _of(self._stored)
             )
         except SessionGone:
             self._delivery = Delivery.NOTHING

@@ -56,7 +56,7 @@ def test_the_examples_are_all():
         (
             e.EncodeError("session['a']", "set", "that would not come back", depth=1),
             "session['a'], 1 level down, holds a set that would not come back",
-            {"path": "session['a'][0]", "type_name": "set"},
+            {"path": "session['a']", "type_name": "set"},
         ),
         (e.DecodeError("foreign"), "foreign", {"reason": "foreign"}),
         (

@@ -423,7 +423,7 @@ class Repository:
                 while number < MAX_ATTEMPTS:
                     if attempt is None:
                         if found is None:
-                            found = await self._look(at, unreadable, lost, number)
+                            found = await self._look(at, unreadable, lost)
                         if found is None:
                             raise lost or SessionGone(_ENDED)
                         record = found.record
@@ -450,11 +450,10 @@ class Repository:
                             if not isinstance(edited, Record):
                                 with _unwatched(scope, turn, counted):
                                     edited = await edited
-                        except StoreError as error:
-                            if not number:
+                        except StoreError:
+                            if lost is None:
                                 raise
-                            failure = lost or error.of_unknown_outcome()
-                            raise failure from failure.__cause__
+                            raise lost from lost.__cause__
                         attempt = self._write(found, edited)
                         is_writing = True
                     mine[attempt.record.writes[0]] = attempt.record
@@ -469,14 +468,14 @@ class Repository:
                         )
                         if not unknown:
                             # A try before it may have been done all the same.
-                            first = number == 1
-                            failure = lost or (
-                                error if first else error.of_unknown_outcome()
-                            )
+                            failure = lost or error
                             raise failure from failure.__cause__
                         assert isinstance(error, StoreUnavailable)
                         lost = error
-                        lost_numbers.append(attempt.record.written)
+                        if not attempt.record.retired:
+                            # Over a tombstone nothing is written: a living record
+                            # proves that none was put there.
+                            lost_numbers.append(attempt.record.written)
                         result = CasResult.CONFLICT  # look whether it was done
                     is_writing = False
                     if result is CasResult.STORED:
@@ -507,16 +506,13 @@ class Repository:
         at: Stored,
         unreadable: Record | None,
         lost: StoreUnavailable | None,
-        number: int = 0,
     ) -> Stored | None:
         try:
             entry = await self.operations.get(at.key)
-        except StoreError as error:
-            if lost is not None:
-                raise lost from lost.__cause__
-            # A try that met a conflict may have met its own first write, in a store
-            # that asks twice.
-            raise (error.of_unknown_outcome() if number else error) from error.__cause__
+        except StoreError:
+            if lost is None:
+                raise
+            raise lost from lost.__cause__
         found = self.examine(at, entry)
         if found is not None and not found.record.retired:  # type: ignore[union-attr]
             found = found if self.values(found) is not None else None

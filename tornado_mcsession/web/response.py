@@ -146,8 +146,8 @@ class HeldResponse(HTTPConnection):
         """Give the stream to the handler, behind what it has flushed."""
         self.refuse_detaching()
         if self._request is not None:
-            if self._head is not None:
-                self.commit()
+            if self._head is not None and self._stage is Stage.HEADERS:
+                self._release(False)  # nothing of the session is unsaved
             if self._last_byte:
                 self._connection.write(self._last_byte)
             self._let_go()
