@@ -389,7 +389,9 @@ class SessionManager:
     def count_refused_end(self) -> None:
         """Count a logout by an id that another login has replaced."""
         self.counts["refused_ends"] += 1
-        logger.info("a logout was refused: somebody has logged in since, under a new id")
+        logger.info(
+            "a logout was refused: somebody has logged in since, under a new id"
+        )
 
     def withholds(self, session: Session) -> bool:
         """Return whether this request must not begin a session by itself.

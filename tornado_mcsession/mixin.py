@@ -60,17 +60,17 @@ class _Prepared:
     Awaiting it notes that it was awaited, as it must be on requests with a cookie.
     """
 
-    __slots__ = ("_mixin", "_reason", "_rest")
+    __slots__ = ("_mixin", "_rest", "_why")
 
     def __init__(
         self, mixin: Any, reason: str, rest: Callable[[], Awaitable[None] | None]
     ) -> None:
         self._mixin = mixin
-        self._reason = reason
+        self._why = reason
         self._rest = rest
 
     def __await__(self) -> Generator[Any, None, None]:
-        self._mixin._SessionMixin__reason = self._reason
+        self._mixin._SessionMixin__reason = self._why
         rest = self._rest()
         if rest is not None:
             yield from rest.__await__()
@@ -233,7 +233,9 @@ class SessionMixin(_Handler):
         super().on_finish()
         if self.__response is not None:
             self.__response.commit()
-        elif self.session_save and self.__request is None and self.__session is not None:
+        elif (
+            self.session_save and self.__request is None and self.__session is not None
+        ):
             # Neither used, nor that of a WebSocket which has just opened.
             assert self.__manager is not None
             request = RequestSession(self, self.__manager.requests, self.__session)
@@ -294,7 +296,7 @@ class SessionMixin(_Handler):
                 self.add_header(name, value)
             if self.__response is None:
                 self.__request.finished()
-        result = super().get(*arguments, **keywords)  # type: ignore[func-returns-value]
+        result = super().get(*arguments, **keywords)
         if result is not None:
             await result
 

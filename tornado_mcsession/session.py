@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 import msgspec
 
@@ -503,6 +503,10 @@ class Session(MutableMapping[str, Any]):
         if self._stored is not None:
             await self._renew(must=True)
 
+    @overload
+    async def transact(self, fn: Callable[[dict[str, Any]], Awaitable[_T]]) -> _T: ...
+    @overload
+    async def transact(self, fn: Callable[[dict[str, Any]], _T]) -> _T: ...
     async def transact(self, fn: Callable[[dict[str, Any]], Any]) -> Any:
         """Change the stored data by ``fn``, as if no other request were there.
 
@@ -670,9 +674,7 @@ class Session(MutableMapping[str, Any]):
         await self._move(changes, edit, ids.digest_of(self._stored.id), before)
         assert self._stored is not None
         try:
-            await self._manager.revocation.replace(
-                self._stored.id, _of(self._stored)
-            )
+            await self._manager.revocation.replace(self._stored.id, _of(self._stored))
         except SessionGone:
             self._delivery = Delivery.NOTHING
             raise self._is_gone() from None

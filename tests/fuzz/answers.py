@@ -13,12 +13,13 @@ from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
-from tornado_mcsession import CasResult, Entry, StoreError, StoreRejected
-from tornado_mcsession.stores.memcached import protocol
 from tornado_mcsession.stores.memcached.connection import Link
 from tornado_mcsession.stores.memcached.errors import NotConnected
 from tornado_mcsession.stores.memcached.executor import Call
 from tornado_mcsession.stores.memcached.node import Limits, Node
+
+from tornado_mcsession import CasResult, Entry, StoreError, StoreRejected
+from tornado_mcsession.stores.memcached import protocol
 
 from .material import PLANTED, assert_silent
 

@@ -10,7 +10,7 @@ import pytest
 from tornado_mcsession import StoreRejected, StoreUnavailable
 
 from .scripted import down, twice, unavailable
-from .visits import key_of, stored_data, stored_id, visit
+from .visits import stored_data, stored_id, visit
 
 DAY = 86_400
 

@@ -12,7 +12,12 @@ EXAMPLES = [
     (e.SessionGone("why"), e.SessionError, 409, None),
     (e.SessionRefused(), e.SessionError, 429, None),
     (e.SessionTooLarge(5, 4, [("cart", 3)]), e.SessionError, 500, None),
-    (e.EncodeError("session['a']", "set", "that would not come back"), e.SessionError, 500, None),
+    (
+        e.EncodeError("session['a']", "set", "that would not come back"),
+        e.SessionError,
+        500,
+        None,
+    ),
     (e.DecodeError("foreign"), e.SessionError, 500, None),
     (e.StoreError("get", "a:1", "why"), e.SessionError, 503, 1),
     (e.StoreUnavailable("get", "a:1", "why"), e.StoreError, 503, 1),

@@ -9,7 +9,7 @@ import pytest
 
 from tornado_mcsession import EncodeError, Session, SessionNotLoaded
 
-from .visits import FakeHandler, finish, unavailable, unloaded, stored_id, visit
+from .visits import FakeHandler, finish, stored_id, unavailable, unloaded, visit
 
 NOW = dt.datetime.fromtimestamp(1_800_000_000, dt.UTC)
 DAY = dt.timedelta(days=1)

@@ -50,9 +50,7 @@ class Lifetime:
             end = min(end, record.created + self.lifetime)
         return end
 
-    def renewed(
-        self, record: Record, now: float, *, cookie: bool = True
-    ) -> Record:
+    def renewed(self, record: Record, now: float, *, cookie: bool = True) -> Record:
         """Return ``record`` with its end put off from ``now``.
 
         Where no ``cookie`` can be sent, as over a WebSocket, the next request that

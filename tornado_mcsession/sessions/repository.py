@@ -17,7 +17,7 @@ import weakref
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeGuard, TypeVar
 
 from ..exceptions import (
     DecodeError,
@@ -463,14 +463,10 @@ class Repository:
                     except StoreError as error:
                         if isinstance(error, StoreRejected) and error.too_large:
                             raise SessionTooLarge(self._size(attempt), None) from error
-                        unknown = isinstance(error, StoreUnavailable) and (
-                            error.outcome_unknown
-                        )
-                        if not unknown:
+                        if not _is_of_unknown_outcome(error):
                             # A try before it may have been done all the same.
                             failure = lost or error
                             raise failure from failure.__cause__
-                        assert isinstance(error, StoreUnavailable)
                         lost = error
                         if not attempt.record.retired:
                             # Over a tombstone nothing is written: a living record
@@ -537,9 +533,7 @@ class Repository:
         record = self._stamped(record, at.record)
         data = self._encoded(record, at.key)
         seconds = ttl(record, self.clock())
-        answer = self.operations.cas(
-            at.key, data, seconds, at.token, self.codec.flags
-        )
+        answer = self.operations.cas(at.key, data, seconds, at.token, self.codec.flags)
         return Attempt(at, record, answer)
 
     def _stamped(self, record: Record, before: Record | None) -> Record:
@@ -574,6 +568,10 @@ class Repository:
         values = self.codec.values(record)
         sizes = [(key, len(dumps(value))) for key, value in values.items()]
         return sorted(sizes, key=lambda pair: -pair[1])[:3]
+
+
+def _is_of_unknown_outcome(error: StoreError) -> TypeGuard[StoreUnavailable]:
+    return isinstance(error, StoreUnavailable) and error.outcome_unknown
 
 
 _ENDED = "session was ended by another request"
@@ -663,9 +661,7 @@ class _Writers:
                 self.leave(key)  # it came in the very moment
             raise
 
-    def _watch(
-        self, loop: asyncio.AbstractEventLoop, key: str, queue: _Queue
-    ) -> None:
+    def _watch(self, loop: asyncio.AbstractEventLoop, key: str, queue: _Queue) -> None:
         def look() -> None:
             if loop.time() >= queue.moved + PATIENCE:
                 queue.next(False)

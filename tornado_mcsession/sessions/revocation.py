@@ -258,7 +258,7 @@ class Revocation:
         return Marker(secrets.token_bytes(_VALUE), now, now + KEPT_FOR)
 
     def _kept(self, marker: Marker, until: float) -> Marker:
-        """Return ``marker`` with its end put off where it would end before ``until``."""
+        """Return ``marker``, with its end put off where that is before ``until``."""
         if marker.until >= until + MARGIN:
             return marker
         later = max(self._clock() + KEPT_FOR, until + 2 * MARGIN)

@@ -11,8 +11,8 @@ from collections.abc import Awaitable, Sequence
 from concurrent.futures import Executor
 from typing import Any
 
-from ..checks import positive_int, type_error
 from .._routing import Router
+from ..checks import positive_int, type_error
 from ..exceptions import StoreError
 from ._access import checked_address, checked_seconds, link_maker
 from ._node import Limits, Node

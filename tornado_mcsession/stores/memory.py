@@ -12,8 +12,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from ..checks import positive_int
 from .._forks import generation
+from ..checks import positive_int
 from ..exceptions import StoreRejected, StoreUnavailable
 from .base import CasResult, Entry, Store, check_data, check_key, check_ttl
 

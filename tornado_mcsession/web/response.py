@@ -186,7 +186,7 @@ class HeldResponse(HTTPConnection):
     # How it leaves.
 
     def commit(self) -> None:
-        """Save what is to be saved, then send what is held. Calling it twice is fine."""
+        """Save what is to be saved, then send what is held. Twice is fine."""
         request = self._request
         if request is None or self._is_saving:
             return

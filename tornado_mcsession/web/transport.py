@@ -1,4 +1,4 @@
-"""How session ids travel between client and server: in a cookie, a header, or several."""
+"""How session ids travel between client and server: in a cookie or in a header."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ class CookieTransport(Transport):
     def options(
         self, handler: RequestHandler, session: Session | None = None
     ) -> CookieOptions:
-        """Return the cookie's attributes for a request, and for its session if known."""
+        """Return the cookie's attributes for a request and, if known, its session."""
         if isinstance(self._options, CookieOptions):
             return self._options
         arguments = (handler, session) if self._takes_session else (handler,)
@@ -297,7 +297,9 @@ class CookieTransport(Transport):
                 "xheaders=True, or set secure=True",
             )
 
-    def _look_at_browser(self, options: CookieOptions, request: HTTPServerRequest) -> None:
+    def _look_at_browser(
+        self, options: CookieOptions, request: HTTPServerRequest
+    ) -> None:
         for kind, reason in refusals(options, request).items():
             if kind == "secure" and _header_that_says_https(request):
                 continue
@@ -314,10 +316,10 @@ class CookieTransport(Transport):
             elif host in self._secure_hosts:
                 self._warn(
                     "leave",
-                    f"the session cookie {options.name!r} is set over http at {host!r}, "
-                    "where it was set with Secure over https before: a browser that has "
-                    "that one keeps it, and ignores this one. Serve one scheme, or set "
-                    "secure=True",
+                    f"the session cookie {options.name!r} is set over http at "
+                    f"{host!r}, where it was set with Secure over https before: a "
+                    "browser that has that one keeps it, and ignores this one. Serve "
+                    "one scheme, or set secure=True",
                 )
 
     def _warn(self, once: str, message: str) -> None:
@@ -394,8 +396,6 @@ class _Checked(Transport):
         if vary is not None and not isinstance(vary, str):
             raise type_error(f"vary of {type(own).__name__}", vary, "text or None")
         self.vary = (vary,) if vary else ()
-        self.write = own.write
-        self.clear = own.clear
 
     def present(self, handler: RequestHandler) -> Carried:
         value = self._own.read(handler)
@@ -410,6 +410,14 @@ class _Checked(Transport):
                 "text, ASCII bytes or None",
             )
         return Carried((value,) if ids.is_valid(value) else (), seen=True)
+
+    def write(
+        self, handler: RequestHandler, headers: HTTPHeaders, session: Session
+    ) -> None:
+        self._own.write(handler, headers, session)
+
+    def clear(self, handler: RequestHandler, headers: HTTPHeaders) -> None:
+        self._own.clear(handler, headers)
 
 
 class _Several(Transport):
