@@ -120,7 +120,7 @@ def new_write_id(now: float) -> bytes:
     generator anew.
     """
     time = int(now * _TICKS) & 0xFFFFFFFF
-    return struct.pack(">I", time) + random.randbytes(6)  # nosec B311
+    return struct.pack(">I", time) + random.randbytes(6)  # nosec B311 # guards nothing
 
 
 def _recent(
