@@ -35,7 +35,7 @@ from ..stores.memory import MemoryStore
 from . import ids
 from .codec import Codec
 from .lifetime import Lifetime, ttl
-from .record import Record, new_write_id
+from .record import WRITE, Record, new_write_id
 
 __all__ = [
     "Attempt",
@@ -323,7 +323,7 @@ class Repository:
                     found = await self._look(at, None, lost)
                     if found is not None:
                         assert found.record is not None
-                        mine = found.record.write_of(record.writes[:1])
+                        mine = found.record.write_of((record.writes[:WRITE],))
                         return at._replace(record=record) if mine else None
                     if lost is None:
                         return None
@@ -378,8 +378,9 @@ class Repository:
 
     def done(self, attempt: Attempt) -> Stored:
         """Return what ``attempt`` has stored, and let the next writer go on."""
-        self._writers.leave(attempt.at.key)
-        return attempt.at._replace(record=attempt.record, token=None)
+        at = attempt.at
+        self._writers.leave(at.key)
+        return Stored(at.id, at.key, attempt.record)
 
     async def change(
         self,
@@ -456,7 +457,7 @@ class Repository:
                             raise lost from lost.__cause__
                         attempt = self._write(found, edited)
                         is_writing = True
-                    mine[attempt.record.writes[0]] = attempt.record
+                    mine[attempt.record.writes[:WRITE]] = attempt.record
                     number += 1
                     try:
                         result = await self.operations.answer(attempt.answer)
@@ -627,13 +628,15 @@ class _Writers:
             asyncio.AbstractEventLoop, dict[str, _Queue | None]
         ] = weakref.WeakKeyDictionary()
 
+        self._latest: tuple[Any, dict[str, _Queue | None]] = (lambda: None, {})
+
     def _of_loop(self) -> dict[str, _Queue | None]:
         loop = asyncio.get_running_loop()
-        try:
-            return self._queues[loop]
-        except KeyError:
-            queues = self._queues[loop] = {}
-            return queues
+        known, queues = self._latest  # mostly there is one loop
+        if known() is not loop:
+            queues = self._queues.setdefault(loop, {})
+            self._latest = weakref.ref(loop), queues
+        return queues
 
     def take(self, key: str) -> bool:
         """Take the turn for ``key`` if nobody has it; return whether it was taken."""
