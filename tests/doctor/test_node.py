@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tornado_mcsession._doctor.findings import COMMANDS
+from tornado_mcsession.doctor import COMMANDS
 from tornado_mcsession.settings import Settings
 
 from .doctoring import codes, examined, remark

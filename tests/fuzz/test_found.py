@@ -8,11 +8,11 @@ import tracemalloc
 
 import pytest
 from pymemcache.exceptions import MemcacheUnknownError
-from tornado_mcsession.stores.memcached.protocol import Client
 
-from tornado_mcsession import DecodeError, EncodeError, JSONSerializer
+from tornado_mcsession import DecodeError, EncodeError, Entry, JSONSerializer
 from tornado_mcsession.sessions.serializers import check_items
 from tornado_mcsession.stores.memcached import connection
+from tornado_mcsession.stores.memcached.protocol import Client
 
 from . import answers, records
 
@@ -83,7 +83,7 @@ def test_a_token_that_is_no_number_is_not_believed(token):
     answer = answers.value("k", b"data", token) + b"END\r\n"
     (call,) = answers.run([("get", "k")], answers.Script([answer], 0, True))
     assert call.error is not None
-    assert call.result is None
+    assert not isinstance(call.result, Entry)
 
 
 def test_a_key_that_is_answered_twice_is_not_believed():

@@ -96,9 +96,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=Fals
         while end > FEWEST_WRITES and _age(writes[end - WRITE : end], write) > memory:
             end -= WRITE
         writes = writes[:end]
-        return msgspec.structs.replace(
-            self, writes=writes, written=before.written + 1
-        )
+        return msgspec.structs.replace(self, writes=writes, written=before.written + 1)
 
 
 class NewerRecord(Record, frozen=True, kw_only=True, array_like=True, gc=False):

@@ -1,4 +1,4 @@
-"""Sessions in memcached: keys to nodes, nodes' answers to the store's outcomes."""
+"""Sessions in memcached: which node an operation is for, and what it asks."""
 
 from __future__ import annotations
 
@@ -7,31 +7,33 @@ import logging
 import math
 import ssl
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import Any
 
-from .._routing import Router
-from ..checks import positive_int, type_error
-from ..exceptions import StoreError
-from ._access import checked_address, checked_seconds, link_maker
-from ._node import Limits, Node
-from ._servers import parse_servers, parse_url, parse_weights
-from .base import (
+from ...checks import positive_int, type_error
+from ...exceptions import StoreError
+from ..base import (
     CasResult,
     Entry,
     NodeCallback,
     Store,
     check_data,
+    check_flags,
     check_key,
     check_ttl,
+    tell_of_forks,
 )
+from . import protocol
+from .connection import Access, Connector, checked_seconds
+from .node import Limits, Node
+from .servers import Router, parse_servers, parse_url, parse_weights
 
 __all__ = ["MemcachedStore"]
 
 logger = logging.getLogger("tornado_mcsession")
 
-# protocol.txt: a larger number of seconds is taken as a Unix time.
+# protocol.txt: a larger number of seconds is taken for a Unix time.
 _MONTH = 60 * 60 * 24 * 30
 _LAST = 2**31 - 1
 
@@ -45,12 +47,14 @@ class MemcachedStore(Store):
 
         MemcachedStore("127.0.0.1:11211")
         MemcachedStore(["cache1:11211", "cache2:11211"], timeout=0.5)
+        MemcachedStore("cache1=10.0.0.5:11211,cache2=10.0.0.6:11211")
 
     Args:
         servers: ``"host:port"``, several of them separated by commas, the path
-            of a Unix socket, or a list of these.
-        timeout: seconds for one operation as a whole: connecting, TLS and an
-            answer that arrives in drips included.
+            of a Unix socket, or a list of these. ``"name=host:port"`` gives a server
+            a name that stays when the server moves to another address.
+        timeout: seconds for one operation as a whole: connecting, TLS and a
+            response that arrives in drips included.
         connect_timeout: seconds of it for connecting.
         threads: threads, and so connections, for each server.
         max_pending: unfinished operations for each server; more are refused.
@@ -63,8 +67,11 @@ class MemcachedStore(Store):
         tls_key: a file with its key, where ``tls_cert`` does not hold it.
         weights: for each server how large its share of the sessions is; all
             have the same without.
-        reconnect_timeout: seconds that an operation waits besides, while its
-            server does not answer, for it to come back; 0: none.
+        reconnect_timeout: seconds that an operation also waits, while its
+            server does not respond, for it to come back; 0: none.
+        addresses: ``"same"`` where all addresses of a host name lead to the same
+            sessions, such as proxies before the same servers. Without it, a name
+            with several addresses of one family is refused.
         executor: run the blocking calls here, instead of on own threads; it is
             not shut down by `close`. After a fork, the child has own threads.
     """
@@ -87,14 +94,17 @@ class MemcachedStore(Store):
         tls_key: str | None = None,
         weights: Sequence[float] | None = None,
         reconnect_timeout: float = 0.0,
+        addresses: str | None = None,
         executor: Executor | None = None,
     ) -> None:
         self.timeout = checked_seconds("timeout", timeout)
         self.reconnect_timeout = _patience(reconnect_timeout)
-        limits = _limits(self, threads, max_pending)
+        positive_int("threads", threads)
+        positive_int("max_pending", max_pending)
+        limits = Limits(self.timeout, self.reconnect_timeout, threads, max_pending)
         parsed = parse_servers(servers)
         self._router = Router(parse_weights(parsed, weights))
-        links = link_maker(
+        access = Access.checked(
             connect_timeout=connect_timeout,
             username=username,
             password=password,
@@ -102,20 +112,18 @@ class MemcachedStore(Store):
             tls_ca=tls_ca,
             tls_cert=tls_cert,
             tls_key=tls_key,
+            addresses=addresses,
         )
         self._nodes = {
             name: Node(
-                name,
-                checked_address(address, links),
-                links,
-                self._note,
-                limits,
-                executor,
+                name, address, Connector(address, access), limits, self._note, executor
             )
             for name, address in parsed
         }
         self._connected: list[NodeCallback] = []
         self._disconnected: list[NodeCallback] = []
+        for node in self._nodes.values():
+            tell_of_forks(node)
 
     @classmethod
     def from_url(cls, url: str) -> MemcachedStore:
@@ -130,29 +138,30 @@ class MemcachedStore(Store):
         except (TypeError, ValueError) as error:
             raise ValueError(f"store URL: {error}") from None
 
-    async def get(self, key: str) -> Entry | None:
-        entry: Entry | None = await self._node(key).ask("get", key)
-        return entry
+    def get(self, key: str) -> Awaitable[Entry | None]:
+        return self._node(key).ask("get", key)
 
-    async def get_many(self, keys: Sequence[str]) -> dict[str, Entry]:
-        if len(keys) == 1:
-            return {key: entry for key in keys if (entry := await self.get(key))}
-        nodes = [self._node(key) for key in keys]
-        if keys and nodes.count(nodes[0]) == len(nodes):
-            # As for a session and what belongs to it.
-            found: dict[str, Entry] = await nodes[0].ask("get", *keys)
-            return found
+    def get_many(self, keys: Sequence[str]) -> Awaitable[dict[str, Entry]]:
         own: dict[Node, list[str]] = {}
-        for node, key in zip(nodes, keys, strict=True):
-            own.setdefault(node, []).append(key)
-        answers = await asyncio.gather(*map(self.get_many, own.values()))
+        for key in keys:
+            own.setdefault(self._node(key), []).append(key)
+        if len(own) == 1:
+            # As for a session and what belongs to it.
+            return next(iter(own)).ask("get", tuple(keys))
+        return self._get_from_several(own)
+
+    async def _get_from_several(
+        self, own: Mapping[Node, Sequence[str]]
+    ) -> dict[str, Entry]:
+        asked = [node.ask("get", tuple(each)) for node, each in own.items()]
+        answers = await asyncio.gather(*asked)
         return {key: entry for found in answers for key, entry in found.items()}
 
-    async def add(self, key: str, data: bytes, ttl: float, flags: int = 0) -> bool:
-        added: bool = await self._node(key).ask(
-            "add", key, check_data(data), _expire(ttl)
-        )
-        return added
+    def add(self, key: str, data: bytes, ttl: float, flags: int = 0) -> Awaitable[bool]:
+        node = self._node(key)
+        check_data(data)
+        command = protocol.add(key, data, _exptime(ttl), check_flags(flags))
+        return node.ask("add", command)
 
     def cas(
         self, key: str, data: bytes, ttl: float, token: Any, flags: int = 0
@@ -160,18 +169,31 @@ class MemcachedStore(Store):
         if not isinstance(token, bytes):
             raise type_error("token", token, "what an entry came with")
         node = self._node(key)
-        return node.ask("cas", key, check_data(data), _expire(ttl), token)
+        check_data(data)
+        command = protocol.cas(key, data, _exptime(ttl), token, check_flags(flags))
+        return node.ask("cas", command)
 
-    async def touch(self, key: str, ttl: float) -> bool:
-        touched: bool = await self._node(key).ask("touch", key, _expire(ttl))
-        return touched
+    def touch(self, key: str, ttl: float) -> Awaitable[bool]:
+        return self._node(key).ask("touch", protocol.touch(key, _exptime(ttl)))
 
-    async def delete(self, key: str) -> bool:
-        deleted: bool = await self._node(key).ask("delete", key)
-        return deleted
+    def delete(self, key: str) -> Awaitable[bool]:
+        return self._node(key).ask("delete", protocol.delete(key))
 
-    async def close(self) -> None:
-        await asyncio.gather(*(node.close() for node in self._nodes.values()))
+    async def close(self, timeout: float | None = None) -> None:
+        """Let what merely waits fail, and wait for what runs; then close all.
+
+        It waits for as long as an operation may take, or ``timeout`` seconds if that
+        is shorter.
+        """
+        nodes = self._nodes.values()
+        await asyncio.gather(*(node.close(timeout) for node in nodes))
+
+    def stop_waiting(self) -> None:
+        for node in self._nodes.values():
+            node.stop_waiting()
+
+    def node_of(self, key: str) -> str:
+        return self._router.node_for(check_key(key))
 
     def on_connect(self, callback: NodeCallback) -> None:
         self._connected.append(callback)
@@ -212,7 +234,7 @@ async def _health(node: Node) -> dict[str, Any]:
         return {"ok": False, "error": error.reason}
 
 
-def _expire(ttl: float) -> int:
+def _exptime(ttl: float) -> int:
     """Return the exptime that keeps an item for ``ttl`` seconds at least.
 
     memcached counts whole seconds and may be up to one early; 0 would mean for
@@ -228,9 +250,3 @@ def _patience(value: object) -> float:
     if value == 0 and not isinstance(value, bool):
         return 0.0
     return checked_seconds("reconnect_timeout", value)
-
-
-def _limits(store: Store, threads: int, max_pending: int) -> Limits:
-    positive_int("threads", threads)
-    positive_int("max_pending", max_pending)
-    return Limits(store.timeout, store.reconnect_timeout, threads, max_pending)

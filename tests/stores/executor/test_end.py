@@ -1,15 +1,18 @@
-"""CoalescingExecutor: how it ends, and loops and pools that end before it."""
+"""The executor of a node: how it ends, and loops and pools that end before it.
+
+It is tested by itself: no server holds a thread at the moment that a test needs.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tornado_mcsession._calls import TimedOut
-from tornado_mcsession._executor import Stopped
+from tornado_mcsession import StoreUnavailable
 
 from .work import LONG, outcomes, run, submit, threads
 
@@ -65,7 +68,7 @@ async def test_a_loop_that_wakes_up_after_stop_starts_nothing(make):
     await executor.stop()
     assert threads() == []
     (error,) = await in_thread(lambda: sleeping.run_until_complete(late))
-    assert isinstance(error, Stopped | TimedOut)
+    assert isinstance(error, StoreUnavailable)
     assert threads() == []
     sleeping.close()
 
@@ -95,7 +98,7 @@ async def test_stop_has_a_deadline_too(make, work):
     hanging = submit(executor, "hanging", "hold")
     await work.wait_until_held()
     await asyncio.wait_for(executor.stop(), 5)
-    assert isinstance((await outcomes(hanging))[0], TimedOut)
+    assert isinstance((await outcomes(hanging))[0], StoreUnavailable)
 
 
 @pytest.mark.gen_test
@@ -106,18 +109,17 @@ async def test_after_stop_calls_are_refused(make):
     for executor in (used, unused):
         await executor.stop()
         await executor.stop()
-        with pytest.raises(Stopped):
-            submit(executor, "b")
+        with pytest.raises(StoreUnavailable, match="closed"):
+            await submit(executor, "b")
 
 
 @pytest.mark.gen_test
 async def test_a_given_executor_is_used_and_left_alone(make):
     """Calls run on the executor that was given, which stop does not shut down."""
     with ThreadPoolExecutor(1, thread_name_prefix="given") as given:
-        executor = make(executor=given)
-        before = threads()
+        executor = make(given=given)
         assert await submit(executor, "a") == "a done"
-        assert threads() == before
+        assert threads() == []
         await executor.stop()
         assert given.submit(int).result(LONG) == 0
 
@@ -127,11 +129,13 @@ async def test_a_dead_executor_is_an_error_not_a_timeout(make):
     """Where no thread can be had, calls end at once, and leave nothing behind."""
     given = ThreadPoolExecutor(1)
     given.shutdown()
-    executor = make(executor=given, max_pending=3)
+    executor = make(given=given, max_pending=3)
     for _ in range(5):
         futures = [submit(executor, "a"), submit(executor, "b")]
         ended = await asyncio.wait_for(outcomes(*futures), 5)
-        assert [type(error) for error in ended] == [Stopped, Stopped]
+        for error in ended:
+            assert isinstance(error, StoreUnavailable)
+            assert "no thread" in str(error)
     assert executor.pending == 0
 
 
@@ -163,7 +167,7 @@ def test_loops_are_let_go(make):
 
     for _ in range(100):
         assert run(use) == "a done"
-    assert len(executor._sides) <= 2
+    assert len(executor._waiters) <= 2
 
 
 def test_loops_at_once_get_their_own_answers(make, work):
@@ -190,3 +194,48 @@ def test_loops_at_once_get_their_own_answers(make, work):
         user.join(LONG)
     assert failures == []
     assert len(work.ran) == 4 * 20 * 20
+
+
+def interrupt(thread: threading.Thread, error: type[BaseException]) -> None:
+    """Raise ``error`` in ``thread``, as a debugger or a time-out decorator does."""
+    set_error = ctypes.pythonapi.PyThreadState_SetAsyncExc
+    assert set_error(ctypes.c_ulong(thread.ident), ctypes.py_object(error)) == 1
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("is_given", [False, True], ids=["own threads", "given"])
+async def test_what_ends_a_thread_ends_no_more(make, is_given):
+    """SystemExit in each thread, several times: each call is told, the next are run."""
+    with ThreadPoolExecutor(2) as given:
+        executor = make(threads=2, **({"given": given} if is_given else {}))
+        for number in range(6):
+            (error,) = await asyncio.wait_for(
+                outcomes(submit(executor, "a", "exit")), LONG
+            )
+            assert isinstance(error, StoreUnavailable)
+            assert "SystemExit" in error.reason
+            assert error.outcome_unknown
+            assert await submit(executor, f"b{number}") == f"b{number} done"
+        assert executor.pending == 0
+        await executor.stop()
+        assert threads() == []
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("error", [SystemExit, ValueError])
+async def test_a_thread_that_is_interrupted_at_rest_is_replaced(make, work, error):
+    """The call that wakes it finds another thread, and so do all that follow."""
+    executor = make(threads=2)
+    for number in range(10):
+        await asyncio.gather(submit(executor, "a"), submit(executor, "b"))
+        await asyncio.sleep(0.02)  # until they rest
+        for thread in threads():
+            interrupt(thread, error)
+        # It is raised when the thread runs next.
+        name = f"next{number}"
+        assert await asyncio.wait_for(submit(executor, name), LONG) == f"{name} done"
+    assert executor.pending == 0
+    await executor.stop()
+    async with asyncio.timeout(LONG):
+        while threads():  # noqa: ASYNC110 # those that were interrupted last
+            await asyncio.sleep(0.001)

@@ -1,14 +1,13 @@
-"""Work for the threads of a `CoalescingExecutor`, which a test holds and lets go."""
+"""Work for the threads of a `Executor`, which a test holds and lets go."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from typing import Any
 
-from tornado_mcsession._calls import Call
-from tornado_mcsession._executor import CoalescingExecutor
+from tornado_mcsession.stores.memcached.executor import Call, Executor, begun
 
 LONG = 20.0
 
@@ -25,20 +24,25 @@ class Work:
         self.held = threading.Semaphore(0)
         self._released = threading.Event()
 
-    def __call__(self, calls: Sequence[Call]) -> None:
-        self.batches.append([call.args[0] for call in calls])
-        for call in calls:
-            if not call.begin():
-                continue
-            self.ran.append(call.args[0])
-            if call.kind == "hold":
-                self.held.release()
-                assert self._released.wait(LONG)
-            elif call.kind == "fail":
-                call.error = OSError(call.args[0])
-            elif call.kind == "crash":
-                raise LookupError(call.args[0])
-            call.result = f"{call.args[0]} done"
+    def __call__(self, calls: list[Call]) -> None:
+        self.batches.append([call.request for call in calls])
+        for each in calls:
+            for call in begun([each]):
+                self._do(call)
+
+    def _do(self, call: Call) -> None:
+        self.ran.append(call.request)
+        if call.kind == "hold":
+            self.held.release()
+            assert self._released.wait(LONG)
+        elif call.kind == "fail":
+            call.error = OSError(call.request)
+            return
+        elif call.kind == "crash":
+            raise LookupError(call.request)
+        elif call.kind == "exit":
+            raise SystemExit
+        call.result = f"{call.request} done"
 
     async def wait_until_held(self, count: int = 1) -> None:
         for _ in range(count):
@@ -48,10 +52,8 @@ class Work:
         self._released.set()
 
 
-def submit(
-    executor: CoalescingExecutor, name: str, kind: str = "do"
-) -> asyncio.Future[str]:
-    return executor.submit(kind, (name,))
+def submit(executor: Executor, name: str, kind: str = "do") -> asyncio.Future[str]:
+    return executor.submit(kind, name)
 
 
 async def outcomes(*futures: asyncio.Future[str]) -> list[Any]:

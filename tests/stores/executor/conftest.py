@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tornado_mcsession._executor import CoalescingExecutor
+from tornado_mcsession.stores.memcached.executor import Executor
 
 from .work import LONG, Work
 
@@ -21,15 +21,20 @@ def work() -> Iterator[Work]:
 
 
 @pytest.fixture
-def make(work: Work, io_loop: Any) -> Iterator[Callable[..., CoalescingExecutor]]:
+def make(work: Work, io_loop: Any) -> Iterator[Callable[..., Executor]]:
     """Make executors that do ``work``; they are stopped at the end."""
-    made: list[CoalescingExecutor] = []
+    made: list[Executor] = []
 
     def make(
         timeout: float = LONG, threads: int = 1, max_pending: int = 1000, **more: Any
-    ) -> CoalescingExecutor:
-        executor = CoalescingExecutor(
-            work, timeout=timeout, threads=threads, max_pending=max_pending, **more
+    ) -> Executor:
+        executor = Executor(
+            "node",
+            work,
+            timeout=timeout,
+            threads=threads,
+            max_pending=max_pending,
+            **more,
         )
         made.append(executor)
         return executor
