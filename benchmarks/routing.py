@@ -15,7 +15,7 @@ import sys
 import time
 from collections import Counter
 
-from tornado_mcsession._routing import Router
+from tornado_mcsession.stores.memcached.servers import Router
 
 SIZES = (1, 2, 3, 10, 100, 1000)
 ROUNDS = 5

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tornado_mcsession._ids import record_key
+from tornado_mcsession.sessions.ids import record_key
 
 from .support import leaks
 from .support.log_check import Secrets

@@ -23,7 +23,7 @@ from tornado.httpserver import HTTPServer
 from tornado.web import Application, RequestHandler, authenticated
 
 from tornado_mcsession import MemoryStore, SessionManager, SessionMixin, SessionRefused
-from tornado_mcsession.config import DAY, SessionConfig
+from tornado_mcsession.settings import DAY, Settings
 
 from .support.browser import Browser
 from .unit.visits import key_of, stored_data, stored_id, visit
@@ -146,7 +146,7 @@ def test_each_link_leads_somewhere(target: str) -> None:
 @pytest.mark.parametrize("row", rows("What the defaults are for"), ids=lambda r: r[0])
 def test_each_default_is_that_of_the_code(row: list[str]) -> None:
     """A setting that the table names is there, with the default that it says."""
-    config: Any = SessionConfig.build({}, name="session")
+    config: Any = Settings.build({}, name="session")
     for part in row[0].strip("`").split("."):
         config = getattr(config, part)
     default = row[1].strip("`")
@@ -176,9 +176,9 @@ async def test_the_settings_for_production_are_accepted(run: Any) -> None:
     """And they are what is said of them."""
     names = await run(PRODUCTION)
     manager = names.app.settings["session_manager"]
-    assert manager.config.idle_timeout == 3600
-    assert manager.config.lifetime == DAY
-    assert manager.config.encryption_keys
+    assert manager.settings.idle_timeout == 3600
+    assert manager.settings.lifetime == DAY
+    assert manager.settings.encryption_keys
     headers = await headers_of_a_new_session(manager)
     (name, value), *attributes = (
         part.partition("=")[::2] for part in headers["Set-Cookie"].split("; ")
@@ -309,7 +309,7 @@ async def test_a_job_ends_what_the_application_began(run: Any) -> None:
     """With the application's secrets, as it says; without, it is refused."""
     store = Shared()
     names = await run(PRODUCTION)
-    secrets_of = names.app.settings["session_manager"].config.encryption_keys
+    secrets_of = names.app.settings["session_manager"].settings.encryption_keys
     app = Application([], cookie_secret={1: "c" * 43}, key_version=1)
     manager = SessionManager(app, store=store, encryption_keys=secrets_of)
     first = await visit(manager)

@@ -1,32 +1,22 @@
 """Server-side sessions for Tornado, kept in memcached.
 
-The way of a request through the modules, each of which imports only from those
-below it::
+The way of a request::
 
-    mixin            SessionMixin: what Tornado calls, what handlers use
-    _cycle  _gate    one request and its held answer
-    manager          SessionManager: lives as long as the application
-    _opening         what is loaded at the beginning of a request
-    _finding         an id's record and marker, also behind an older id or key
-    _policy          what is saved at its end
-    _verbs           save, login, regenerate, transact, destroy ...
-    _endings         a session destroyed, now or when the store answers again
-    _saver           a session created, updated, renewed, moved
-    _rotation        a new id, while the old one is closed
-    _commit          add and cas loops: rebase, retry, recognise lost answers
-    _record_store    records as bytes in a store, within the deadline
-    _markers         what all sessions of one principal have in common
-    codec  _record   what is stored of a session
-    session  _state  what the request sees of it, and what it changed
-    stores.memcached keys to nodes
-    stores._node     one node: its queue and threads (_executor), whether it
-                     answers (_breaker), its connections (_wire, _connection)
-    stores.memory    the same contract in this process
+    SessionMixin.prepare()   mixin.py        asks the manager for the session
+      Transport.present()    web/transport.py    which ids the cookie carries
+      Lookup.find()          sessions/lookup.py  reads the record and its marker
+        Store.get()          stores/             one node of memcached, or memory
+    the handler uses self.session   session.py   a mapping, and verbs
+    RequestHandler.finish()
+      HeldResponse           web/response.py     holds what the handler wrote
+      SessionMixin.on_finish()
+        RequestSession       web/request.py      what is there to save?
+          Repository.change()  sessions/repository.py  by cas, until it is stored
+      HeldResponse           sends the cookie, then the response
 
-Beside the way: `transport` (cookie or header), `serializers`, `config`,
-`exceptions`, ``_merge`` (three-way), ``_lifetime`` (when a session ends),
-``_routing`` (which node), ``_ids`` (session ids and store keys), ``_doctor``
-(``python -m tornado_mcsession doctor URL``).
+Three floors, each importing only downwards: the modules here at the top know
+everything, `web` knows Tornado, `sessions` knows sessions but no server and no store,
+`stores` knows bytes under keys.
 """
 
 from __future__ import annotations
@@ -46,8 +36,8 @@ from .exceptions import (
 )
 from .manager import SessionManager
 from .mixin import SessionMixin
-from .serializers import JSONSerializer, MsgpackSerializer
 from .session import Session
+from .sessions.serializers import JSONSerializer, MsgpackSerializer
 from .stores.base import CasResult, Entry, Store
 from .stores.memcached import MemcachedStore
 from .stores.memory import MemoryStore

@@ -9,9 +9,8 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from ._doctor.examining import Doctor
-from ._doctor.findings import Findings
-from ._doctor.pages import page, summary
+from .doctor import Doctor, Findings
+from .doctor.pages import page, summary
 
 OK, BAD_NODE, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
 

@@ -5,7 +5,7 @@
     SessionError
     ├─ SessionNotLoaded     the request never loaded its session
     ├─ SessionConflict      other requests kept changing it     503
-    ├─ SessionGone          destroyed, expired or replaced meanwhile
+    ├─ SessionGone          destroyed, expired or replaced meanwhile  409
     ├─ SessionRefused       ``allow_new`` wants no new one      429
     ├─ SessionTooLarge      larger than ``max_size``            500
     ├─ EncodeError          a value would not come back         500
@@ -71,10 +71,12 @@ class SessionConflict(SessionError):
 class SessionGone(SessionError):
     """The session was destroyed, expired or given a new id by another request.
 
-    Raised by `.Session.save`, `.Session.reload`, `.Session.transact` and
-    `.Session.regenerate`. At the end of a request the changes are dropped
-    instead, and the answer goes out as it is.
+    Raised by the awaited methods of `.Session`. At the end of a request the changes
+    are dropped instead, and the response goes out as it is. Also raised where a
+    logout carries an older id than that of a later login, which it must not end.
     """
+
+    status = 409
 
 
 class SessionRefused(SessionError):
@@ -114,16 +116,18 @@ class SessionTooLarge(SessionError):
 class EncodeError(SessionError):
     """A value would not come back from the store as it was.
 
-    ``path`` leads to it, as in ``session['cart'][0]``; ``type_name`` is the
-    type that was found there.
+    ``path`` names the session's key, as in ``session['cart']``, and ``depth`` tells
+    how deep below it the value is; nested keys are users' data and not shown.
+    ``type_name`` is the type that was found there.
     """
 
-    def __init__(self, path: str, type_name: str, reason: str = "") -> None:
-        super().__init__(
-            f"{path} holds a {type_name}, "
-            + (reason or "which would not come back as it was")
-        )
+    def __init__(
+        self, path: str, type_name: str, reason: str, *, depth: int = 0
+    ) -> None:
+        below = f", {depth} level{'s'[: depth > 1]} down," if depth else ""
+        super().__init__(f"{path}{below} holds a {type_name} {reason}")
         self.path = path
+        self.depth = depth
         self.type_name = type_name
 
 

@@ -2,47 +2,69 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import logging
 from collections import Counter
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from . import _keys, _parts, _report
-from ._assembly import Assembly
-from .checks import principal_name, text, type_error
-from .config import SessionConfig
-from .session import Session, state_of
+import msgspec
+
+from .checks import principal_name, seconds, text, type_error
+from .exceptions import (
+    SessionConflict,
+    SessionGone,
+    SessionRefused,
+    StoreError,
+)
+from .session import Session
+from .sessions import ids
+from .sessions.codec import Codec
+from .sessions.lifetime import Lifetime
+from .sessions.lookup import NOTHING, Found, Lookup, Presented
+from .sessions.record import Record
+from .sessions.repository import Observer, Operations, Repository, Stored
+from .sessions.revocation import Revocation
+from .sessions.rotation import Rotation
+from .sessions.serializers import check_items
+from .sessions.state import Phase
+from .sessions.tasks import Tasks
+from .settings import Settings, build_serializer, build_store
 from .stores.base import NodeCallback
+from .web.request import COUNTERS, Requests
+from .web.transport import Carried, build_transport, is_from_another_site
 
 if TYPE_CHECKING:
+    from tornado.httputil import HTTPHeaders
     from tornado.web import Application, RequestHandler
 
 __all__ = ["SessionManager", "attached_manager"]
 
 logger = logging.getLogger("tornado_mcsession")
 
-# Longer than any commit may take with the default timeouts.
+# Longer than any save may take with the default timeouts.
 DRAIN_TIMEOUT = 30.0
 _SLOT = "session_manager"
+_ATTEMPTS = 3
 
 
 class SessionManager:
     """Loads and saves the sessions of an application, and lives as long as it.
 
-    Attaches itself to ``application``, where `.SessionMixin` finds it. Where
-    none is attached, the first handler with a session attaches one built from
-    the application's settings; building it at start checks them at start::
+    Attaches itself to ``application``, where `.SessionMixin` finds it. Where none
+    is attached, the first handler with a session attaches one built from the
+    application's settings; building it at start checks them at start::
 
         app = Application(handlers, session={"store": "memcached://10.0.0.1"})
         SessionManager(app)
 
     ``options`` are the settings, and override those of
-    ``application.settings["session"]``. A second manager of one application
-    needs another ``name``, which is its cookie's name by default. Without an
-    application it serves jobs and tests, by session id; ``cookie_secret`` and
-    ``key_version`` are then the application's settings of these names, which
-    `revoke` needs.
+    ``application.settings["session"]``. A second manager of one application needs
+    another ``name``, which is its cookie's name by default. Without an application
+    it serves jobs and tests, by session id; ``cookie_secret`` and ``key_version``
+    are then the application's settings of these names, which `revoke` needs.
 
     Raises `ValueError` or `TypeError` for a setting that makes no sense, and
     `RuntimeError` where a manager of this name is attached already. Starts no
@@ -54,46 +76,74 @@ class SessionManager:
         application: Application | None = None,
         *,
         name: str = "session",
-        cookie_secret: _keys.CookieSecret | None = None,
+        cookie_secret: ids.CookieSecret | None = None,
         key_version: int | None = None,
         **options: Any,
     ) -> None:
         if application is not None and not hasattr(application, "settings"):
             raise type_error("application", application, "a tornado.web.Application")
-        settings = {} if application is None else application.settings
+        attached = {} if application is None else application.settings
         slot = _slot(name)
-        if slot in settings:
+        if slot in attached:
             raise RuntimeError(f"a SessionManager named {name!r} is attached already")
-        given = {**_configured(settings), **options}
+        if application is not None:
+            if cookie_secret is not None or key_version is not None:
+                raise ValueError(
+                    "cookie_secret and key_version are settings of the application; as "
+                    "arguments they are for a SessionManager without one"
+                )
+            cookie_secret = attached.get("cookie_secret")
+            key_version = attached.get("key_version")
+        given = {**_configured(attached), **options}
         self.name = name
-        self.config = SessionConfig.build(given, name=name)
-        own = None if application is None else settings
-        secret, version = _keys.cookie_secret(own, cookie_secret, key_version)
-        keys = self.config.encryption_keys
-        self.transport = _parts.build_transport(
-            self.config,
+        self.settings = settings = Settings.build(given, name=name)
+        self.transport = build_transport(
+            settings,
             name=name,
-            secret=None if own is None else secret,
-            key_version=version,
+            secret=None if application is None else cookie_secret,
+            key_version=key_version,
         )
         self.counts: Counter[str] = Counter()
-        self.store = _parts.build_store(self.config)
-        self._parts = Assembly(
-            self.config,
-            self.store,
-            self.transport,
-            self.counts,
-            _keys.linking_keys(keys, secret, version),
-            knows_all=bool(keys) or own is not None or secret is not None,
+        self.tasks = Tasks()
+        self.store = build_store(settings)
+        self.lifetime = Lifetime(
+            idle_timeout=settings.idle_timeout,
+            lifetime=settings.lifetime,
+            anonymous_timeout=settings.anonymous_timeout,
+            renew_after=settings.renew_after,
         )
-        self.opening, self.policy = self._parts.opening, self._parts.policy
-        self.tasks = self._parts.tasks
-        if "store" not in given and not settings.get("debug"):
+        self.codec = Codec(
+            build_serializer(settings), settings.key_prefix, settings.encryption_keys
+        )
+        self._operations = Operations(self.store)
+        self.records = Repository(
+            self._operations,
+            self.codec,
+            self.lifetime,
+            max_size=settings.max_size,
+            clock=settings.clock,
+            counts=self.counts,
+        )
+        keys = settings.encryption_keys
+        self.revocation = Revocation(
+            self._operations,
+            settings.key_prefix,
+            ids.linking_keys(keys, cookie_secret, key_version),
+            knows_all=bool(keys or application or cookie_secret is not None),
+            clock=settings.clock,
+        )
+        keep_for = settings.lifetime or settings.idle_timeout or 0.0
+        self.rotation = Rotation(self.records, self.tasks, keep_for)
+        self.store.on_connect(lambda _: self.rotation.pending.retry_soon())
+        self.lookup = Lookup(self.records, self.revocation, self.tasks)
+        self.requests = Requests(settings, self.transport, self.tasks, self.counts)
+        self._warned: set[str] = set()
+        if "store" not in given and not attached.get("debug"):
             logger.warning(
                 "sessions are kept in this process alone, and lost with it; set "
                 "session={'store': 'memcached://host:port'}"
             )
-        settings[slot] = self
+        attached[slot] = self
 
     def __repr__(self) -> str:
         return f"<SessionManager {self.name!r} store={self.store!r}>"
@@ -105,43 +155,116 @@ class SessionManager:
 
         Raises `.StoreError` where the store cannot tell.
         """
-        begun = self.opening.begin(handler)
-        if isinstance(begun, str):
-            return await self.opening.load(handler, begun)
-        return begun
+        session = self.session_of(handler)
+        await self.load(session)
+        return session
+
+    def session_of(
+        self, handler: RequestHandler, loop: asyncio.AbstractEventLoop | None = None
+    ) -> Session:
+        """Return the session of a request, which is still to be `load`-ed."""
+        return self.session_for(handler, self.transport.present(handler), loop)
+
+    def session_for(
+        self,
+        handler: RequestHandler,
+        carried: Carried,
+        loop: asyncio.AbstractEventLoop | None,
+    ) -> Session:
+        """Return the session of a request, whose ids were read."""
+        session = Session(self, handler, carried.ids, loop)
+        if not carried.ids:
+            session._loaded(_UNREADABLE if carried.seen else NOTHING)
+        return session
+
+    async def load(self, session: Session) -> None:
+        """Load what the request presented. Raises `.StoreError`.
+
+        Where ``on_error`` says to go on without the store, the session is empty and
+        not `.Session.available`.
+        """
+        session_ids = session._presented_ids
+        if session._phase is not Phase.UNLOADED:
+            return
+        self.counts["loads"] += 1
+        try:
+            found = await self.lookup.find(session_ids)
+        except (StoreError, SessionConflict) as error:
+            handler = session._handler_now()
+            if self.requests.decide("load", error, handler) == "raise":
+                raise
+            session._failed()
+            return
+        if session._phase is Phase.UNLOADED:  # another task may have been faster
+            session._loaded(found)
+            self.counts["misses" if found.stored is None else "hits"] += 1
+            if self.settings.validate is not None and found.stored is not None:
+                await self._validate(session)
 
     async def commit(self, session: Session) -> None:
         """Save what the request did to ``session``, if it did anything.
 
         Raises `.SessionConflict`, `.SessionTooLarge`, `.EncodeError` or
-        `.StoreError`; changes to a session that another request ended are
-        dropped and counted.
+        `.StoreError`; changes to a session that another request ended are dropped
+        and counted.
         """
-        state = state_of(session)
-        async with state.in_turn():
-            plan = self.policy.plan(state, failed=False, save=None, renew=True)
-            await self.policy.commit(state, plan)
+        async with session._own_turn():
+            plan = session._plan(failed=False, save=None, renew=True)
+            await self.requests.commit(session, plan, renew=True)
 
-    def start(self, work: Coroutine[Any, Any, None], session_id: str | None) -> None:
-        """Run ``work``, which `drain` waits for.
+    def deliver(
+        self, handler: RequestHandler, headers: HTTPHeaders, session: Session
+    ) -> None:
+        """Tell the client about the session's id in the response's ``headers``."""
+        self.requests.deliver(handler, headers, session)
 
-        With a ``session_id``, so does the next request for that session.
-        """
-        key = None if session_id is None else self._parts.records.key_of(session_id)
-        self.tasks.start(work, key)
+    # The hooks of the settings. What one raises passes as it is.
+
+    async def mint(self, session: Session, digest: str) -> str:
+        """Return a new session id, with a principal's ``digest`` if any."""
+        generate = self.settings.generate_id
+        if generate is None:
+            return ids.new_id(digest)
+        base = await _awaited(generate(session._handler_now()))
+        return ids.with_digest(base, digest)
+
+    async def admit(self, session: Session) -> None:
+        """Raise `.SessionRefused` where the application wants no new session."""
+        allow = self.settings.allow_new
+        if allow is not None and not await _awaited(allow(session._handler_now())):
+            self.counts["refused_sessions"] += 1
+            raise SessionRefused
+
+    async def before_save(self, session: Session) -> None:
+        """Let the application look at what is about to be saved, and change it."""
+        look = self.settings.before_save
+        if look is not None:
+            await _awaited(look(session._handler_now(), session))
+
+    async def _validate(self, session: Session) -> None:
+        assert self.settings.validate is not None
+        handler = session._handler_now()
+        accepted = await _awaited(self.settings.validate(handler, session))
+        if not isinstance(accepted, bool):
+            raise type_error("what validate returns", accepted, "True or False")
+        session._accessed = False
+        if not accepted:
+            session._refused()
 
     # For code outside a request.
 
     async def get(self, session_id: str) -> Session | None:
         """Return the session of ``session_id``, or `None` if there is none.
 
-        It can be changed and saved like a request's own. Raises `ValueError`
-        for what is no session id, and `.StoreError`.
+        It can be changed and saved like a request's own. Raises `ValueError` for
+        what is no session id, and `.StoreError`.
         """
-        stored = await self._parts.records.get(session_id)
-        if stored is None:
+        found = await self.lookup.find([ids.check_id(session_id)])
+        if found.stored is None:
             return None
-        return self.opening.show(session_id, stored)
+        session = Session(self)
+        session._loaded(found)
+        return session
 
     async def set(
         self,
@@ -151,42 +274,92 @@ class SessionManager:
     ) -> None:
         """Put ``data`` in the place of a session's, or begin the session.
 
-        A session that exists keeps its principal and its beginning. It ends
-        after ``ttl`` seconds, within its lifetime; without one it is renewed, as
-        by a request. Where there is none it begins under this very id, which
-        must therefore never be one that a client has chosen.
+        A session that exists keeps its principal and its beginning. It ends after
+        ``ttl`` seconds, within its lifetime; without one it is renewed, as by a
+        request. Where there is none it begins under this very id, which must
+        therefore never be one that a client has chosen.
 
         Raises `ValueError` for what is no session id, `.SessionGone` for one that
-        was replaced or revoked, and `.StoreError`.
+        was ended or replaced, and `.StoreError`.
         """
-        await self._parts.records.set(session_id, data, ttl)
+        at = self.records.at(ids.check_id(session_id))
+        if not isinstance(data, Mapping):
+            raise type_error("data", data, "a mapping")
+        serializer = self.codec.serializer
+        check_items(serializer, dict(data))
+        encoded, now = serializer.dumps(dict(data)), self.settings.clock()
+        lifespan = seconds("ttl", ttl)
+        end = None if lifespan is None else now + lifespan
+        found = await self.lookup.find([session_id])
+        if found.presented is Presented.ENDED:
+            raise SessionGone("session was ended by another request")
+
+        def edit(stored: Stored) -> Record:
+            record = stored.record
+            assert record is not None
+            edited = msgspec.structs.replace(
+                record, data=encoded, end=record.end if end is None else end
+            )
+            return self.lifetime.renewed(edited, now)
+
+        blank = Record(
+            created=now, renewed_at=now, expires_at=now, data=encoded, end=end
+        )
+        blank = self.lifetime.renewed(blank, now)
+        for _ in range(_ATTEMPTS):
+            if found.stored is not None:
+                await self.records.change(at, edit)
+                return
+            if await self.records.create(session_id, blank) is not None:
+                return
+            # What has ended is kept a moment longer, and so is what nobody can read.
+            if await self.records.supersede(at, blank):
+                return
+            found = await self.lookup.find([session_id])
+        raise SessionConflict(_ATTEMPTS)
 
     async def destroy(self, session_id: str) -> bool:
         """End the session of ``session_id``; return whether it was there.
 
-        Raises `ValueError` for what is no session id. Where the store cannot
-        tell it raises `.StoreUnavailable`, and tries again when it answers.
+        Raises `ValueError` for what is no session id. Where the store cannot tell it
+        raises `.StoreUnavailable`, and tries again when it answers.
         """
-        self._parts.records.key_of(session_id)
-        return bool(await self._parts.endings.delete(session_id))
+        return await self.end(ids.check_id(session_id))
+
+    async def end(self, session_id: str, at: Stored | None = None) -> bool:
+        """End a session, now or as soon as its node answers.
+
+        Raises `.SessionGone` where another login has taken its place, and
+        `.StoreError` where the end is not confirmed yet.
+        """
+        try:
+            ended = await self.rotation.end(session_id, at=at)
+        except (StoreError, asyncio.CancelledError):
+            self.rotation.pending.add(session_id)
+            raise
+        if ended:
+            self.report_end("logout")
+        return ended
 
     async def revoke(self, principal: str | int) -> bool:
         """End every session that is logged in as ``principal``.
 
-        None of them can be used any more when it returns: for a locked account,
-        a reset password, "log out everywhere". Costs the same however many there
-        are. Returns whether there may have been any: whether anybody logged in
-        as ``principal`` for as long as a session may live. Who logs in afterwards
-        is not concerned.
+        None of them can be used any more when it returns: for a locked account, a
+        reset password, "log out everywhere". Costs the same however many there are.
+        Returns whether there may have been any: whether anybody logged in as
+        ``principal`` for as long as a session may live. Later logins are not
+        affected.
 
-        Raises `.StoreError` where that cannot be confirmed; it is not tried
-        again by itself. Raises `RuntimeError` in a manager that has no
-        application, and was not given its ``cookie_secret`` nor
-        ``encryption_keys``: it would look in the wrong place.
+        Raises `.StoreError` where that cannot be confirmed; it is not tried again
+        by itself. Raises `RuntimeError` in a manager that has no application, and
+        was not given its ``cookie_secret`` nor ``encryption_keys``: it would look in
+        the wrong place.
         """
-        return await self._parts.markers.revoke(principal_name(principal))
+        ended = await self.revocation.revoke(principal_name(principal))
+        self.report_end("revoked")
+        return ended
 
-    # The store's events, and the manager's own life.
+    # What it tells of itself.
 
     def on_connect(self, callback: NodeCallback) -> None:
         """Call ``callback`` with a node's name when the node begins to answer.
@@ -199,52 +372,119 @@ class SessionManager:
         """Call ``callback`` with a node's name when the node ceases to answer."""
         self.store.on_disconnect(callback)
 
+    def observe(self, callback: Observer) -> None:
+        """Call ``callback(kind, node, seconds, outcome)`` after each store operation.
+
+        ``kind`` is the operation (``"get"``, ``"get_many"``, ``"add"``, ``"cas"``),
+        ``node`` the node's name (empty where the store has none), and ``outcome``
+        one of ``"hit"``, ``"miss"``, ``"stored"``, ``"not_stored"``,
+        ``"conflict"``, ``"missing"``, ``"unavailable"`` and ``"rejected"``. Also
+        called with ``"begin"`` when a session begins, and with ``"end"`` when one
+        ends; the outcome is then ``"new"``, or ``"logout"``, ``"revoked"`` or
+        ``"rotated"``. What it raises is logged. For metrics and traces; nothing is
+        paid where nobody observes.
+        """
+        self._operations.observers.append(callback)
+
+    def report_begin(self) -> None:
+        """Tell the observers that a session has begun."""
+        self._operations.report("begin", "", 0.0, "new")
+
+    def report_end(self, reason: str) -> None:
+        """Tell the observers that a session has ended."""
+        self._operations.report("end", "", 0.0, reason)
+
+    def count_refused_end(self) -> None:
+        """Count a logout by an id that another login has replaced."""
+        self.counts["refused_ends"] += 1
+        logger.info(
+            "a logout was refused: somebody has logged in since, under a new id"
+        )
+
+    def withholds(self, session: Session) -> bool:
+        """Return whether this request must not begin a session by itself.
+
+        The browser sent it from another site without the cookie: the cookie of a
+        new session would take the place of the user's.
+        """
+        handler = session._handler_now()
+        if handler is None or self.settings.cross_site == "allow":
+            return False
+        if not is_from_another_site(handler, self.transport):
+            return False
+        self.counts["withheld_sessions"] += 1
+        if "cross_site" not in self._warned:
+            self._warned.add("cross_site")
+            logger.warning(
+                "%s was sent by another site without the session cookie; its changes "
+                "to the session were dropped, since a new cookie would log the user "
+                "out. See docs/cross-site.md and the setting cross_site",
+                handler.request.path,
+            )
+        return True
+
     def stats(self) -> dict[str, Any]:
         """Return counters since the start, and the store's own figures.
 
         ``loads``, ``hits``, ``misses``, ``saves``, ``renewals``, ``conflicts``
         (saves that were tried again), ``dropped_saves``, ``corrupt_records``,
-        ``refused_sessions``, ``held_answers``, and errors by phase.
+        ``refused_sessions``, ``withheld_sessions``, ``ambiguous_cookies``,
+        ``refused_ends``, ``dropped_ends``, ``held_answers``, and errors by phase.
         """
         return {
-            **_report.counters(self.counts),
+            **dict.fromkeys(COUNTERS, 0),
+            **self.counts,
             "running_saves": len(self.tasks),
-            "pending_destroys": len(self._parts.undeleted),
+            "pending_destroys": len(self.rotation.pending),
             "store": self.store.stats(),
         }
 
     async def health(self) -> dict[str, Any]:
         """Ask each node of the store now whether it can keep sessions.
 
-        ``status`` is ``"ok"``, ``"degraded"`` where some nodes cannot, or
-        ``"down"`` where none can; ``nodes`` says of each whether it can
-        (``ok``) and in how many ``seconds``, or the ``error``. For a readiness
-        endpoint: "degraded" is no reason to send users elsewhere, since every
-        process sees the same nodes. Takes no longer than two operations, and
-        raises nothing.
+        ``status`` is ``"ok"``, ``"degraded"`` where some nodes cannot, or ``"down"``
+        where none can; ``nodes`` says of each whether it can (``ok``) and in how
+        many ``seconds``, or the ``error``. For a readiness endpoint: "degraded" is
+        no reason to send users elsewhere, since every process sees the same nodes.
+        Takes no longer than two operations, and raises nothing.
         """
-        return await _report.health(self.store)
+        nodes = await self.store.health()
+        failing = sum(not node["ok"] for node in nodes.values())
+        if not failing:
+            status = "ok"
+        else:
+            status = "down" if failing == len(nodes) else "degraded"
+        return {"status": status, "nodes": nodes}
+
+    # Its end.
 
     async def drain(self, timeout: float | None = None) -> bool:
         """Wait for the saves under way; return whether all of them ended.
 
         ``timeout`` is in seconds, `None` waits for all. Call it between
-        `~tornado.httpserver.HTTPServer.stop` and ``close_all_connections``,
-        which would end the answers that wait for their sessions.
+        `~tornado.httpserver.HTTPServer.stop` and ``close_all_connections``, which
+        would end the responses that wait for their sessions.
         """
         return await self.tasks.drain(timeout)
 
-    async def close(self) -> None:
-        """Wait for the saves under way, then close the store."""
-        if not await self.drain(DRAIN_TIMEOUT):
-            logger.warning("some saves were not done within %g s", DRAIN_TIMEOUT)
-        if len(self._parts.undeleted):
+    async def close(self, timeout: float | None = None) -> None:
+        """Wait for the saves under way, then close the store.
+
+        It waits for ``timeout`` seconds at most, 30 if it is `None`. What still
+        waits for a node to come back fails then.
+        """
+        limit = DRAIN_TIMEOUT if timeout is None else timeout
+        self.store.stop_waiting()
+        if not await self.drain(limit):
+            logger.warning("some saves were not done within %g s", limit)
+        pending = self.rotation.pending
+        if len(pending):
             logger.warning(
                 "unconfirmed logouts that were never finished: %d; those sessions "
                 "may still be there",
-                len(self._parts.undeleted),
+                len(pending),
             )
-        self._parts.undeleted.close()
+        pending.close()
         await self.store.close()
         await self.drain(self.store.timeout)  # what waited for a node has failed
 
@@ -253,6 +493,13 @@ class SessionManager:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+
+_UNREADABLE = Found(Presented.UNKNOWN)
+
+
+async def _awaited(value: Any) -> Any:
+    return await value if inspect.isawaitable(value) else value
 
 
 def _configured(settings: Mapping[str, Any]) -> Mapping[str, Any]:

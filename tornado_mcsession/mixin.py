@@ -1,28 +1,30 @@
-"""The session in a Tornado handler: the request's way through this package."""
+"""The session in a Tornado handler."""
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from tornado.httputil import HTTPHeaders
+from tornado.web import Finish, HTTPError, RequestHandler
 from tornado.websocket import WebSocketHandler
 
 from .checks import one_of
-from ._cycle import RequestCycle
-from ._gate import ResponseGate
-from ._pages import default_page
-from ._tasks import DONE
 from .exceptions import SessionError, SessionNotLoaded
 from .manager import SessionManager, attached_manager
-from .session import Session, state_of
+from .session import Session
+from .sessions.state import Phase, Reach
+from .web.request import RequestSession, default_page
+from .web.response import HeldResponse
+from .web.transport import Carried
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from tornado.web import RequestHandler
+    from tornado.iostream import IOStream
 
     _Handler = RequestHandler
 else:
@@ -33,24 +35,68 @@ __all__ = ["SessionMixin"]
 logger = logging.getLogger("tornado_mcsession")
 
 _NEVER_PREPARED = (
-    "the session was not loaded: SessionMixin.prepare() was not called, or not "
-    "awaited; a handler that overrides prepare() must await super().prepare(), and "
-    "SessionMixin must stand before the handler class"
+    "the session was not loaded: SessionMixin.prepare() was not called; a handler that "
+    "overrides prepare() must await super().prepare()"
+)
+_NOT_AWAITED = (
+    "the session was not loaded: super().prepare() was called, but not awaited; a "
+    "handler that overrides prepare() must await super().prepare()"
 )
 _LAZY = (
     "the session was not loaded: session_load is 'lazy'; await self.load_session() "
     "first"
 )
 _OFF = "the session was not loaded: session_load is 'off' for this handler"
-_NEW = "the request presents no session"
+_READING = (
+    "the session is not loaded yet: what the request carries is being read, for which "
+    "the settings are asked"
+)
 _FAILED = "the session was not loaded: the store could not tell"
+_PREPARED = ""
+
+
+class _Prepared:
+    """What `SessionMixin.prepare` returns where there is nothing to load.
+
+    Awaiting it notes that it was awaited, as it must be on requests with a cookie.
+    """
+
+    __slots__ = ("_mixin", "_rest", "_why")
+
+    def __init__(
+        self, mixin: Any, reason: str, rest: Callable[[], Awaitable[None] | None]
+    ) -> None:
+        self._mixin = mixin
+        self._why = reason
+        self._rest = rest
+
+    def __await__(self) -> Generator[Any, None, None]:
+        self._mixin._SessionMixin__reason = self._why
+        rest = self._rest()
+        if rest is not None:
+            yield from rest.__await__()
+
+
+class _WebSocketGet:
+    """The verb that opens a WebSocket; for any other handler it is not there.
+
+    A mixin that had a ``get`` of its own would change what ``super().get()`` finds,
+    and which methods a handler allows.
+    """
+
+    def __get__(self, handler: Any, owner: type[Any]) -> Any:
+        if isinstance(handler, WebSocketHandler):
+            return handler._SessionMixin__get  # type: ignore[attr-defined]
+        if handler is None:
+            return getattr(super(SessionMixin, owner), "get")  # noqa: B009
+        return super(SessionMixin, handler).get  # type: ignore[misc]
 
 
 class SessionMixin(_Handler):
     """Gives a `~tornado.web.RequestHandler` its user's session.
 
-    Put it before the handler class. The session is loaded in `prepare`, and
-    saved when the request finishes, before its answer leaves::
+    Put it before the handler class. The session is loaded in `prepare`, and saved
+    when the request finishes, before its response leaves::
 
         class Visits(SessionMixin, RequestHandler):
             def get(self):
@@ -58,30 +104,52 @@ class SessionMixin(_Handler):
                 self.write(f"visit {self.session['visits']}")
 
     A handler that overrides ``prepare`` awaits ``super().prepare()``; one that
-    overrides ``on_finish`` should call ``super().on_finish()``. An answer that
-    cannot be saved is replaced by an error page, see `session_error`.
+    overrides ``on_finish`` should call ``super().on_finish()``. A response whose
+    session cannot be saved is replaced by an error page, see `session_error`.
     """
 
     session_load: str = "eager"
     """When the session is loaded: ``"eager"`` in `prepare`, ``"lazy"`` by
-    `load_session`, ``"off"`` never."""
+    `load_session`, ``"off"`` never. A logout handler should be lazy: it needs no
+    loading, and then works while the store is slow."""
     session_renew: bool = True
     """Whether using the session keeps it alive; False for polling routes."""
     session_save: bool | None = None
-    """True: save an existing session even unchanged; False: never save."""
+    """True: save an existing session even unchanged. False: save nothing at the end
+    of the request; what is awaited (``save()``, ``login()``) is stored all the same."""
     session_manager_name: str = "session"
     """Which of the application's managers keeps this handler's session."""
 
     __session: Session | None = None
     __manager: SessionManager | None = None
-    __cycle: RequestCycle | None = None
-    __gate: ResponseGate | None = None
+    __request: RequestSession | None = None
+    __response: HeldResponse | None = None
     __reason: str = _NEVER_PREPARED
+    __carried: Carried | None = None
     __task: asyncio.Task[Any] | None = None
+    __loop: asyncio.AbstractEventLoop | None = None
     __flushed: bool = False  # headers have been sent to the connection
     __ended: bool = False  # so has all else
-    __refused: bool = False  # the answer is an error page
+    __refused: bool = False  # the response is an error page
     __retry_after: int | None = None
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        order = cls.__mro__
+        if RequestHandler not in order:
+            return
+        if order.index(RequestHandler) < order.index(SessionMixin):
+            raise TypeError(
+                f"{cls.__name__}: SessionMixin must stand before the handler class, as "
+                f"in class {cls.__name__}(SessionMixin, RequestHandler)"
+            )
+        if cls.data_received is not RequestHandler.data_received:
+            # A streamed upload: Tornado must not read on while a finished response
+            # is held, or it would hand the rest to a handler that has finished.
+            for name in ("prepare", "data_received"):
+                method = getattr(cls, name)
+                if not hasattr(method, "_waits_for_response"):
+                    setattr(cls, name, _waiting(name, method))
 
     # What handlers use.
 
@@ -89,23 +157,22 @@ class SessionMixin(_Handler):
     def session(self) -> Session:
         """The session of this request's user; `None` may be assigned, to end it.
 
-        Raises `.SessionNotLoaded` where it was never loaded. While an error
-        page is made for such a request, it is an empty one that is not saved.
+        Raises `.SessionNotLoaded` where it was never loaded. While an error page is
+        made for such a request, it is an empty one that is not saved.
         """
         session = self.__session
-        if session is None or (self.__refused and not self.__is_loaded(session)):
-            session = self.__without_load()
-            self.__take(session)
-        if self.__cycle is None:
+        if session is None:
+            session = self.__session = self.__made()
+        if self.__refused and session._phase is Phase.UNLOADED:
+            session._failed()
+        if self.__request is None:
             self.__watch(session)
         return session
 
     @session.setter
     def session(self, value: Mapping[str, Any] | None) -> None:
         if value is None:
-            session = self.session
-            assert self.__manager is not None
-            self.__manager.policy.doom(session)
+            self.session._doom()
         else:
             self.session.replace(value)
 
@@ -119,24 +186,19 @@ class SessionMixin(_Handler):
 
         Loaded before, it is returned as it is. Raises `.StoreError`.
         """
-        if self.__reason == _LAZY and self.__manager is not None:
-            session = self.__session
-            # One that was destroyed instead is not loaded again.
-            if session is None or not self.__is_loaded(session):
-                loaded = await self.__manager.open(self)
-                if self.__reason == _LAZY:  # another task may have been faster
-                    self.__take(loaded)
-            self.__reason = ""
-        return self.session
+        session = self.session
+        if self.__manager is not None and session._phase is Phase.UNLOADED:
+            await self.__manager.load(session)
+        return session
 
     def session_error(self, error: Exception) -> str | bytes | dict[str, Any]:
-        """Return the page for an answer whose session could not be saved.
+        """Return the page for a response whose session could not be saved.
 
         Override it. The handler has finished by then: it can neither write nor
         render (nor ``render_string``: Tornado has taken its UI modules down; a
-        template loader of your own works), and its status and headers are set.
-        Text is sent as HTML, a dict as JSON. ``error`` is a `.SessionError`, or
-        what a hook raised.
+        template loader of your own works), and its status and headers are set. Text
+        is sent as HTML, a dict as JSON. ``error`` is a `.SessionError`, or what a
+        hook raised.
         """
         return default_page(error)
 
@@ -147,81 +209,116 @@ class SessionMixin(_Handler):
         manager = attached_manager(self.application, self.session_manager_name)
         self.__manager = manager
         self.__task = asyncio.current_task()
+        self.__loop = asyncio.get_running_loop()
         if self.session_load == "eager":
-            session_id = manager.opening.presented_id(self)
-            if session_id is not None:
-                return self.__prepare(manager, session_id)
-            self.__reason = _NEW  # made when it is used: most are not
-        else:
-            one_of("session_load", self.session_load, ("eager", "lazy", "off"))
-            self.__reason = _LAZY if self.session_load == "lazy" else _OFF
-        return super().prepare() or DONE
+            self.__reason = _READING
+            carried = manager.transport.present(self)
+            self.__reason = _NOT_AWAITED
+            if carried.ids:
+                session = manager.session_for(self, carried, self.__loop)
+                self.__session = session
+                return self.__load(manager, session)
+            self.__carried = carried  # a session is made when it is used: most are not
+            return _Prepared(self, _PREPARED, super().prepare)
+        one_of("session_load", self.session_load, ("eager", "lazy", "off"))
+        self.__reason = _NOT_AWAITED
+        reason = _LAZY if self.session_load == "lazy" else _OFF
+        return _Prepared(self, reason, super().prepare)
 
-    async def __prepare(self, manager: SessionManager, session_id: str) -> None:
-        try:
-            self.__session = await manager.opening.load(self, session_id)
-        except Exception:
-            self.__reason = _FAILED
-            raise
+    async def __load(self, manager: SessionManager, session: Session) -> None:
+        self.__reason = session._why_unloaded = _FAILED
+        await manager.load(session)
+        self.__reason = _PREPARED
         rest = super().prepare()
         if rest is not None:
             await rest
 
     def on_finish(self) -> None:
-        """Save the session, if there is anything to save, and let the answer go."""
+        """Save the session, if there is anything to save, and let the response go."""
         super().on_finish()
-        if self.__gate is not None:
-            self.__gate.commit()
-        elif self.session_save and self.__cycle is None and self.__session is not None:
+        if self.__response is not None:
+            self.__response.commit()
+        elif (
+            self.session_save and self.__request is None and self.__session is not None
+        ):
             # Neither used, nor that of a WebSocket which has just opened.
             assert self.__manager is not None
-            cycle = RequestCycle(self, self.__manager, self.__session)
-            cycle.save_untouched(self.get_status())
+            request = RequestSession(self, self.__manager.requests, self.__session)
+            request.save_untouched(self.get_status())
 
     def on_connection_close(self) -> None:
-        """Save what there is where the client left before its request was whole."""
+        """Save what there is where the client left before its request was whole.
+
+        Where a WebSocket closes, warn of changes that nobody has saved.
+        """
         super().on_connection_close()
-        if self.__task is not None:
-            # Tornado then ends the task without finishing the answer.
+        session = self.__session
+        if session is not None and session._reach is Reach.DETACHED:
+            session._reach = Reach.CLOSED
+            if session._phase is Phase.STORED and session.modified:
+                logger.warning(
+                    "%s: a WebSocket was closed with changes to its session that were "
+                    "not saved; await self.session.save() after a change",
+                    type(self).__qualname__,
+                )
+        elif self.__task is not None:
+            # Tornado then ends the task without finishing the response.
             self.__task.add_done_callback(self.__abandon)
+
+    def __abandon(self, task: asyncio.Task[Any]) -> None:
+        if self.__response is not None:
+            self.__response.abandon()
 
     def flush(self, include_footers: bool = False) -> asyncio.Future[None]:
         """Flush, with a Vary header where the headers leave before the end."""
+        if self.__reason is _NOT_AWAITED:
+            self.__refuse_unprepared()
         if include_footers:
             self.__ended = True
-            if self.__gate is not None:
-                self.__gate.begin_end()
+            if self.__response is not None:
+                self.__response.begin_end()
         elif not self.__flushed:
             self.__flushed = True
-            vary = self.__manager and getattr(self.__manager.transport, "vary", None)
-            if vary and self.__cycle is None and self.session_load != "off":
+            manager = self.__manager
+            if manager and self.__request is None and self.session_load != "off":
                 # Whether the rest will depend on the session is not known yet.
-                self.add_header("Vary", vary)
+                for name in manager.transport.vary:
+                    self.add_header("Vary", name)
         return super().flush(include_footers)
 
     if not TYPE_CHECKING:  # handlers may give their own get any signature
+        get = _WebSocketGet()
 
-        async def get(self, *args: Any, **kwargs: Any) -> None:
-            """Save what was done before a WebSocket opens; else only pass on."""
-            if isinstance(self, WebSocketHandler):
-                await self.__open_websocket()
-            result = super().get(*args, **kwargs)
-            if result is not None:
-                await result
+    async def __get(self, *arguments: Any, **keywords: Any) -> None:
+        """Save what was done before a WebSocket opens, then open it."""
+        self.__refuse_unprepared()
+        manager = self.__manager
+        if self.__session is None and self.__carried is not None:
+            self.__session = self.__made()
+        session = self.__session
+        if session is not None and manager is not None:
+            if self.__request is None:
+                self.__request = RequestSession(self, manager.requests, session)
+            headers = HTTPHeaders()
+            await self.__request.before_handshake(headers)
+            for name, value in headers.get_all():
+                self.add_header(name, value)
+            if self.__response is None:
+                self.__request.finished()
+        result = super().get(*arguments, **keywords)
+        if result is not None:
+            await result
 
-    async def __open_websocket(self) -> None:
-        if self.__session is None and self.__reason == _NEW:
-            self.__session = self.__without_load()
-        if self.__session is None or self.__manager is None:
-            return
-        if self.__cycle is None:
-            self.__cycle = RequestCycle(self, self.__manager, self.__session)
-        headers = HTTPHeaders()
-        await self.__cycle.before_handshake(headers)
-        for name, value in headers.get_all():
-            self.add_header(name, value)
-        if self.__gate is None:
-            self.__cycle.finished()
+    def __refuse_unprepared(self) -> None:
+        # On every request, not only on those that have a session.
+        if self.__reason is _NOT_AWAITED and not self.__refused:
+            raise SessionNotLoaded(_NOT_AWAITED)
+
+    def detach(self) -> IOStream:
+        """Take the stream over; raises where changes to the session are unsaved."""
+        if self.__response is not None:
+            self.__response.refuse_detaching()
+        return super().detach()
 
     def send_error(self, status_code: int = 500, **kwargs: Any) -> None:
         """Send an error page; a session's error has a status of its own."""
@@ -229,12 +326,12 @@ class SessionMixin(_Handler):
         self.__refused = True
         if isinstance(error, SessionError):
             status_code, self.__retry_after = error.status, error.retry_after
-        if self.__cycle is not None:
-            self.__cycle.errored |= status_code >= 500
+        if self.__request is not None:
+            self.__request.failed |= status_code >= 500
         super().send_error(status_code, **kwargs)
 
     def clear(self) -> None:
-        """Begin the answer anew; that an error page may be retried stays said."""
+        """Begin the response anew; that an error page may be retried stays said."""
         super().clear()
         if self.__retry_after is not None:
             self.set_header("Retry-After", str(self.__retry_after))
@@ -246,7 +343,7 @@ class SessionMixin(_Handler):
         value: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
-        """Log an outage of the store in a line, and all else as ever."""
+        """Log an outage of the store in one line, and everything else as usual."""
         status = value.status if isinstance(value, SessionError) else 500
         if status != 500:
             level = logging.ERROR if status == 503 else logging.INFO
@@ -255,42 +352,96 @@ class SessionMixin(_Handler):
         else:
             super().log_exception(typ, value, tb)
 
-    def __without_load(self) -> Session:
-        manager = self.__manager
-        if manager is not None and self.__reason == _NEW:
-            return manager.opening.fresh(self)
-        if self.__refused:
-            # An error page for a request that was refused before prepare().
-            if manager is None:
-                manager = attached_manager(self.application, self.session_manager_name)
-                self.__manager = manager
-            return manager.opening.unavailable(self)
-        if manager is not None and self.__reason == _LAZY:
-            return manager.opening.unloaded(self, _LAZY)
-        raise SessionNotLoaded(self.__reason)
-
-    def __is_loaded(self, session: Session) -> bool:
-        return state_of(session).unloaded is None
-
-    def __take(self, session: Session) -> None:
-        if self.__cycle is not None:
-            self.__cycle.take(session)
-        self.__session = session
+    def __made(self) -> Session:
+        """Return the session where `prepare` has not made it."""
+        manager, reason = self.__manager, self.__reason
+        if manager is not None and self.__carried and reason is _PREPARED:
+            return manager.session_for(self, self.__carried, self.__loop)
+        if manager is not None and reason is _LAZY:
+            session = manager.session_of(self, self.__loop)
+            session._why_unloaded = _LAZY
+            return session
+        if not self.__refused:
+            raise SessionNotLoaded(reason)
+        # An error page for a request that was refused before prepare().
+        if manager is None:
+            manager = attached_manager(self.application, self.session_manager_name)
+            self.__manager = manager
+        session = Session(manager, self)
+        session._failed()
+        return session
 
     def __watch(self, session: Session) -> None:
+        if self.__reason is _NOT_AWAITED:
+            self.__refuse_unprepared()
         assert self.__manager is not None
-        cycle = self.__cycle = RequestCycle(self, self.__manager, session)
+        request = RequestSession(self, self.__manager.requests, session)
+        self.__request = request
         if self.__ended:
-            cycle.detached = self.get_status() == 101
-            cycle.finished()
+            if self.get_status() == 101:
+                session._reach = Reach.DETACHED
+            request.finished()
             return
         if self.__flushed:
-            cycle.seal()
+            request.seal()
         connection = self.request.connection
         assert connection is not None
-        self.__gate = ResponseGate(connection, cycle, is_open=self.__flushed)
-        self.request.connection = self.__gate
+        loop = self.__loop or asyncio.get_running_loop()
+        self.__response = HeldResponse(
+            connection, request, loop, headers_left=self.__flushed
+        )
+        self.request.connection = self.__response
 
-    def __abandon(self, task: asyncio.Task[Any]) -> None:
-        if self.__gate is not None:
-            self.__gate.abandon()
+    def _refuses_upload(self, error: Exception) -> bool:
+        """Send the error page of `prepare` now, where the client waits for a 100.
+
+        Tornado would send the page when `prepare` has ended, and then, since the
+        page is held, tell the client to send its body. Does what Tornado does.
+        """
+        headers = self.request.headers
+        if self.__response is None or self.__ended or "Expect" not in headers:
+            return False
+        if isinstance(error, Finish):
+            self.finish(*error.args)
+            return True
+        about = (type(error), error, error.__traceback__)
+        self.log_exception(*about)
+        if not self.__ended:
+            status = error.status_code if isinstance(error, HTTPError) else 500
+            self.send_error(status, exc_info=about)
+        return True
+
+    def _until_response_is_sent(self) -> asyncio.Future[None] | None:
+        return None if self.__response is None else self.__response.until_sent()
+
+
+def _waiting(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a handler's method that ends once a response that it finished is sent."""
+
+    async def rest(handler: SessionMixin, result: Awaitable[Any] | None) -> None:
+        try:
+            if result is not None:
+                await result
+        except Exception as error:
+            if not handler._refuses_upload(error):
+                raise
+        sent = handler._until_response_is_sent()
+        if sent is not None:
+            await sent
+
+    @functools.wraps(method)
+    def waiting(handler: SessionMixin, *arguments: Any) -> Awaitable[None] | None:
+        if name == "data_received" and handler._until_response_is_sent() is not None:
+            return rest(handler, None)  # it has finished: what still comes is dropped
+        try:
+            result = method(handler, *arguments)
+        except Exception as error:
+            if not handler._refuses_upload(error):
+                raise
+            result = None
+        if result is None and handler._until_response_is_sent() is None:
+            return None
+        return rest(handler, result)
+
+    waiting._waits_for_response = True  # type: ignore[attr-defined]
+    return waiting

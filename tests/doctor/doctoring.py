@@ -7,8 +7,7 @@ import subprocess
 import sys
 from typing import Any
 
-from tornado_mcsession._doctor.examining import Doctor
-from tornado_mcsession._doctor.findings import Findings, Remark
+from tornado_mcsession.doctor import Doctor, Findings, Remark
 
 USER = "me"
 SECRET = "pä55/s3cret"

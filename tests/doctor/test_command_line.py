@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tornado_mcsession import MemcachedStore
-from tornado_mcsession._doctor import asking
+from tornado_mcsession.doctor import examination
 
 from ..support.processes import free_port
 from ..support.tls import tls_url
@@ -37,6 +37,7 @@ NODE: dict[str, Any] = {
     "round_trip": {"median": NUMBER, "worst": NUMBER, "reads": WHOLE},
     "commands": dict.fromkeys(["gets", "add", "cas", "touch", "delete"], TRUTH),
     "cas": TRUTH,
+    "same_server": TRUTH,
     "item_size_max": WHOLE,
     "memory": {
         "used": WHOLE,
@@ -241,8 +242,8 @@ def test_each_key_is_documented():
 def test_each_code_is_documented():
     """docs/doctor.md lists every code that a remark may have."""
     text = DOCS.read_text(encoding="utf-8")
-    codes = {code for _, code, _, _ in asking.DIAGNOSES}
-    for module in Path(asking.__file__).parent.glob("*.py"):
+    codes = {code for _, code, _, _ in examination.DIAGNOSES}
+    for module in Path(examination.__file__).parent.glob("*.py"):
         source = module.read_text(encoding="utf-8")
         codes |= set(
             re.findall(r'(?:problem|warn|note|return )\(\s*"([a-z-]+)"', source)
@@ -345,4 +346,4 @@ def test_a_terminal_that_knows_few_characters_is_enough():
     environment = {**ENVIRONMENT, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
     done = run("doctor", "memcached://h\u00f6st.invalid", env=environment)
     assert (done.returncode, done.stderr) == (1, "")
-    assert "h\\xf6st.invalid:11211" in done.stdout
+    assert "xn--hst-sna.invalid:11211" in done.stdout

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tornado_mcsession._doctor.findings import COMMANDS
-from tornado_mcsession.config import SessionConfig
+from tornado_mcsession.doctor import COMMANDS
+from tornado_mcsession.settings import Settings
 
 from .doctoring import codes, examined, remark
 
@@ -150,7 +150,7 @@ def test_the_default_item_size_is_enough(memcached_factory):
     """memcached's 1 MiB has room for the default max_size, so nothing is said."""
     server = memcached_factory()
     assert "item-size" not in codes(examined(server.url), "warning")
-    assert fill(server, SessionConfig.max_size, 1) == {b"STORED"}
+    assert fill(server, Settings.max_size, 1) == {b"STORED"}
 
 
 def test_evictions_are_sessions_lost(memcached_factory):

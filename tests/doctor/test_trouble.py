@@ -9,9 +9,7 @@ import time
 
 import pytest
 
-from tornado_mcsession._doctor.asking import is_final
-from tornado_mcsession._doctor.examining import Doctor
-from tornado_mcsession.stores._connection import NotConnected
+from tornado_mcsession.doctor import Doctor
 
 from ..support.processes import free_port
 from ..support.tls import tls_url
@@ -121,13 +119,6 @@ def test_a_connection_that_breaks_is_a_problem(proxy):
     assert codes(found, "problem") == ["closed"]
     assert len(found.remarks) == 1
     assert "sessions need" not in found.remarks[0].text
-
-
-@pytest.mark.parametrize("error", [ConnectionResetError(), BrokenPipeError()])
-def test_a_connection_that_breaks_may_be_one_command_s(error):
-    """A proxy may reset the connection on what it does not know: that ends nothing."""
-    assert not is_final(error)
-    assert is_final(NotConnected())
 
 
 @pytest.mark.parametrize(

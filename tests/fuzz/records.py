@@ -9,16 +9,19 @@ import msgspec
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from tornado_mcsession import DecodeError, JSONSerializer, MsgpackSerializer
-from tornado_mcsession._record import Flash, Record
-from tornado_mcsession.codec import Codec
+from tornado_mcsession.sessions.codec import Codec
+from tornado_mcsession.sessions.record import Flash, Record
 
 from .material import KEY, NOW, OLD_KEY, PLANTED, assert_silent
 
 NAME = "mcsession:" + "a" * 64
 MAX_DEPTH = 100
 
-PLAIN = [Codec(MsgpackSerializer()), Codec(JSONSerializer())]
-SEALED = [Codec(codec.serializer, [KEY, OLD_KEY]) for codec in PLAIN]
+PLAIN = [
+    Codec(MsgpackSerializer(), "mcsession:"),
+    Codec(JSONSerializer(), "mcsession:"),
+]
+SEALED = [Codec(codec.serializer, "mcsession:", [KEY, OLD_KEY]) for codec in PLAIN]
 
 
 def record(data: bytes = b"\x80", **fields: Any) -> Record:
@@ -52,7 +55,7 @@ def check(data: bytes) -> None:
     if how[0] & 8:
         rest = sealed(rest[1:]) if how[0] & 2 else b"\x01" + rest
     try:
-        found = codec.decode(rest, NAME)
+        found = codec.decode(rest, 0, NAME)
         values = codec.values(found)
     except DecodeError as error:
         assert_silent(error)

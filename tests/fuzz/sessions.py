@@ -70,7 +70,7 @@ def use(manager: SessionManager, handler: Any) -> None:
     session.flash(PLANTED)
     wait_for(manager.commit(session))
     headers = HTTPHeaders()
-    manager.policy.deliver(handler, headers, session)
+    manager.deliver(handler, headers, session)
     look_at(session)
     for line in headers.get_list("Set-Cookie"):
         assert line.isascii()

@@ -9,10 +9,10 @@ import tracemalloc
 import pytest
 from pymemcache.exceptions import MemcacheUnknownError
 
-from tornado_mcsession import DecodeError, EncodeError, JSONSerializer
-from tornado_mcsession.serializers import check
-from tornado_mcsession.stores import _connection
-from tornado_mcsession.stores._client import StrictClient
+from tornado_mcsession import DecodeError, EncodeError, Entry, JSONSerializer
+from tornado_mcsession.sessions.serializers import check_items
+from tornado_mcsession.stores.memcached import connection
+from tornado_mcsession.stores.memcached.protocol import Client
 
 from . import answers, records
 
@@ -36,7 +36,7 @@ def nested(levels):
 def test_what_may_be_stored_can_be_read(codec):
     """The deepest value that a request may store comes back."""
     values = nested(records.MAX_DEPTH)
-    check(codec.serializer, values["a"], "session['a']")
+    check_items(codec.serializer, {"a": values["a"]})
     data = codec.serializer.dumps(values)
     assert codec.values(records.record(data)) == values
 
@@ -47,7 +47,7 @@ def test_what_may_not_be_stored_is_not_read(codec, more):
     """A record that is nested deeper is foreign, however far the decoder goes."""
     values = nested(records.MAX_DEPTH + more)
     with pytest.raises(EncodeError):
-        check(codec.serializer, values["a"], "session['a']")
+        check_items(codec.serializer, {"a": values["a"]})
     data = codec.serializer.dumps(values)
     with pytest.raises(DecodeError, match="nested too deep"):
         codec.values(records.record(data))
@@ -83,7 +83,7 @@ def test_a_token_that_is_no_number_is_not_believed(token):
     answer = answers.value("k", b"data", token) + b"END\r\n"
     (call,) = answers.run([("get", "k")], answers.Script([answer], 0, True))
     assert call.error is not None
-    assert call.result is None
+    assert not isinstance(call.result, Entry)
 
 
 def test_a_key_that_is_answered_twice_is_not_believed():
@@ -115,22 +115,18 @@ class EndlessLine:
 
 def test_an_endless_answer_to_writes_is_left():
     """A server that sends no end of a line is not listened to until time is up."""
-    client = StrictClient(("localhost", 1))
+    client = Client(("localhost", 1))
     client.sock = EndlessLine()
     with pytest.raises(MemcacheUnknownError):
-        client.pipeline([b"touch a 1\r\n", b"delete b\r\n"])
+        client.write(["touch", "delete"], [b"touch a 1\r\n", b"delete b\r\n"])
 
 
 def test_an_endless_answer_is_left(monkeypatch):
     """Whatever is asked: what comes is not collected for as long as it comes."""
-    monkeypatch.setattr(_connection, "MAX_ANSWER", LITTLE)
+    monkeypatch.setattr(connection, "MAX_ANSWER", LITTLE)
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        maker = _connection.LinkMaker(connect_timeout=1)
-        maker.deadline = time.monotonic() + 60
-        link = _connection.Link(maker)
-        link._socket = ours
-        ours.setblocking(False)
+        link = connection.Link(ours, "", time.monotonic() + 60)
         theirs.setblocking(False)
         with pytest.raises(MemcacheUnknownError):  # noqa: PT012
             for _ in range(2 * LITTLE // 1024):

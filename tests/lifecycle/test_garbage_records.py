@@ -18,8 +18,8 @@ import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from tornado_mcsession import MsgpackSerializer, SessionGone
-from tornado_mcsession._ids import record_key
-from tornado_mcsession._record import Flash, Record
+from tornado_mcsession.sessions.ids import record_key
+from tornado_mcsession.sessions.record import Flash, Record
 
 from ..stores.recording import RecordingProxy
 from ..support.proxy import FaultProxy

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tornado_mcsession import SessionManager, _lifetime
-from tornado_mcsession._lifetime import MAX_AHEAD
-from tornado_mcsession._record import Record
-from tornado_mcsession.config import SessionConfig
+from tornado_mcsession.sessions.lifetime import MAX_AHEAD
+from tornado_mcsession.sessions.record import Record
+from tornado_mcsession.settings import Settings
 
 from ..support.clock import ManualClock
 from ..unit.visits import stored_data, stored_id, visit
@@ -38,7 +38,7 @@ def process(store, ahead=0.0, **options):
 
 def pass_time(seconds, *managers):
     for manager in managers:
-        manager.config.clock.advance(seconds)
+        manager.settings.clock.advance(seconds)
 
 
 async def lives_for(manager, session_id, *others, limit=3 * MAX_AHEAD):
@@ -89,7 +89,7 @@ async def test_within_a_process_it_lives_the_step_longer(store, step):
         manager = process(store)
         session_id = await stored_id(manager, a=1)
         pass_time(60, manager)
-        manager.config.clock.advance(step)  # no time passes: the clock is set
+        manager.settings.clock.advance(step)  # no time passes: the clock is set
         if used:
             await use(manager, session_id)
         lived = await lives_for(manager, session_id)
@@ -105,7 +105,7 @@ async def test_a_clock_that_goes_back_and_forth_ends_it_in_time(store):
     while await use(manager, session_id):
         lived += 300
         pass_time(300, manager)
-        manager.config.clock.advance(-HOUR if lived % 600 else HOUR)
+        manager.settings.clock.advance(-HOUR if lived % 600 else HOUR)
         assert lived <= LIFE + HOUR
 
 
@@ -134,7 +134,7 @@ async def test_a_clock_that_was_years_ahead_makes_nothing_immortal(
 
 
 def config(**options):
-    return SessionConfig.build(
+    return Settings.build(
         {"idle_timeout": IDLE, "lifetime": LIFE, **options}, name="session"
     )
 

@@ -8,7 +8,7 @@ import secrets
 import pytest
 
 from tornado_mcsession import MemcachedStore, _ids
-from tornado_mcsession.transport import LONGEST_ID
+from tornado_mcsession.sessions.ids import LONGEST_ID
 
 from .target import HEADER, WAYS, Shop, new_id
 

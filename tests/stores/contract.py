@@ -15,6 +15,7 @@ They need pytest and pytest-tornado.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import math
 import random
 from collections.abc import Callable, Iterator
@@ -48,6 +49,7 @@ BAD_KEYS = {
     "number": 5,
 }
 BAD_TTLS = [0, 0.0, -1, math.nan, math.inf, -math.inf, True, None, "5"]
+BAD_FLAGS = [-1, 2**32, True, None, "5", 1.0]
 BAD_DATA = ["text", bytearray(b"x"), memoryview(b"x"), None, 5]
 OPERATIONS: dict[str, Callable[[Store, str], object]] = {
     "get": lambda store, key: store.get(key),
@@ -93,6 +95,31 @@ class StoreContract(Contract):
         """A key may have any printable ASCII characters, and 250 of them."""
         assert await store.add(key, b"1", TTL)
         assert (await store.get(key)).data == b"1"
+
+    @pytest.mark.gen_test
+    @pytest.mark.parametrize("flags", [0, 1, 255, 2**16, 2**32 - 1])
+    async def test_flags_come_back_as_they_were(self, store, flags):
+        """What add or cas says of the data is what get and get_many say of it."""
+        assert await store.add("key", b"1", TTL, flags)
+        entry = await store.get("key")
+        assert entry.flags == flags
+        assert (await store.get_many(["key"]))["key"].flags == flags
+        stored = await store.cas("key", b"1", TTL, entry.token, 7)
+        assert stored is CasResult.STORED
+        assert (await store.get("key")).flags == 7
+        assert await store.touch("key", TTL)
+        entry = await store.get("key")
+        assert entry.flags == 7
+        assert await store.cas("key", b"1", TTL, entry.token) is CasResult.STORED
+        assert (await store.get("key")).flags == 0
+
+    @pytest.mark.gen_test
+    @pytest.mark.parametrize("operation", OPERATIONS)
+    async def test_operations_are_awaitable(self, store, operation):
+        """A coroutine, a future or anything else that can be awaited, once or so."""
+        started = OPERATIONS[operation](store, "key")
+        assert inspect.isawaitable(started)
+        await started
 
     @pytest.mark.gen_test
     async def test_what_is_not_there_is_none(self, store):
@@ -234,5 +261,21 @@ class ArgumentContract(Contract):
                 await store.add(key, data, TTL)
             with pytest.raises(TypeError):
                 await store.cas(key, data, TTL, token)
+        assert (await store.get("key")).data == b"1"
+        assert await store.get("nothing") is None
+
+    @pytest.mark.gen_test
+    @pytest.mark.parametrize("flags", BAD_FLAGS, ids=repr)
+    async def test_bad_flags_are_refused(self, store, flags):
+        """What is no number of 32 bits is an error, whatever is there."""
+        number = isinstance(flags, int) and not isinstance(flags, bool)
+        expected = ValueError if number else TypeError
+        await store.add("key", b"1", TTL)
+        token = (await store.get("key")).token
+        for key in ("key", "nothing"):
+            with pytest.raises(expected):
+                await store.add(key, b"2", TTL, flags)
+            with pytest.raises(expected):
+                await store.cas(key, b"2", TTL, token, flags)
         assert (await store.get("key")).data == b"1"
         assert await store.get("nothing") is None

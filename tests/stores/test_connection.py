@@ -1,26 +1,30 @@
-"""One connection to a node: addresses, deadlines, and answers nobody asked for."""
+"""One connection to a node: addresses, deadlines, and responses nobody asked for.
+
+`socket.getaddrinfo` is replaced where a name needs addresses that behave as a test
+wants.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
 import time
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
 from tornado_mcsession import MemcachedStore, StoreUnavailable
-from tornado_mcsession.stores._connection import (
-    LinkMaker,
-    NotConnected,
-    connect_to_one_of,
-)
 
 from ..support.processes import free_port
 from .recording import ScriptedServer
 
 TTL = 100.0
 HOST = "127.0.0.1"
+NAME = "cache.example"
+REAL = socket.getaddrinfo
+CONNECTIONS = Path("/proc/net/tcp")
 
 
 def found(*addresses, family=socket.AF_INET):
@@ -29,10 +33,18 @@ def found(*addresses, family=socket.AF_INET):
 
 
 @pytest.fixture
-def listening():
-    """The address of a server that takes connections."""
-    with socket.create_server((HOST, 0)) as server:
-        yield server.getsockname()
+def resolve(monkeypatch):
+    """Let `NAME` have these addresses, whatever the port."""
+
+    def resolve(addresses):
+        def getaddrinfo(host, port, *args, flags=0, **options):
+            if host != NAME or flags & socket.AI_NUMERICHOST:
+                return REAL(host, port, *args, flags=flags, **options)
+            return addresses
+
+        monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+
+    return resolve
 
 
 @pytest.fixture
@@ -49,73 +61,90 @@ def swallowing():
         yield server.getsockname()
 
 
-def test_an_address_that_refuses_is_passed_over(listening):
+async def outage(awaitable) -> StoreUnavailable:
+    async with asyncio.timeout(10):
+        with pytest.raises(StoreUnavailable) as raised:
+            await awaitable
+    return raised.value
+
+
+@pytest.mark.integration
+@pytest.mark.gen_test
+async def test_an_address_that_refuses_is_passed_over(memcached, resolve, connect):
     """localhost may be ::1 first, where nothing listens; the next one is taken."""
-    addresses = [
-        *found(("::1", listening[1]), family=socket.AF_INET6),
-        *found((HOST, free_port()), listening),
-    ]
-    with connect_to_one_of(addresses, time.monotonic() + 10) as connection:
-        assert connection.getpeername() == listening
-        assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-        assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    resolve(
+        [
+            *found(("::1", memcached.port), family=socket.AF_INET6),
+            *found(memcached.server),
+        ]
+    )
+    store = connect(f"memcached://{NAME}?timeout=10")
+    assert await store.add("key", b"1", TTL)
 
 
-def test_a_family_that_the_system_lacks_is_passed_over(listening):
+@pytest.mark.integration
+@pytest.mark.gen_test
+async def test_a_family_that_the_system_lacks_is_passed_over(
+    memcached, resolve, connect
+):
     """Where the system cannot even make the socket, the next address is taken."""
-    addresses = [*found(listening, family=9999), *found(listening)]
-    with connect_to_one_of(addresses, time.monotonic() + 10) as connection:
-        assert connection.getpeername() == listening
+    resolve([*found(memcached.server, family=9999), *found(memcached.server)])
+    store = connect(f"memcached://{NAME}?timeout=10")
+    assert await store.add("key", b"1", TTL)
 
 
-def test_an_address_that_swallows_leaves_time_for_others(swallowing, listening):
+@pytest.mark.integration
+@pytest.mark.gen_test
+async def test_an_address_that_swallows_leaves_time_for_others(
+    memcached, resolve, swallowing, connect
+):
     """An address that never answers gets its share of the time, not all."""
-    addresses = found(swallowing, listening)
-    with connect_to_one_of(addresses, time.monotonic() + 0.5) as connection:
-        assert connection.getpeername() == listening
+    resolve(found(swallowing, memcached.server))
+    store = connect(f"memcached://{NAME}?timeout=10&addresses=same")
+    for number in range(2):  # whichever of them is first
+        assert await store.add(f"key{number}", b"1", TTL)
 
 
-def test_connecting_ends_in_time(swallowing):
-    """However many addresses swallow, the whole takes no longer than allowed."""
+@pytest.mark.gen_test
+@pytest.mark.parametrize("count", [1, 5])
+async def test_connecting_has_a_time_of_its_own(resolve, swallowing, connect, count):
+    """However many addresses swallow, connect_timeout ends it before the deadline."""
+    resolve(found(*[swallowing] * count))
+    store = connect(f"memcached://{NAME}?timeout=20&connect_timeout=0.3")
     start = time.monotonic()
-    with pytest.raises(TimeoutError):
-        connect_to_one_of(found(*[swallowing] * 5), start + 0.3)
-    assert time.monotonic() - start < 1
-
-
-def test_the_last_failure_is_told():
-    """Where no address takes a connection, the error is that of the last."""
-    with pytest.raises(ConnectionRefusedError):
-        connect_to_one_of(found((HOST, free_port())), time.monotonic() + 10)
-    with pytest.raises(ConnectionError, match="no address"):
-        connect_to_one_of([], time.monotonic() + 10)
-
-
-def test_connecting_has_a_time_of_its_own(swallowing):
-    """connect_timeout ends an attempt before the operation's deadline does."""
-    links = LinkMaker(connect_timeout=0.2)
-    links.deadline = start = time.monotonic()
-    links.deadline += 10
-    with pytest.raises(NotConnected) as raised:
-        links.socket().connect(swallowing)
-    assert isinstance(raised.value.__cause__, TimeoutError)
+    error = await outage(store.add("key", b"1", TTL))
     assert time.monotonic() - start < 2
+    assert isinstance(error.__cause__, TimeoutError)
+    assert not error.outcome_unknown
 
 
-def test_nothing_is_sent_when_the_time_is_over(listening):
-    """A link whose deadline has passed neither connects nor sends."""
-    links = LinkMaker(connect_timeout=10)
-    links.deadline = time.monotonic() + 10
-    link = links.socket()
-    link.connect(listening)
-    links.deadline = time.monotonic()
-    with pytest.raises(TimeoutError):
-        link.sendall(b"x")
-    with pytest.raises(TimeoutError):
-        link.recv(1)
-    link.close()
-    with pytest.raises(TimeoutError):
-        links.socket().connect(listening)
+@pytest.mark.gen_test
+async def test_the_last_failure_is_told(resolve, connect):
+    """Where no address takes a connection, the error is that of the last."""
+    resolve(found((HOST, free_port())))
+    error = await outage(connect(f"memcached://{NAME}").get("key"))
+    assert isinstance(error.__cause__, ConnectionRefusedError)
+    resolve([])
+    error = await outage(connect(f"memcached://{NAME}").get("key"))
+    assert isinstance(error.__cause__, ConnectionError)
+
+
+@pytest.mark.integration
+@pytest.mark.gen_test
+async def test_idle_connections_are_watched(memcached, connect):
+    """The system asks after half a minute whether the other end is still there."""
+    store = connect(memcached.url + "?timeout=10")
+    await store.get("key")
+    # Linux tells the timer of each connection: 02 is keepalive, then 1/100 s in hex.
+    timers = [
+        line.split()[5]
+        for line in CONNECTIONS.read_text().splitlines()[1:]  # noqa: ASYNC240
+        if line.split()[2].endswith(f":{memcached.port:04X}")
+        and line.split()[3] == "01"
+    ]
+    watched = [timer for timer in timers if timer.startswith("02:")]
+    assert watched
+    assert any(int(timer[3:], 16) <= 31 * 100 for timer in watched)
 
 
 @pytest.mark.gen_test

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any
 
@@ -15,7 +16,12 @@ from tornado_mcsession import (
     Store,
     StoreUnavailable,
 )
-from tornado_mcsession.stores.base import check_data, check_key, check_ttl
+from tornado_mcsession.stores.base import (
+    check_data,
+    check_flags,
+    check_key,
+    check_ttl,
+)
 
 from .contract import ArgumentContract, StoreContract
 from .contract_life import ExpiryContract, LoopContract
@@ -34,29 +40,33 @@ class DictStore(Store):
         entry, end = self._entries.get(key, (None, 0.0))
         return entry if end > time.time() else None
 
-    def _put(self, key: str, data: bytes, ttl: float) -> None:
-        self._entries[key] = Entry(data, object()), time.time() + ttl
+    def _put(self, key: str, data: bytes, ttl: float, flags: int) -> None:
+        self._entries[key] = Entry(data, object(), flags), time.time() + ttl
 
     async def get(self, key: str) -> Entry | None:
         return self._find("get", key)
 
-    async def add(self, key: str, data: bytes, ttl: float) -> bool:
+    async def add(self, key: str, data: bytes, ttl: float, flags: int = 0) -> bool:
         check_data(data)
         check_ttl(ttl)
+        check_flags(flags)
         if self._find("add", key) is not None:
             return False
-        self._put(key, data, ttl)
+        self._put(key, data, ttl, flags)
         return True
 
-    async def cas(self, key: str, data: bytes, ttl: float, token: Any) -> CasResult:
+    async def cas(
+        self, key: str, data: bytes, ttl: float, token: Any, flags: int = 0
+    ) -> CasResult:
         check_data(data)
         check_ttl(ttl)
+        check_flags(flags)
         entry = self._find("cas", key)
         if entry is None:
             return CasResult.MISSING
         if entry.token is not token:
             return CasResult.CONFLICT
-        self._put(key, data, ttl)
+        self._put(key, data, ttl, flags)
         return CasResult.STORED
 
     async def touch(self, key: str, ttl: float) -> bool:
@@ -75,12 +85,41 @@ class DictStore(Store):
         self._entries = None
 
 
+class FutureStore(DictStore):
+    """Returns futures, whose operations are under way, and done."""
+
+    def __getattribute__(self, name: str) -> Any:
+        found = super().__getattribute__(name)
+        if name not in ("get", "add", "cas", "touch", "delete"):
+            return found
+
+        def begin(*args: Any) -> asyncio.Future[Any]:
+            future = asyncio.get_running_loop().create_future()
+            try:
+                found(*args).send(None)
+            except StopIteration as ended:
+                future.set_result(ended.value)
+            except StoreUnavailable as error:
+                future.set_exception(error)
+            return future
+
+        return begin
+
+
 class TestDictStore(StoreContract, ArgumentContract, LoopContract, ExpiryContract):
     """A store with no more than what is abstract."""
 
     @pytest.fixture
     def new_store(self):
         return DictStore
+
+
+class TestFutureStore(StoreContract, ArgumentContract, ExpiryContract):
+    """A store whose operations are no coroutines."""
+
+    @pytest.fixture
+    def new_store(self):
+        return FutureStore
 
 
 class TestMemoryStore(StoreContract, ArgumentContract, LoopContract, ExpiryContract):

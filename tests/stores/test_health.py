@@ -78,14 +78,11 @@ async def test_a_check_ends_in_time(own_memcached, connect):
 
 @pytest.mark.integration
 async def test_a_check_leaves_almost_nothing_behind(memcached, connect):
-    """An item of no bytes, for a few seconds; many checks leave no more."""
+    """An item of no bytes is stored and removed; many checks leave no more."""
     store = connect(memcached.url)
     for _ in range(5):
-        await store.health()
-    # It may be gone by now: listing the keys can take memcached as long.
-    left = memcached.ttl("mcsession:health")
-    assert left is None or left <= 5
-    assert set(memcached.keys()) <= {"mcsession:health"}
+        assert all(node["ok"] for node in (await store.health()).values())
+    assert memcached.keys() == []
 
 
 @pytest.mark.integration
@@ -104,7 +101,7 @@ async def test_a_node_that_keeps_no_session_is_not_well(
     added = [True]
     while all(outcome is True for outcome in added) and reason == "out of memory":
         added = await asyncio.gather(
-            *(store.add(secrets.token_hex(8), b"", TTL) for _ in range(500)),
+            *(store.add(secrets.token_hex(17), b"", TTL) for _ in range(500)),
             return_exceptions=True,
         )
     (node,) = (await store.health()).values()

@@ -20,7 +20,7 @@ from tornado_mcsession import (
     StoreUnavailable,
 )
 
-from .contract import BAD_KEYS, BAD_TTLS, OPERATIONS, TTL
+from .contract import BAD_FLAGS, BAD_KEYS, BAD_TTLS, OPERATIONS, TTL
 from .contract_life import DAY, MONTH
 
 pytestmark = [pytest.mark.integration, pytest.mark.gen_test]
@@ -62,15 +62,21 @@ async def test_what_is_refused_is_not_sent(recorder, connect):
     """A bad key, TTL, version or value opens no connection."""
     store = connect(recorder.url)
     refused = [
-        *(ask(store, key) for ask in OPERATIONS.values() for key in BAD_KEYS.values()),
-        *(store.get_many(["good", key]) for key in BAD_KEYS.values()),
-        *(store.add("key", b"1", ttl) for ttl in BAD_TTLS),
-        *(store.touch("key", ttl) for ttl in BAD_TTLS),
-        *(store.cas("key", b"1", TTL, token) for token in (None, 1, "1", 1.5)),
-        store.add("key", "1", TTL),
+        *(
+            (ask, store, key)
+            for ask in OPERATIONS.values()
+            for key in BAD_KEYS.values()
+        ),
+        *((store.get_many, ["good", key]) for key in BAD_KEYS.values()),
+        *((store.add, "key", b"1", ttl) for ttl in BAD_TTLS),
+        *((store.touch, "key", ttl) for ttl in BAD_TTLS),
+        *((store.cas, "key", b"1", TTL, token) for token in (None, 1, "1", 1.5)),
+        *((store.add, "key", b"1", TTL, flags) for flags in BAD_FLAGS),
+        (store.add, "key", "1", TTL),
     ]
-    for outcome in await asyncio.gather(*refused, return_exceptions=True):
-        assert type(outcome) in (TypeError, ValueError)
+    for operation, *arguments in refused:
+        with pytest.raises((TypeError, ValueError)):
+            await operation(*arguments)
     assert recorder.connections == 0
 
 
@@ -148,10 +154,7 @@ async def test_nothing_is_begun_before_it_is_needed(own_memcached):
 async def test_close_loses_no_write(memcached, own_memcached):
     """What was begun before close is done, and says so."""
     store = MemcachedStore([memcached.server, own_memcached.server])
-    adding = [
-        asyncio.create_task(store.add(f"key{number}", b"1", TTL))
-        for number in range(300)
-    ]
+    adding = [store.add(f"key{number}", b"1", TTL) for number in range(300)]
     await asyncio.sleep(0)
     await store.close()
     assert await asyncio.gather(*adding) == [True] * 300

@@ -190,10 +190,21 @@ async def test_a_lookup_that_the_name_server_gives_up_is_an_outage(
 
 
 @pytest.mark.gen_test
-async def test_each_address_of_a_name_is_tried(memcached, name_server, connect):
+@pytest.mark.parametrize(
+    ("addresses", "options"),
+    [
+        (["::1", "127.0.0.1"], {}),
+        (["127.0.0.1", "::1", "127.0.0.1"], {}),
+        (["::1", "127.0.0.2", "127.0.0.1"], {"addresses": "same"}),
+    ],
+    ids=["both families", "one of them twice", "same"],
+)
+async def test_each_address_of_a_name_is_tried(
+    memcached, name_server, connect, addresses, options
+):
     """The one address of several where memcached listens is found, wherever it is."""
-    name_server.addresses = ["::1", "127.0.0.2", "127.0.0.1"]
-    store = connect(url(memcached, timeout=10, connect_timeout=10))
+    name_server.addresses = addresses
+    store = connect(url(memcached, timeout=10, connect_timeout=10, **options))
     assert await store.add("key", b"1", TTL)
     assert memcached.get("key") == b"1"
 
@@ -201,7 +212,7 @@ async def test_each_address_of_a_name_is_tried(memcached, name_server, connect):
 @pytest.mark.gen_test
 async def test_where_no_address_answers_the_outage_is_told(name_server, connect):
     """When all addresses refuse, the error is a refusal, at once; nothing was sent."""
-    name_server.addresses = ["::1", "127.0.0.2", "127.0.0.1"]
+    name_server.addresses = ["::1", "127.0.0.1"]
     store = connect(f"memcached://{NAME}:{free_port()}/?timeout=30&connect_timeout=30")
     error = await outage(store.add("key", b"1", TTL))
     assert isinstance(error.__cause__, OSError)

@@ -28,7 +28,7 @@ class ControllableStore(Store):
     """A `MemoryStore` that works, waits or fails as a test tells it.
 
     ``calls`` names the operations that were begun, in their order. With
-    ``by_future`` a cas is under way when `begin_cas` returns.
+    ``by_future`` a cas is under way when `cas` returns.
     """
 
     keeps_deadline = True
@@ -66,19 +66,19 @@ class ControllableStore(Store):
         await self._turn("get")
         return await self.inner.get(key)
 
-    async def add(self, key: str, data: bytes, ttl: float) -> bool:
+    async def add(self, key: str, data: bytes, ttl: float, flags: int = 0) -> bool:
         await self._turn("add")
         return await self.inner.add(key, data, ttl)
 
-    async def cas(self, key: str, data: bytes, ttl: float, token: Any) -> CasResult:
+    def cas(
+        self, key: str, data: bytes, ttl: float, token: Any, flags: int = 0
+    ) -> Awaitable[CasResult]:
+        answer = self._cas(key, data, ttl, token)
+        return asyncio.ensure_future(answer) if self.by_future else answer
+
+    async def _cas(self, key: str, data: bytes, ttl: float, token: Any) -> CasResult:
         await self._turn("cas")
         return await self.inner.cas(key, data, ttl, token)
-
-    def begin_cas(
-        self, key: str, data: bytes, ttl: float, token: Any
-    ) -> Awaitable[CasResult]:
-        answer = self.cas(key, data, ttl, token)
-        return asyncio.ensure_future(answer) if self.by_future else answer
 
     async def touch(self, key: str, ttl: float) -> bool:
         await self._turn("touch")

@@ -11,7 +11,7 @@ import warnings
 import pytest
 
 from tornado_mcsession import MemcachedStore, MemoryStore, SessionManager
-from tornado_mcsession.transport import Signer
+from tornado_mcsession.web.transport import Signer
 
 from .processes import Process, free_port
 

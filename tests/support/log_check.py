@@ -29,9 +29,9 @@ from tornado_mcsession import (
     MemcachedStore,
     MsgpackSerializer,
 )
-from tornado_mcsession._record import Record
-from tornado_mcsession.codec import Codec
-from tornado_mcsession.transport import Signer
+from tornado_mcsession.sessions.codec import Codec
+from tornado_mcsession.sessions.record import Record
+from tornado_mcsession.web.transport import Signer
 
 from .http import RawConnection, Response
 from .processes import Process
@@ -225,7 +225,9 @@ def watch_package(
         for secret in texts_of(codec, record):
             learn("text", secret)
 
-    def keyed(_: None, codec: Codec, serializer: Any, keys: Any = ()) -> None:
+    def keyed(
+        _: None, codec: Codec, serializer: Any, prefix: str, keys: Any = ()
+    ) -> None:
         for key in keys:
             learn("text", key)
             learn("text", base64.urlsafe_b64encode(key).decode("ascii").rstrip("="))

@@ -97,10 +97,12 @@ class OwnStore(Store):
     async def get(self, key: str) -> Entry | None:
         return Entry(b"", token=1)
 
-    async def add(self, key: str, data: bytes, ttl: float) -> bool:
+    async def add(self, key: str, data: bytes, ttl: float, flags: int = 0) -> bool:
         return True
 
-    async def cas(self, key: str, data: bytes, ttl: float, token: Any) -> CasResult:
+    async def cas(
+        self, key: str, data: bytes, ttl: float, token: Any, flags: int = 0
+    ) -> CasResult:
         return CasResult.STORED
 
     async def touch(self, key: str, ttl: float) -> bool:

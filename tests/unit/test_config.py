@@ -13,21 +13,21 @@ import pytest
 from tornado.web import Application
 
 from tornado_mcsession import MemoryStore, SessionManager
-from tornado_mcsession._cookie import CookieOptions
-from tornado_mcsession.config import SessionConfig
+from tornado_mcsession.settings import Settings
+from tornado_mcsession.web.cookie import CookieOptions
 
 DAY = 86_400
 
 
 def build(name="session", **options):
-    return SessionConfig.build(options, name=name)
+    return Settings.build(options, name=name)
 
 
 def test_the_defaults_are_the_designed_ones():
     """What is not set is as the documentation's table says."""
     defaults = {
         field.name: getattr(build(), field.name)
-        for field in dataclasses.fields(SessionConfig)
+        for field in dataclasses.fields(Settings)
     }
     assert defaults == {
         "store": "memory://",
@@ -56,7 +56,9 @@ def test_the_defaults_are_the_designed_ones():
         "save_on_server_error": False,
         "generate_id": None,
         "allow_new": None,
-        "legacy_key": None,
+        "cross_site": "withhold",
+        "no_store": False,
+        "allow_empty": False,
         "validate": None,
         "before_save": None,
         "clock": time.time,
@@ -154,7 +156,10 @@ WRONG = [
     ("save_on_server_error", 1, TypeError, "True or False"),
     ("generate_id", "planted", TypeError, "a callable or None"),
     ("allow_new", True, TypeError, "a callable or None"),
-    ("legacy_key", "planted", TypeError, "a callable or None"),
+    ("cross_site", "planted", ValueError, "'withhold', 'allow'"),
+    ("no_store", 1, TypeError, "True or False"),
+    ("allow_empty", None, TypeError, "True or False"),
+    ("transport", [], ValueError, "an empty list"),
     ("validate", "planted", TypeError, "a callable or None"),
     ("before_save", "planted", TypeError, "a callable or None"),
     ("clock", 5, TypeError, "a callable"),

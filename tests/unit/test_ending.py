@@ -48,7 +48,7 @@ async def test_what_is_written_after_session_none_is_a_new_session(manager, by):
     """``session = None`` ends the old one with the request, and its cookie is new."""
     session_id = await stored_id(manager, a=1)
     late = await visit(manager, session_id)
-    manager.policy.doom(late.session)
+    late.session._doom()
     assert late.session == {}
     late.session["b"] = 2
     if by == "save":
@@ -65,7 +65,7 @@ async def test_session_none_ends_it_with_the_request(manager):
     """Nothing happens in the store before."""
     session_id = await stored_id(manager, a=1)
     late = await visit(manager, session_id)
-    manager.policy.doom(late.session)
+    late.session._doom()
     assert late.session.modified
     assert await stored_data(manager, session_id) == {"a": 1}
     assert await late.leave_with_cookie() == ""
@@ -77,12 +77,12 @@ async def test_each_of_several_ended_sessions_is_deleted(manager, store):
     """One that cannot be confirmed does not keep the others."""
     first = await stored_id(manager, a=1)
     late = await visit(manager, first)
-    manager.policy.doom(late.session)
+    late.session._doom()
     late.session["b"] = 2
     await late.session.save()
     second = late.session.id
-    manager.policy.doom(late.session)
-    store.script("delete", down)
+    late.session._doom()
+    store.script("cas", down)
     with pytest.raises(StoreUnavailable):
         await late.leave()
     assert await manager.get(second) is None
@@ -106,7 +106,7 @@ async def test_a_logout_that_is_not_confirmed_is_an_error(manager, store):
     """The cookie is cleared all the same, and the key is kept to be deleted."""
     session_id = await stored_id(manager, a=1)
     late = await visit(manager, session_id)
-    store.script("delete", down)
+    store.script("cas", down)
     with pytest.raises(StoreUnavailable):
         await late.session.destroy()
     assert manager.stats()["pending_destroys"] == 1
@@ -184,7 +184,7 @@ async def test_a_gone_session_can_be_replaced_by_hand(manager, clock):
     late.session["a"] = 2
     with pytest.raises(SessionGone):
         await late.session.save()
-    manager.policy.doom(late.session)
+    late.session._doom()
     late.session["b"] = 1
     await late.session.save()
     assert await stored_data(manager, late.session.id) == {"b": 1}

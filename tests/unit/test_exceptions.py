@@ -9,10 +9,15 @@ from tornado_mcsession import exceptions as e
 EXAMPLES = [
     (e.SessionNotLoaded("why"), e.SessionError, 500, None),
     (e.SessionConflict(32), e.SessionError, 503, 1),
-    (e.SessionGone("why"), e.SessionError, 500, None),
+    (e.SessionGone("why"), e.SessionError, 409, None),
     (e.SessionRefused(), e.SessionError, 429, None),
     (e.SessionTooLarge(5, 4, [("cart", 3)]), e.SessionError, 500, None),
-    (e.EncodeError("session['a']", "set"), e.SessionError, 500, None),
+    (
+        e.EncodeError("session['a']", "set", "that would not come back"),
+        e.SessionError,
+        500,
+        None,
+    ),
     (e.DecodeError("foreign"), e.SessionError, 500, None),
     (e.StoreError("get", "a:1", "why"), e.SessionError, 503, 1),
     (e.StoreUnavailable("get", "a:1", "why"), e.StoreError, 503, 1),
@@ -54,9 +59,9 @@ def test_the_examples_are_all():
             {"limit": None, "largest_keys": ()},
         ),
         (
-            e.EncodeError("session['a'][0]", "set"),
-            "session['a'][0] holds a set, which would not come back as it was",
-            {"path": "session['a'][0]", "type_name": "set"},
+            e.EncodeError("session['a']", "set", "that would not come back", depth=1),
+            "session['a'], 1 level down, holds a set that would not come back",
+            {"path": "session['a']", "type_name": "set"},
         ),
         (e.DecodeError("foreign"), "foreign", {"reason": "foreign"}),
         (

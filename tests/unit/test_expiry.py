@@ -68,8 +68,8 @@ async def test_a_save_in_between_moves_neither(make, store, clock):
     assert "Set-Cookie" not in await late.leave()
     session = (await visit(manager, session_id)).session
     assert session.expires_at.timestamp() == clock.now + 101
-    # A second for rounding here; the store rounds up, and adds another one.
-    assert store.ttls[-1] == 102
+    # It stays readable as expired for five minutes.
+    assert store.ttls[-1] == 401
 
 
 @pytest.mark.gen_test
@@ -118,7 +118,7 @@ async def test_the_lifetime_ends_it_whatever_happens(make, store, clock):
         clock.advance(60)
         headers = await use(manager, session_id)
     assert "Set-Cookie" not in headers
-    assert store.ttls[-1] <= 73
+    assert store.ttls[-1] <= 370
     clock.advance(10)
     assert await manager.get(session_id) is None
 
@@ -179,7 +179,6 @@ async def test_an_end_that_has_passed_ends_it(manager, clock):
         (dt.datetime(2030, 1, 1), ValueError),
         (dt.date(2030, 1, 1), TypeError),
         (1.5, TypeError),
-        (None, TypeError),
     ],
 )
 @pytest.mark.gen_test

@@ -2,39 +2,25 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import pytest
 
-from tornado_mcsession import DecodeError
-from tornado_mcsession._foreign import QUIET, ForeignRecords
+from tornado_mcsession import MemoryStore, SessionManager
 
-from ..support.clock import ManualClock
-
-
-def lines(caplog):
-    return [record.getMessage() for record in caplog.records]
+from .visits import stored_id
 
 
-def test_a_burst_of_foreign_records_is_one_line(caplog):
-    """All are counted; the next line, a minute later, tells how many it stands for."""
-    counts, clock = Counter(), ManualClock()
-    foreign = ForeignRecords(counts, clock)
+@pytest.mark.gen_test
+async def test_a_burst_of_foreign_records_is_one_line(caplog):
+    """All are counted, and the log is not filled."""
+    store = MemoryStore()
+    manager = SessionManager(store=store)
+    session_id = await stored_id(manager, a=1)
+    key = manager.codec.key(session_id)
+    await store.delete(key)
+    await store.add(key, b"\x00foreign", 60)
     for _ in range(1000):
-        foreign.note(DecodeError("not encrypted"))
-    assert counts["corrupt_records"] == 1000
-    assert lines(caplog) == ["a session record was taken as empty: not encrypted"]
-    clock.advance(QUIET)
-    foreign.note(DecodeError("not a record"))
-    assert lines(caplog)[1:] == [
-        "a session record was taken as empty: not a record; "
-        "999 more since the last line"
+        assert await manager.get(session_id) is None
+    assert manager.stats()["corrupt_records"] == 1000
+    assert [record.getMessage() for record in caplog.records] == [
+        "a session record was taken as empty: of another version"
     ]
-
-
-def test_the_first_record_of_each_burst_is_logged_at_once(caplog):
-    """However long the process has been up, and with no number where none was left."""
-    clock = ManualClock()
-    foreign = ForeignRecords(Counter(), clock)
-    for _ in range(3):
-        foreign.note(DecodeError("not a record"))
-        clock.advance(2 * QUIET)
-    assert lines(caplog) == ["a session record was taken as empty: not a record"] * 3

@@ -119,9 +119,10 @@ async def test_a_session_that_is_not_accepted_is_ignored(make, store, kind):
         True,
     )
     assert await late.leave_with_cookie() is None
-    await late.session.destroy()
-    assert await late.leave_with_cookie() is None
     assert await stored_data(manager, session_id) == {"a": 1}
+    await late.session.destroy()
+    assert await late.leave_with_cookie() == ""
+    assert await stored_data(manager, session_id) is None
 
 
 @both

@@ -10,14 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tornado_mcsession import _lifetime
-from tornado_mcsession._record import Record
-from tornado_mcsession.config import SessionConfig
+from tornado_mcsession.sessions.record import Record
+from tornado_mcsession.settings import Settings
 
 NOW = 1_000_000.0
 
 
 def config(**options):
-    return SessionConfig.build(options, name="session")
+    return Settings.build(options, name="session")
 
 
 def record(**fields):

@@ -12,7 +12,7 @@ from tornado_mcsession import MemcachedStore, MemoryStore, SessionManager
 from tornado_mcsession.manager import attached_manager
 
 from .scripted import ScriptedStore, down
-from .visits import stored_id, visit
+from .visits import key_of, stored_id, visit
 
 ID = "a-session-id-of-forty-three-characters-0123"
 
@@ -58,7 +58,7 @@ def test_one_is_attached_where_none_is():
     """Built from the application's settings, once."""
     app = Application(session={"store": "memory://", "idle_timeout": 60})
     manager = attached_manager(app, "session")
-    assert manager.config.idle_timeout == 60
+    assert manager.settings.idle_timeout == 60
     assert attached_manager(app, "session") is manager
     with pytest.raises(RuntimeError, match="no SessionManager named 'admin'"):
         attached_manager(app, "admin")
@@ -74,7 +74,7 @@ def test_something_else_in_the_slot_is_named():
 def test_keywords_override_settings():
     """What is said to the manager itself comes first."""
     app = Application(session={"idle_timeout": 60, "max_size": 5}, debug=True)
-    config = SessionManager(app, idle_timeout=90).config
+    config = SessionManager(app, idle_timeout=90).settings
     assert (config.idle_timeout, config.max_size) == (90, 5)
 
 
@@ -117,6 +117,10 @@ KEYS = {
     "corrupt_records",
     "refused_sessions",
     "held_answers",
+    "withheld_sessions",
+    "ambiguous_cookies",
+    "refused_ends",
+    "dropped_ends",
     "errors_load",
     "errors_save",
     "errors_renew",
@@ -177,9 +181,9 @@ async def test_drain_waits_for_saves_under_way(manager):
     async def first():
         await go_on.wait()
         done.append("first")
-        manager.start(second(), None)
+        manager.tasks.start(second())
 
-    manager.start(first(), ID)
+    manager.tasks.start(first(), key_of(manager, ID))
     assert await manager.drain(0.01) is False
     assert manager.stats()["running_saves"] == 1
     go_on.set()
@@ -200,7 +204,7 @@ async def test_the_next_request_waits_for_a_save_under_way(manager):
         await go_on.wait()
         await manager.commit(late.session)
 
-    manager.start(save_later(), session_id)
+    manager.tasks.start(save_later(), key_of(manager, session_id))
     coming = asyncio.ensure_future(visit(manager, session_id))
     for _ in range(10):
         await asyncio.sleep(0)
@@ -219,7 +223,7 @@ async def test_a_save_that_fails_does_not_keep_the_next_request(manager):
     async def fail():
         await asyncio.sleep(0)
 
-    manager.start(fail(), session_id)
+    manager.tasks.start(fail(), key_of(manager, session_id))
     assert (await visit(manager, session_id)).session["a"] == 1
 
 
@@ -237,6 +241,6 @@ async def test_close_drains_and_closes_the_store(clock):
     async with SessionManager(store=store, clock=clock) as manager:
         late = await visit(manager)
         late.session["a"] = 1
-        manager.start(manager.commit(late.session), None)
+        manager.tasks.start(manager.commit(late.session))
     assert store.closed == 1
     assert store.calls == ["add"]

@@ -44,8 +44,8 @@ async def fail_to_renew(manager, store, clock):
 
 async def fail_to_destroy(manager, store, clock):
     late = await visit(manager, await stored_id(manager, a=1))
-    manager.policy.doom(late.session)
-    store.script("delete", down)
+    late.session._doom()
+    store.script("cas", down)
     await late.leave()
     return late
 

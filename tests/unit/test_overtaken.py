@@ -6,15 +6,15 @@ import asyncio
 
 import pytest
 
-from tornado_mcsession import CasResult, SessionManager, StoreUnavailable
+from tornado_mcsession import CasResult, SessionGone, SessionManager, StoreUnavailable
 
 from .scripted import answers, down
-from .visits import FakeHandler, key_of, stored_data, stored_id, visit
+from .visits import key_of, stored_data, stored_id, unloaded, visit
 
 
 def lazily(manager, session_id):
     """A session of a request that has not loaded it."""
-    return manager.opening.unloaded(FakeHandler(f"session={session_id}"), "because")
+    return unloaded(manager, session_id)
 
 
 @pytest.mark.parametrize("is_lazy", [True, False])
@@ -29,29 +29,40 @@ async def test_a_logout_follows_a_rotation(manager, is_lazy):
     assert await manager.get(rotating.session.id) is None
 
 
-@pytest.mark.parametrize("verb", ["login", "regenerate"])
 @pytest.mark.parametrize("is_lazy", [True, False])
 @pytest.mark.parametrize("by", ["destroy", "None"])
 @pytest.mark.gen_test
-async def test_a_logout_with_a_dead_id_leaves_its_place(
-    manager, store, is_lazy, verb, by
+async def test_a_logout_with_an_older_id_cannot_end_a_later_login(
+    manager, store, is_lazy, by
 ):
-    """The retired record stays, so that the old id cannot begin a second session."""
+    """It is refused; the tombstone stays, and so does the login."""
     session_id = await stored_id(manager, a=1)
     late = (await visit(manager, session_id)).session
     moving = await visit(manager, session_id)
-    await (
-        moving.session.login("ann") if verb == "login" else moving.session.regenerate()
-    )
+    await moving.session.login("ann")
     overtaken = await visit(manager, session_id)
     overtaken.session = lazily(manager, session_id) if is_lazy else late
     if by == "None":
-        manager.policy.doom(overtaken.session)
-    else:
-        await overtaken.session.destroy()
-    assert "Set-Cookie" not in await overtaken.leave()
+        overtaken.session._doom()
+    with pytest.raises(SessionGone):
+        await (overtaken.leave() if by == "None" else overtaken.session.destroy())
+    assert manager.stats()["refused_ends"] == 1
+    assert await overtaken.leave_with_cookie() is None
     assert await store.get(key_of(manager, session_id)) is not None
     assert await stored_data(manager, moving.session.id) == {"a": 1}
+
+
+@pytest.mark.parametrize("is_lazy", [True, False])
+@pytest.mark.gen_test
+async def test_a_logout_with_an_older_id_ends_the_same_login(manager, is_lazy):
+    """However often it was given a new id."""
+    session_id = await stored_id(manager, a=1)
+    late = (await visit(manager, session_id)).session
+    moving = await visit(manager, session_id)
+    await moving.session.regenerate()
+    await moving.session.regenerate()
+    await (lazily(manager, session_id) if is_lazy else late).destroy()
+    assert await stored_data(manager, moving.session.id) is None
 
 
 @pytest.mark.gen_test
@@ -143,7 +154,7 @@ async def test_a_logout_that_is_given_up_goes_on(manager, store):
         half_way.set()
         return await operate()
 
-    store.script("delete", tell)
+    store.script("cas", tell)
     task = asyncio.ensure_future(late.session.logout())
     await half_way.wait()
     task.cancel()
@@ -155,7 +166,7 @@ async def test_a_logout_that_is_given_up_goes_on(manager, store):
 @pytest.mark.gen_test
 async def test_unconfirmed_logouts_are_tried_again_unasked(manager, store, monkeypatch):
     """A store that tells of no connections, or was only overloaded, gets there too."""
-    monkeypatch.setattr(manager._parts.undeleted, "_pause", 0.001)
+    monkeypatch.setattr(manager.rotation.pending, "_pause", 0.001)
     session_id = await stored_id(manager, a=1)
     store.script("get", down, down)
     with pytest.raises(StoreUnavailable):
@@ -173,7 +184,7 @@ async def test_a_logout_needs_no_readable_record(make, store):
     other = make(store, encryption_keys=[b"o" * 32])
     late = await visit(other, session_id)
     await late.session.logout()
-    assert await store.get(key_of(other, session_id)) is None
+    assert (await visit(other, session_id)).session.presented == "ended"
 
 
 @pytest.mark.gen_test

@@ -89,7 +89,7 @@ async def fail_everywhere(manager, store, situation):
         with situation.fails():
             await late.session.save()
         store.scripts.clear()
-        situation.texts += [repr(late.session), repr(manager), repr(manager.config)]
+        situation.texts += [repr(late.session), repr(manager), repr(manager.settings)]
     for bad in ({VALUE}, object(), b"x" * 2_000_000, (VALUE,)):
         late = await visit(manager, session_id)
         late.session["word"] = bad
@@ -241,7 +241,7 @@ def test_a_stores_password_is_not_shown(url, heard):
     except ValueError as error:
         situation.note(error)
     else:
-        heard += [repr(manager), repr(manager.store), repr(manager.config)]
+        heard += [repr(manager), repr(manager.store), repr(manager.settings)]
         heard.append(str(manager.stats()))
     assert heard
     assert PASSWORD not in "\n".join(heard)

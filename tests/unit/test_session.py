@@ -9,7 +9,7 @@ import pytest
 
 from tornado_mcsession import EncodeError, Session, SessionNotLoaded
 
-from .visits import FakeHandler, finish, stored_id, visit
+from .visits import FakeHandler, finish, stored_id, unavailable, unloaded, visit
 
 NOW = dt.datetime.fromtimestamp(1_800_000_000, dt.UTC)
 DAY = dt.timedelta(days=1)
@@ -211,7 +211,7 @@ async def test_looking_from_outside_is_no_access(manager):
 async def test_what_was_not_loaded_cannot_be_used(manager):
     """Each use, but a logout, says why."""
     session_id = await stored_id(manager, a=1)
-    session = manager.opening.unloaded(FakeHandler(f"session={session_id}"), "because")
+    session = unloaded(manager, session_id)
     for name, use in USES.items():
         if name != "replace":
             with pytest.raises(SessionNotLoaded, match="because"):
@@ -238,6 +238,6 @@ async def test_the_repr_shows_counts_and_no_contents(manager):
     assert repr((await visit(manager)).session) == "<Session new keys=0>"
     finish(session)
     assert repr(session) == "<Session loaded closed keys=1>"
-    unavailable = manager.opening.unavailable(FakeHandler())
-    assert repr(unavailable) == "<Session unavailable keys=0>"
-    assert isinstance(unavailable, Session)
+    session = unavailable(manager)
+    assert repr(session) == "<Session unavailable keys=0>"
+    assert isinstance(session, Session)

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from tornado_mcsession._tasks import Tasks
+from tornado_mcsession.sessions.tasks import Tasks
 
 
 @pytest.mark.gen_test

@@ -30,10 +30,10 @@ async def test_after_the_answer_nothing_can_be_changed(manager, write):
     """It would not be saved: a RuntimeError says so; reading goes on."""
     session = (await visit(manager, await stored_id(manager, a=1))).session
     finish(session)
-    with pytest.raises(RuntimeError, match="the answer is finished"):
+    with pytest.raises(RuntimeError, match="the response is finished"):
         WRITES[write](session)
-    with pytest.raises(RuntimeError, match="the answer is finished"):
-        manager.policy.doom(session)
+    with pytest.raises(RuntimeError, match="the response is finished"):
+        session._doom()
     assert session == {"a": 1}
 
 
@@ -47,7 +47,7 @@ async def test_after_the_answer_no_verb_runs(manager, store, verb):
     finish(session)
     store.calls.clear()
     arguments = {"login": ("x",), "transact": (dict.clear,)}.get(verb, ())
-    with pytest.raises(RuntimeError, match="the answer is finished: too late to"):
+    with pytest.raises(RuntimeError, match="the response is finished: too late to"):
         await getattr(session, verb)(*arguments)
     assert store.calls == []
 

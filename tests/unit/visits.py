@@ -9,7 +9,7 @@ from typing import Any
 from tornado.httputil import HTTPHeaders
 
 from tornado_mcsession import Session, SessionManager
-from tornado_mcsession.session import state_of
+from tornado_mcsession.sessions.state import Reach
 
 
 class FakeHeaders:
@@ -44,7 +44,12 @@ class FakeHandler:
         for name, value in headers.items():
             fields.add(name.replace("_", "-"), value)
         self.request = SimpleNamespace(
-            headers=fields, protocol=protocol, method="GET", path="/"
+            headers=fields,
+            protocol=protocol,
+            method="GET",
+            path="/",
+            host="localhost",
+            host_name="localhost",
         )
 
 
@@ -60,7 +65,7 @@ class Visit:
         """Save as at the end of a request; return the answer's headers."""
         await self.manager.commit(self.session)
         headers = HTTPHeaders()
-        self.manager.policy.deliver(self.handler, headers, self.session)
+        self.manager.deliver(self.handler, headers, self.session)
         return headers
 
     async def leave_with_cookie(self) -> str | None:
@@ -93,17 +98,17 @@ async def stored_data(manager: SessionManager, session_id: str) -> Any:
 
 def key_of(manager: SessionManager, session_id: str) -> str:
     """The store key of a session id."""
-    return manager._parts.records.key_of(session_id)
+    return manager.codec.key(session_id)
 
 
 def finish(session: Session) -> None:
-    """Note that the answer is finished, as the request's cycle does."""
-    state_of(session).closed = True
+    """Note that the response is finished, as the request's cycle does."""
+    session._reach = Reach.CLOSED
 
 
 def seal(session: Session) -> None:
     """Note that the headers have left, as the request's cycle does."""
-    state_of(session).sealed = True
+    session._reach = Reach.SEALED
 
 
 async def written(
@@ -119,10 +124,30 @@ async def written(
         change(session)
     await manager.commit(session)
     headers = HTTPHeaders()
-    manager.policy.deliver(handler, headers, session)
+    manager.deliver(handler, headers, session)
     return headers
 
 
 def cookie_of(headers: HTTPHeaders) -> str:
     """The cookie as a browser sends it back."""
     return headers["Set-Cookie"].partition("; ")[0]
+
+
+def unloaded(manager: SessionManager, session_id: str) -> Session:
+    """The session of a lazy handler, before it is loaded."""
+    session = manager.session_of(FakeHandler(f"session={session_id}"))
+    session._why_unloaded = "because"
+    return session
+
+
+def unavailable(manager: SessionManager) -> Session:
+    """The session of an error page, which is not saved."""
+    session = Session(manager, FakeHandler())
+    session._failed()
+    return session
+
+
+def carried(transport: Any, handler: Any) -> str | None:
+    """The id that a request carries, if it carries one."""
+    ids = transport.present(handler).ids
+    return ids[0] if len(ids) == 1 else None

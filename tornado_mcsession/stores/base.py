@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import enum
 import math
+import os
 import re
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from ..checks import type_error
 
@@ -17,15 +19,19 @@ __all__ = [
     "NodeCallback",
     "Store",
     "check_data",
+    "check_flags",
     "check_key",
     "check_ttl",
+    "tell_of_forks",
 ]
 
 NodeCallback = Callable[[str], object]
 
-# memcached takes more than 250 bytes as an error, an empty key as another
-# command, and control characters as they come.
+# memcached refuses more than 250 bytes, takes an empty key for another command, and
+# accepts control characters.
 _KEY = re.compile(r"[\x21-\x7e]{1,250}")
+# memcached keeps 32 bits of them.
+_MOST_FLAGS = 2**32 - 1
 
 
 def check_key(key: object) -> str:
@@ -59,15 +65,29 @@ def check_ttl(ttl: object) -> float:
     return ttl
 
 
+def check_flags(flags: object) -> int:
+    """Return ``flags`` if it is a whole number of 32 bits.
+
+    Raises `TypeError` or `ValueError`.
+    """
+    if isinstance(flags, bool) or not isinstance(flags, int):
+        raise type_error("flags", flags, "a whole number")
+    if not 0 <= flags <= _MOST_FLAGS:
+        raise ValueError("flags must be from 0 to 2**32 - 1")
+    return flags
+
+
 class Entry(NamedTuple):
     """What is stored under a key.
 
-    ``token`` stands for this very version of it. It is opaque: good only for
-    `Store.cas` with the same key.
+    ``token`` stands for this very version. It is opaque, and good only for
+    `Store.cas` with the same key. ``flags`` are a number that the writer chose to
+    say of what kind ``data`` is.
     """
 
     data: bytes
     token: Any
+    flags: int = 0
 
 
 class CasResult(enum.Enum):
@@ -81,16 +101,20 @@ class CasResult(enum.Enum):
 class Store(ABC):
     """A flat map from keys to opaque bytes, where entries expire.
 
-    A store knows nothing of sessions, cookies or serialization. "Not there" is
-    an answer; "cannot tell" is a `.StoreUnavailable`. An implementation must
-    never report the second as the first, or an outage would log every user out
-    and let the next write replace their data.
+    A store knows nothing of sessions, cookies or serialization. "Not there" is a
+    result; "cannot tell" is a `.StoreUnavailable`. A store must never report the
+    second as the first: an outage would log every user out, and the next write would
+    replace their data.
 
-    A key is 1 to 250 printable ASCII characters without spaces. A part of it
-    in ``{braces}`` decides alone where it is placed. A TTL is in seconds,
-    greater than 0 and may be fractional: an entry lives at least that long, and
-    at most a few seconds longer. No entry lives for ever. `check_key`,
-    `check_data` and `check_ttl` refuse what is none of these.
+    A key is 1 to 250 printable ASCII characters without spaces. A part of it in
+    ``{braces}`` alone decides where the key is placed. A TTL is in seconds, greater
+    than 0, and may be fractional: an entry lives at least that long, and at most a
+    few seconds longer. No entry lives for ever. Flags are a whole number of 32 bits.
+    `check_key`, `check_data`, `check_ttl` and `check_flags` refuse everything else,
+    when the operation is called or when it is awaited.
+
+    The operations may be ``async def``, or functions that return another awaitable. A
+    future is waited for without a task, and its operation is under way already.
 
     All methods may be called from any event loop, and from several at once.
     """
@@ -99,7 +123,7 @@ class Store(ABC):
     """The seconds that one operation may take."""
 
     reconnect_timeout: float = 0.0
-    """The seconds that one may take besides, to wait for a node to come back."""
+    """The seconds that an operation may also wait for a node to come back."""
 
     keeps_deadline: bool = False
     """Whether operations end within these times by themselves.
@@ -108,50 +132,35 @@ class Store(ABC):
     """
 
     @abstractmethod
-    async def get(self, key: str) -> Entry | None:
+    def get(self, key: str) -> Awaitable[Entry | None]:
         """Return what is stored under ``key``, or `None` if nothing is."""
 
     @abstractmethod
-    async def add(self, key: str, data: bytes, ttl: float) -> bool:
+    def add(self, key: str, data: bytes, ttl: float, flags: int = 0) -> Awaitable[bool]:
         """Store ``data`` under ``key`` if nothing is there.
 
         Returns whether it was stored. What was there stays as it was.
         """
 
     @abstractmethod
-    async def cas(self, key: str, data: bytes, ttl: float, token: Any) -> CasResult:
+    def cas(
+        self, key: str, data: bytes, ttl: float, token: Any, flags: int = 0
+    ) -> Awaitable[CasResult]:
         """Replace the version of ``key`` that ``token`` came with.
 
         `CasResult.CONFLICT` where another version is there now,
         `CasResult.MISSING` where nothing is. Either leaves the store as it was.
         """
 
-    def begin_cas(
-        self, key: str, data: bytes, ttl: float, token: Any
-    ) -> Awaitable[CasResult]:
-        """Like `cas`; a store may begin at once, and return a future.
-
-        Saving then needs no task of its own. This default returns what `cas`
-        does; it holds also where a subclass, or a class mixed in, overrides `cas`
-        alone. So neither may be made of the other by ``self``.
-        """
-        return self.cas(key, data, ttl, token)
-
-    def __init_subclass__(cls, **options: Any) -> None:
-        super().__init_subclass__(**options)
-        names = [vars(base).keys() & {"cas", "begin_cas"} for base in cls.__mro__]
-        if next(filter(None, names)) == {"cas"}:
-            cls.begin_cas = Store.begin_cas  # type: ignore[method-assign]
-
     @abstractmethod
-    async def touch(self, key: str, ttl: float) -> bool:
+    def touch(self, key: str, ttl: float) -> Awaitable[bool]:
         """Give ``key`` a new ``ttl`` and return whether it was there.
 
         Whether tokens survive it is up to the store.
         """
 
     @abstractmethod
-    async def delete(self, key: str) -> bool:
+    def delete(self, key: str) -> Awaitable[bool]:
         """Remove ``key`` and return whether it was there."""
 
     @abstractmethod
@@ -161,12 +170,15 @@ class Store(ABC):
         Closing twice is not an error.
         """
 
-    async def get_many(self, keys: Sequence[str]) -> dict[str, Entry]:
+    def get_many(self, keys: Sequence[str]) -> Awaitable[dict[str, Entry]]:
         """Return what is stored under ``keys``, without those where nothing is.
 
         This default asks for one after another; a store that can ask for
         several at once does it here.
         """
+        return self._one_by_one(keys)
+
+    async def _one_by_one(self, keys: Sequence[str]) -> dict[str, Entry]:
         found = {}
         for key in keys:
             entry = await self.get(key)
@@ -174,15 +186,22 @@ class Store(ABC):
                 found[key] = entry
         return found
 
+    def node_of(self, key: str) -> str:
+        """Return the name of the node that keeps ``key``; empty where there is none."""
+        return ""
+
+    def stop_waiting(self) -> None:
+        """Let operations that merely wait for a node to come back fail at once."""
+
     def on_connect(self, callback: NodeCallback) -> None:
-        """Call ``callback`` with a node's name when the node begins to answer.
+        """Call ``callback`` with a node's name when the node begins to respond.
 
         Called once per change, on the event loop that saw it. A store without
         connections never calls it.
         """
 
     def on_disconnect(self, callback: NodeCallback) -> None:
-        """Call ``callback`` with a node's name when the node ceases to answer."""
+        """Call ``callback`` with a node's name when the node stops responding."""
 
     def stats(self) -> dict[str, Any]:
         """Return counters and states, for people and for metrics."""
@@ -195,3 +214,27 @@ class Store(ABC):
         out"}``. Raises nothing. A store without nodes returns nothing.
         """
         return {}
+
+
+class _Forked(Protocol):
+    def forked(self) -> None: ...
+
+
+_told: weakref.WeakSet[_Forked] = weakref.WeakSet()
+
+
+def tell_of_forks(inherited: _Forked) -> None:
+    """Call ``inherited.forked()`` in each child process that this one forks.
+
+    There it is the only thread: locks that another thread held at the fork stay
+    locked, and connections are shared with the parent. Nothing may be waited for.
+    """
+    _told.add(inherited)
+
+
+def _tell() -> None:
+    for inherited in list(_told):
+        inherited.forked()
+
+
+os.register_at_fork(after_in_child=_tell)

@@ -13,9 +13,17 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ..checks import positive_int
-from .._forks import generation
-from ..exceptions import StoreRejected, StoreUnavailable
-from .base import CasResult, Entry, Store, check_data, check_key, check_ttl
+from ..exceptions import StoreError, StoreRejected, StoreUnavailable
+from .base import (
+    CasResult,
+    Entry,
+    Store,
+    check_data,
+    check_flags,
+    check_key,
+    check_ttl,
+    tell_of_forks,
+)
 
 __all__ = ["MemoryStore"]
 
@@ -29,6 +37,7 @@ OVERHEAD = 300
 class _Item(NamedTuple):
     data: bytes
     token: int
+    flags: int
     expires: float
 
 
@@ -62,47 +71,50 @@ class MemoryStore(Store):
         self._bytes = 0
         self._evictions = 0
         self._closed = False
-        self._generation = generation()
+        self._is_inherited = False
         # Event loops in several threads may share the store.
         self._lock = threading.Lock()
+        tell_of_forks(self)
 
     async def get(self, key: str) -> Entry | None:
         check_key(key)
         with self._use("get"):
             item = self._find(key)
-            return None if item is None else Entry(item.data, item.token)
+            return None if item is None else Entry(item.data, item.token, item.flags)
 
-    async def add(self, key: str, data: bytes, ttl: float) -> bool:
-        _check(key, data, ttl)
+    async def add(self, key: str, data: bytes, ttl: float, flags: int = 0) -> bool:
+        _check(key, data, ttl, flags)
         with self._use("add"):
             if self._find(key) is not None:
                 return False
-            self._put("add", key, data, ttl)
+            self._put("add", key, data, ttl, flags)
             return True
 
-    async def cas(self, key: str, data: bytes, ttl: float, token: Any) -> CasResult:
-        return self._cas(key, data, ttl, token)
-
-    def begin_cas(
-        self, key: str, data: bytes, ttl: float, token: Any
+    def cas(
+        self, key: str, data: bytes, ttl: float, token: Any, flags: int = 0
     ) -> asyncio.Future[CasResult]:
-        answer: asyncio.Future[CasResult] = asyncio.get_running_loop().create_future()
-        answer.set_result(self._cas(key, data, ttl, token))
-        return answer
+        done: asyncio.Future[CasResult] = asyncio.get_running_loop().create_future()
+        try:
+            done.set_result(self._replace(key, data, ttl, token, flags))
+        except StoreError as error:
+            done.set_exception(error)
+        return done
 
-    def _cas(self, key: str, data: bytes, ttl: float, token: Any) -> CasResult:
-        _check(key, data, ttl)
+    def _replace(
+        self, key: str, data: bytes, ttl: float, token: Any, flags: int
+    ) -> CasResult:
+        _check(key, data, ttl, flags)
         with self._use("cas"):
             item = self._find(key)
             if item is None:
                 return CasResult.MISSING
             if item.token != token:
                 return CasResult.CONFLICT
-            self._put("cas", key, data, ttl)
+            self._put("cas", key, data, ttl, flags)
             return CasResult.STORED
 
     async def touch(self, key: str, ttl: float) -> bool:
-        _check(key, b"", ttl)
+        _check(key, b"", ttl, 0)
         with self._use("touch"):
             item = self._find(key)
             if item is None:
@@ -141,14 +153,18 @@ class MemoryStore(Store):
     def _use(self, operation: str) -> threading.Lock:
         if self._closed:
             raise StoreUnavailable(operation, "", "the store is closed")
-        if generation() != self._generation:
-            self._generation = generation()
-            self._lock = threading.Lock()
+        if self._is_inherited:
+            self._is_inherited = False
             logger.warning(
                 "MemoryStore is used after a fork: the processes do not share their "
                 "sessions; set store to a memcached:// URL"
             )
         return self._lock
+
+    def forked(self) -> None:
+        """Work on alone: another thread of the parent may have held the lock."""
+        self._is_inherited = True
+        self._lock = threading.Lock()
 
     def _find(self, key: str) -> _Item | None:
         item = self._items.get(key)
@@ -160,7 +176,9 @@ class MemoryStore(Store):
         self._items.move_to_end(key)
         return item
 
-    def _put(self, operation: str, key: str, data: bytes, ttl: float) -> None:
+    def _put(
+        self, operation: str, key: str, data: bytes, ttl: float, flags: int
+    ) -> None:
         size = len(key) + len(data) + OVERHEAD
         if size > self._max_bytes:
             raise StoreRejected(
@@ -174,7 +192,7 @@ class MemoryStore(Store):
             self._evictions += 1
         self._bytes += size
         expires = self._clock() + ttl
-        self._keep(key, _Item(bytes(data), next(self._tokens), expires))
+        self._keep(key, _Item(bytes(data), next(self._tokens), flags, expires))
 
     def _keep(self, key: str, item: _Item) -> None:
         self._items[key] = item
@@ -200,7 +218,8 @@ class MemoryStore(Store):
                 self._remove(key)
 
 
-def _check(key: str, data: bytes, ttl: float) -> None:
+def _check(key: str, data: bytes, ttl: float, flags: int) -> None:
     check_key(key)
     check_data(data)
     check_ttl(ttl)
+    check_flags(flags)

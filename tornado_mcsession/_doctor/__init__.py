@@ -1,1 +1,0 @@
-"""What ``python -m tornado_mcsession doctor`` finds out about memcached nodes."""

@@ -1,0 +1,1 @@
+"""What is true of sessions, whatever the server and the store."""

@@ -1,0 +1,181 @@
+"""A session's record as bytes and flags under a key, and back."""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from collections.abc import Sequence
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from ..exceptions import DecodeError
+from .ids import record_key
+from .lifetime import is_sound
+from .record import NewerRecord, Record
+from .serializers import MAX_DEPTH, Serializer, is_too_deep, may_be_deep
+
+__all__ = ["Codec", "Layout"]
+
+_Plain = TypeVar("_Plain", bound=msgspec.Struct)
+
+VERSION = b"\x01"
+ENCRYPTED = b"\x02"
+_NONCE = 12  # NIST SP 800-38D recommends 96 bits
+_TAG = 16
+
+
+class Layout(Generic[_Plain]):
+    """An array-like struct as MessagePack, behind a byte that tells its version.
+
+    A later release may add fields at the end without another version. ``newer`` is
+    the struct of this release with a last field ``unknown`` for them: they come
+    back as they were when this process writes the value again.
+    """
+
+    def __init__(self, plain: type[_Plain], newer: type[_Plain]) -> None:
+        self._newer = newer
+        self._fields = plain.__struct_fields__
+        self._encode = msgspec.msgpack.Encoder().encode
+        self._decode = msgspec.msgpack.Decoder(plain).decode
+        self._split = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
+        # What a value of this release begins with, which nearly all do.
+        self._head = b"\xdc" + len(self._fields).to_bytes(2, "big")
+
+    def encode(self, value: _Plain) -> bytes:
+        """Return the bytes of ``value``."""
+        if type(value) is not self._newer:
+            return VERSION + self._encode(value)
+        known = [getattr(value, name) for name in self._fields]
+        return VERSION + self._encode([*known, *value.unknown])  # type: ignore[attr-defined]
+
+    def decode(self, data: bytes) -> _Plain:
+        """Return the value in ``data``. Raises `.DecodeError`."""
+        if data[:1] != VERSION:
+            raise DecodeError("of another version")
+        data = data[1:]
+        try:
+            value = self._decode(data)
+            if data[:3] != self._head and _array_length(data) > len(self._fields):
+                unknown = tuple(
+                    msgspec.Raw(bytes(raw))
+                    for raw in self._split(data)[len(self._fields) :]
+                )
+                known = {name: getattr(value, name) for name in self._fields}
+                return self._newer(**known, unknown=unknown)
+            return value
+        except (msgspec.DecodeError, RecursionError, ValueError, OverflowError):
+            raise DecodeError("not a record") from None
+
+
+def _array_length(data: bytes) -> int:
+    """Return how many elements a MessagePack array has, by its first bytes."""
+    if data[0] & 0xF0 == 0x90:
+        return data[0] & 0x0F
+    return int.from_bytes(data[1 : 3 if data[0] == 0xDC else 5], "big")
+
+
+class Codec:
+    """Says under which key, with which bytes and flags, a record is stored.
+
+    One part of a manager that can be replaced as a whole, for a site whose
+    sessions other programs read. This one writes a version byte and the record as
+    MessagePack. With ``encryption_keys`` the record is sealed by AES-256-GCM
+    under a key derived for each store key (so that no count of nonces must be
+    kept), with the store key as associated data: a record that was altered, or
+    copied to another key, cannot be read. The first key seals, all of them open.
+    """
+
+    flags = 0
+    """The flags that memcached keeps beside a record."""
+
+    def __init__(
+        self,
+        serializer: Serializer,
+        key_prefix: str,
+        encryption_keys: Sequence[bytes] = (),
+    ) -> None:
+        self.serializer = serializer
+        self.key_prefix = key_prefix
+        self._keys = tuple(encryption_keys)
+        self._layout = Layout[Record](Record, NewerRecord)
+        if self._keys:
+            try:
+                from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+            except ImportError as error:
+                raise ImportError(
+                    "encryption_keys needs the package cryptography: "
+                    "pip install cryptography"
+                ) from error
+            self._cipher: Any = AESGCM
+
+    def key(self, session_id: str) -> str:
+        """Return the store key of the record of ``session_id``."""
+        return record_key(self.key_prefix, session_id)
+
+    def encode(self, record: Record, key: str) -> bytes:
+        """Return the bytes to store for ``record`` under ``key``."""
+        plain = self._layout.encode(record)
+        if not self._keys:
+            return plain
+        nonce = secrets.token_bytes(_NONCE)
+        name = key.encode("ascii")
+        sealed = self._sealer(self._keys[0], name).encrypt(nonce, plain, name)
+        return b"".join((ENCRYPTED, nonce, sealed))
+
+    def decode(self, data: bytes, flags: int, key: str) -> Record:
+        """Return the record in ``data``, which was found under ``key``.
+
+        Raises `.DecodeError` for whatever `encode` never made: foreign, damaged,
+        or of another version.
+        """
+        if self._keys:
+            data = self._open(data, key.encode("ascii"))
+        elif data[:1] == ENCRYPTED:
+            raise DecodeError("encrypted, and no encryption_keys are set")
+        record = self._layout.decode(data)
+        if not is_sound(record):
+            raise DecodeError("with times that are no times")
+        return record
+
+    def values(self, record: Record) -> dict[str, Any]:
+        """Return the session's mapping in ``record``, new at each call.
+
+        Raises `.DecodeError` where the serializer cannot read it.
+        """
+        try:
+            values = self.serializer.loads(record.data)
+        except Exception as error:
+            # Whatever a serializer raises for foreign bytes, the result is the
+            # same. The error may quote the bytes, so it is not chained.
+            name = type(error).__name__
+            raise DecodeError(f"with data the serializer refuses ({name})") from None
+        if not isinstance(values, dict) or not {str}.issuperset(map(type, values)):
+            raise DecodeError("with data that is no mapping of text")
+        data = record.data
+        if (
+            len(data) > MAX_DEPTH  # it takes a byte to begin each level
+            and may_be_deep(self.serializer, data)
+            and is_too_deep(values)
+        ):
+            raise DecodeError("with data nested too deep")
+        return values
+
+    def empty(self) -> bytes:
+        """Return the data of a session that holds nothing."""
+        return self.serializer.dumps({})
+
+    def _sealer(self, key: bytes, name: bytes) -> Any:
+        return self._cipher(hmac.digest(key, name, "sha256"))
+
+    def _open(self, data: bytes, name: bytes) -> bytes:
+        if data[:1] != ENCRYPTED or len(data) < 1 + _NONCE + _TAG:
+            raise DecodeError("not encrypted")
+        nonce, sealed = data[1 : 1 + _NONCE], data[1 + _NONCE :]
+        for key in self._keys:
+            try:
+                opened: bytes = self._sealer(key, name).decrypt(nonce, sealed, name)
+            except Exception:  # nosec B112 # InvalidTag: another key's, or altered
+                continue
+            return opened
+        raise DecodeError("sealed with another key, copied or altered")

@@ -1,0 +1,126 @@
+"""When a session ends, and when using it puts its end off. All pure."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import msgspec
+
+from .record import Record
+
+__all__ = ["TOMBSTONE_SECONDS", "Lifetime", "is_sound", "ttl"]
+
+TOMBSTONE_SECONDS = 60.0
+"""How long an ended id is remembered, for late writes and requests under way."""
+
+# An expired record stays readable this long, so that a page can say "your session
+# timed out". It also absorbs differences between the clocks of a process and a store.
+EXPIRED_FOR = 300.0
+# A session's own times may be anything, and memcached's are numbers of 32 bits.
+_CENTURIES = 1e12
+# Clocks differ, and are corrected: a record may be from the future, and then lives as
+# much longer. From further ahead than this it would live for good.
+MAX_AHEAD = 86_400.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lifetime:
+    """The time settings of a manager. Durations are in seconds; None: no such end."""
+
+    idle_timeout: float | None
+    lifetime: float | None
+    anonymous_timeout: float | None
+    renew_after: float | None
+
+    def idle_timeout_of(self, record: Record) -> float | None:
+        """Return the idle timeout that holds for ``record``; None: no idle end."""
+        if record.idle_timeout is not None:
+            return record.idle_timeout
+        if record.end is not None:
+            return None  # a fixed end replaces the idle one
+        if record.principal is None and self.anonymous_timeout is not None:
+            return self.anonymous_timeout
+        return self.idle_timeout
+
+    def last_end_of(self, record: Record) -> float:
+        """Return when ``record`` ends at the latest, whatever happens."""
+        end = math.inf if record.end is None else record.end
+        if self.lifetime is not None:
+            end = min(end, record.created + self.lifetime)
+        return end
+
+    def renewed(self, record: Record, now: float, *, cookie: bool = True) -> Record:
+        """Return ``record`` with its end put off from ``now``.
+
+        Where no ``cookie`` can be sent, as over a WebSocket, the next request that
+        can send one finds its renewal due.
+
+        The idle timeout is stretched by ``renew_after``, because that share of it
+        may pass before the next renewal. So a session never ends before its idle
+        timeout, and at most that share later.
+        """
+        end = self.last_end_of(record)
+        idle = self.idle_timeout_of(record)
+        if idle is not None:
+            end = min(end, now + idle * (1 + (self.renew_after or 0)))
+        end = min(end, now + _CENTURIES)
+        renewed_at = now if cookie else record.renewed_at
+        return msgspec.structs.replace(
+            record, renewed_at=renewed_at, expires_at=max(end, now)
+        )
+
+    def renewal_due(self, record: Record, now: float) -> bool:
+        """Return whether using ``record`` now must put its end off."""
+        share = self.renew_after
+        if share is None:
+            return False
+        idle = self.idle_timeout_of(record)
+        if idle is None or now - record.renewed_at < share * idle:
+            return False
+        return record.expires_at < self.last_end_of(record)
+
+    def is_over(self, record: Record, now: float) -> bool:
+        """Return whether ``record`` has ended.
+
+        A record from more than a day ahead counts as ended: some clock was wrong
+        when it was written, or is now, so its end cannot be believed.
+        """
+        if now >= record.expires_at:
+            return True
+        ahead = now + MAX_AHEAD
+        if record.created > ahead or record.renewed_at > ahead:
+            return True
+        if record.retired:
+            return False
+        if record.end is not None and now >= record.end:
+            return True
+        lifetime = self.lifetime
+        return lifetime is not None and now >= record.created + lifetime
+
+
+def ttl(record: Record, now: float) -> float:
+    """Return how long a store keeps ``record``: until 5 minutes after its end.
+
+    The store's clock thus never decides when a session ends; the record does.
+    """
+    return max(record.expires_at - now, 0.0) + EXPIRED_FOR
+
+
+def is_sound(record: Record) -> bool:
+    """Return whether the times in ``record`` are times."""
+    idle, login, until = (
+        record.idle_timeout,
+        record.authenticated_at,
+        record.successor_until,
+    )
+    # Comparisons are false for NaN. This runs for each request.
+    return (
+        0 <= record.created < math.inf
+        and 0 <= record.renewed_at < math.inf
+        and -math.inf < record.expires_at < math.inf
+        and (idle is None or 0 < idle < math.inf)
+        and (login is None or 0 <= login < math.inf)
+        and (record.end is None or -math.inf < record.end < math.inf)
+        and (until is None or -math.inf < until < math.inf)
+    )

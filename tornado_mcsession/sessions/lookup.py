@@ -1,0 +1,145 @@
+"""What a presented session id leads to."""
+
+from __future__ import annotations
+
+import enum
+import logging
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from ..stores.base import Entry
+from . import ids
+from .repository import MAX_STEPS, Repository, Stored
+from .revocation import Revocation, Standing
+from .tasks import Tasks
+
+__all__ = ["NOTHING", "Found", "Lookup", "Presented"]
+
+logger = logging.getLogger("tornado_mcsession")
+
+
+class Presented(enum.Enum):
+    """What became of the id that a request presented."""
+
+    NONE = "none"
+    LIVE = "live"
+    EXPIRED = "expired"
+    ENDED = "ended"
+    UNKNOWN = "unknown"
+    REFUSED = "refused"
+    AMBIGUOUS = "ambiguous"
+
+
+class Found(NamedTuple):
+    """The session that an id, or several, lead to."""
+
+    presented: Presented
+    stored: Stored | None = None
+    values: dict[str, Any] = {}  # noqa: RUF012 # that of `NOTHING` is not used
+    others: tuple[str, ...] = ()
+    """The ids of several living sessions, none of which is used."""
+    is_ended: bool = False
+    """The session was ended a moment ago, so what is written to it is dropped."""
+
+
+NOTHING = Found(Presented.NONE)
+
+
+class Lookup:
+    """Finds sessions by their ids, also behind an id that was just replaced."""
+
+    def __init__(
+        self, records: Repository, revocation: Revocation, tasks: Tasks
+    ) -> None:
+        self._records = records
+        self._revocation = revocation
+        self._tasks = tasks
+        self._warned = False
+
+    async def find(self, session_ids: Sequence[str]) -> Found:
+        """Return the one living session of ``session_ids``. Raises `.StoreError`.
+
+        Where several are alive, none is used: one may have been planted.
+        """
+        if len(session_ids) == 1:
+            return await self._find(session_ids[0])
+        found = [await self._find(session_id) for session_id in session_ids]
+        living = [each for each in found if each.stored is not None]
+        # Two ids may lead to one session, an old one to its new one.
+        different = {each.stored.id for each in living if each.stored}
+        if len(different) == 1:
+            return living[0]
+        if not living:
+            return max(found, key=lambda each: _PREFERRED.index(each.presented))
+        self._records.counts["ambiguous_cookies"] += 1
+        if not self._warned:
+            self._warned = True
+            logger.warning(
+                "a request presented several living sessions, and none was used: the "
+                "browser has cookies of one name for several paths or domains; they "
+                "are ended when the user logs in"
+            )
+        return Found(Presented.AMBIGUOUS, others=tuple(different))
+
+    async def _find(self, session_id: str) -> Found:
+        at = self._records.at(session_id)
+        for _ in range(MAX_STEPS):
+            if self._tasks.has(at.key):
+                await self._tasks.wait_for(at.key)  # read what is still being written
+            beside = self._revocation.key_beside(at.id)
+            if beside is None:
+                entry, marker = await self._records.operations.get(at.key), None
+            else:
+                entries = await self._records.operations.get_many((at.key, beside))
+                entry, marker = entries.get(at.key), entries.get(beside)
+            found = self._judge(at, entry, marker)
+            if found.presented is not Presented.ENDED or found.stored is None:
+                return found
+            newer = self._successor(found.stored)
+            if newer is None:
+                break
+            at = self._records.at(newer)
+        return _ENDED
+
+    def _judge(self, at: Stored, entry: Entry | None, marker: Entry | None) -> Found:
+        stored = self._records.examine(at, entry)
+        if stored is None:
+            return _UNKNOWN
+        record = stored.record
+        assert record is not None
+        if record.retired:
+            # Of a tombstone that is over nothing is known any more.
+            over = self._records.is_over(record)
+            return _UNKNOWN if over else Found(Presented.ENDED, stored)  # looked behind
+        if self._records.is_over(record):
+            return _EXPIRED
+        values = self._records.values(stored)
+        if values is None:
+            return _UNKNOWN
+        if record.principal is not None:
+            standing = self._revocation.standing(at.id, record, marker)
+            if standing is not Standing.ALIVE:
+                return _ENDED if standing is Standing.OVERTAKEN else _REVOKED
+        return Found(Presented.LIVE, stored, values)
+
+    def _successor(self, tombstone: Stored) -> str | None:
+        record = tombstone.record
+        assert record is not None
+        until = record.successor_until
+        if until is None or self._records.clock() >= until:
+            return None
+        return ids.successor_of(tombstone.id, record)
+
+
+_UNKNOWN = Found(Presented.UNKNOWN)
+_EXPIRED = Found(Presented.EXPIRED)
+_ENDED = Found(Presented.ENDED, is_ended=True)
+# A while ago: what a request writes now begins a new session.
+_REVOKED = Found(Presented.ENDED)
+# Of several ids without a living session, what is told is the last of these.
+_PREFERRED = [
+    Presented.NONE,
+    Presented.UNKNOWN,
+    Presented.ENDED,
+    Presented.EXPIRED,
+]

@@ -1,0 +1,719 @@
+"""Records in a store: read, created, and changed by the one cas loop of the package.
+
+A record is created by ``add`` and changed by ``cas``. There is no plain set, which
+would overwrite what another request saved and bring back what it ended. Each record
+remembers its newest writes, so that a write whose response was lost is found again:
+it is neither taken for failed nor done twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import logging
+import random
+import time
+import weakref
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple, TypeGuard, TypeVar
+
+from ..exceptions import (
+    DecodeError,
+    SessionConflict,
+    SessionError,
+    SessionGone,
+    SessionTooLarge,
+    StoreError,
+    StoreRejected,
+    StoreUnavailable,
+)
+from ..stores.base import CasResult, Entry, Store
+from ..stores.memcached import MemcachedStore
+from ..stores.memory import MemoryStore
+from . import ids
+from .codec import Codec
+from .lifetime import Lifetime, ttl
+from .record import WRITE, Record, new_write_id
+
+__all__ = [
+    "Attempt",
+    "Edit",
+    "Follow",
+    "Observer",
+    "Operations",
+    "Replaced",
+    "Repository",
+    "Stored",
+]
+
+logger = logging.getLogger("tornado_mcsession")
+
+_T = TypeVar("_T")
+
+# The deadline bounds them. With fewer tries, or less time between them, requests of
+# many processes on one session gave up long before it.
+MAX_ATTEMPTS = 1000
+MAX_PAUSE = 0.1
+# How often a session may get a new id while one request is under way.
+MAX_STEPS = 8
+# How long a writer waits for another one of its process that gets nowhere.
+PATIENCE = 0.1
+LARGE = 64 * 1024
+# A key that was forgotten, or somebody who writes to memcached, makes every request
+# meet an unreadable record: one line a minute is enough.
+QUIET = 60.0
+
+Observer = Callable[[str, str, float, str], object]
+
+
+class Stored(NamedTuple):
+    """A record as it was found under an id, with the token to replace it.
+
+    ``record`` is None where the id is known, and nothing was read yet. ``token`` is
+    None where the record was written by this process: a cas does not tell the new
+    token.
+    """
+
+    id: str
+    key: str
+    record: Record | None
+    token: Any = None
+
+
+# Returns what takes the place of a record. It may be asked again for a newer one.
+Edit = Callable[[Stored], Record | Awaitable[Record]]
+
+
+class Attempt(NamedTuple):
+    """The first try of a change, which is under way."""
+
+    at: Stored
+    record: Record
+    answer: Awaitable[CasResult]
+
+
+class Follow(enum.Enum):
+    """Where a change goes on when it meets a tombstone that names a new id."""
+
+    GRACE = "to the new id while the grace of `regenerate` lasts"
+    LOGIN = "to the new id where it is of the same login"
+    NOWHERE = "not at all"
+
+
+class Replaced(SessionGone):
+    """There is a tombstone, which tells whether the session ``has_new_id``."""
+
+    def __init__(self, tombstone: Record) -> None:
+        super().__init__("session was ended or given a new id by another request")
+        self.has_new_id = tombstone.successor is not None
+
+
+class Operations:
+    """A store's operations, each within its deadline, reported to the observers.
+
+    What a store of a user's own raises, and what is no `.SessionError`, counts as
+    "cannot tell".
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.limit = 2 * store.timeout + store.reconnect_timeout
+        """The seconds that a load or a change may take in all."""
+        self.observers: list[Observer] = []
+        # The package's own stores keep their deadline, and raise nothing else.
+        self._is_own = type(store) in (MemcachedStore, MemoryStore)
+
+    def get(self, key: str) -> Awaitable[Entry | None]:
+        """Return what is stored under ``key``."""
+        if self._is_own and not self.observers:
+            return self.store.get(key)
+        return self._asked("get", key, self.store.get)
+
+    def get_many(self, keys: Sequence[str]) -> Awaitable[dict[str, Entry]]:
+        """Return what is stored under ``keys``, without those where nothing is."""
+        if self._is_own and not self.observers:
+            return self.store.get_many(keys)
+        return self._asked("get_many", keys[0], lambda _: self.store.get_many(keys))
+
+    def add(self, key: str, data: bytes, ttl: float, flags: int) -> Awaitable[bool]:
+        """Store ``data`` if nothing is under ``key``; return whether it was stored."""
+        more = (flags,) if flags else ()  # a store of a user's own may know none
+        if self._is_own and not self.observers:
+            return self.store.add(key, data, ttl, *more)
+        return self._asked("add", key, self.store.add, data, ttl, *more)
+
+    def cas(
+        self, key: str, data: bytes, ttl: float, token: Any, flags: int
+    ) -> Awaitable[CasResult]:
+        """Replace the version that ``token`` came with.
+
+        What is returned may be a future, and then the operation is under way.
+        """
+        more = (flags,) if flags else ()
+        if self.store.keeps_deadline and not self.observers:
+            answer = self.store.cas(key, data, ttl, token, *more)
+            if self._is_own or isinstance(answer, asyncio.Future):
+                return answer
+            return self._asked("cas", key, lambda _: answer)
+        return self._asked("cas", key, self.store.cas, data, ttl, token, *more)
+
+    def answer(self, answer: Awaitable[CasResult]) -> Awaitable[CasResult]:
+        """Return what `cas` returned, with its errors made those of this package."""
+        return answer if self._is_own else self._asked("cas", "", lambda _: answer)
+
+    def too_late(self, operation: str) -> StoreUnavailable:
+        """Return the error for an operation that took too long in all."""
+        return StoreUnavailable(
+            operation, "", f"not done within {self.limit:g} s", outcome_unknown=True
+        )
+
+    def report(self, kind: str, node: str, seconds: float, outcome: str) -> None:
+        """Tell the observers; what one raises is logged."""
+        for observer in self.observers:
+            try:
+                observer(kind, node, seconds, outcome)
+            except Exception:
+                logger.exception("an observer of the session manager failed")
+
+    async def _asked(
+        self, kind: str, key: str, ask: Callable[..., Awaitable[_T]], *arguments: Any
+    ) -> _T:
+        limit: float | None = None
+        if not self.store.keeps_deadline:
+            limit = self.store.timeout + self.store.reconnect_timeout
+        began = time.monotonic()
+        outcome = "unavailable"
+        try:
+            async with asyncio.timeout(limit) as scope:
+                result = await ask(key, *arguments)
+            outcome = _outcome(kind, result)
+            return result
+        except SessionError as error:
+            outcome = "rejected" if isinstance(error, StoreRejected) else outcome
+            raise
+        except Exception as error:
+            timed_out = isinstance(error, TimeoutError) and scope.expired()
+            raise StoreUnavailable(
+                kind,
+                "",
+                f"no answer within {limit:g} s"
+                if timed_out
+                else f"the store raised {type(error).__name__}",
+                outcome_unknown=kind in ("add", "cas"),
+            ) from error
+        finally:
+            if self.observers:
+                node = self.store.node_of(key)
+                self.report(kind, node, time.monotonic() - began, outcome)
+
+
+def _outcome(kind: str, result: object) -> str:
+    """Return the word for a store's answer; raise `TypeError` for what is none."""
+    if kind == "get" and (result is None or isinstance(result, Entry)):
+        return "miss" if result is None else "hit"
+    if kind == "get_many" and isinstance(result, dict):
+        return "hit" if result else "miss"
+    if kind == "add" and isinstance(result, bool):
+        return "stored" if result else "not_stored"
+    if kind == "cas" and isinstance(result, CasResult):
+        return result.value
+    raise TypeError(f"the store's {kind} returned a {type(result).__name__}")
+
+
+class Repository:
+    """Reads, creates and changes the records of sessions.
+
+    ``counts`` are the manager's counters; ``clock`` tells the seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        operations: Operations,
+        codec: Codec,
+        lifetime: Lifetime,
+        *,
+        max_size: int,
+        clock: Callable[[], float],
+        counts: Counter[str],
+    ) -> None:
+        self.operations = operations
+        self.codec = codec
+        self.lifetime = lifetime
+        self.clock = clock
+        self.counts = counts
+        self._max_size = max_size
+        self._memory = 2 * operations.limit
+        self._writers = _Writers()
+        self._warned_of_size = False
+        self._quiet_until = -QUIET
+        self._unlogged = 0
+
+    def at(self, session_id: str) -> Stored:
+        """Return the place of ``session_id``, where nothing was read yet."""
+        return Stored(session_id, self.codec.key(session_id), None)
+
+    # Reading.
+
+    def examine(self, at: Stored, entry: Entry | None) -> Stored | None:
+        """Return the record in ``entry``; None if nothing readable is there.
+
+        It may be a tombstone, or over: `is_over`. A record that cannot be read is
+        counted and logged, and counts as not there.
+        """
+        if entry is None:
+            return None
+        try:
+            record = self.codec.decode(entry.data, entry.flags, at.key)
+        except DecodeError as error:
+            self.note_foreign(error)
+            return None
+        return Stored(at.id, at.key, record, entry.token)
+
+    def values(self, stored: Stored) -> dict[str, Any] | None:
+        """Return the session's mapping in a record; None if it cannot be read."""
+        assert stored.record is not None
+        try:
+            return self.codec.values(stored.record)
+        except DecodeError as error:
+            self.note_foreign(error)
+            return None
+
+    def is_over(self, record: Record) -> bool:
+        """Return whether ``record`` has ended by itself."""
+        return self.lifetime.is_over(record, self.clock())
+
+    def note_foreign(self, error: DecodeError) -> None:
+        """Count a record that cannot be read, and log it if it is time to."""
+        self.counts["corrupt_records"] += 1
+        now = time.monotonic()
+        if now < self._quiet_until:
+            self._unlogged += 1
+            return
+        more = f"; {self._unlogged} more since the last line" if self._unlogged else ""
+        self._quiet_until, self._unlogged = now + QUIET, 0
+        logger.warning("a session record was taken as empty: %s%s", error.reason, more)
+
+    # Creating.
+
+    async def create(self, session_id: str, record: Record) -> Stored | None:
+        """Add ``record`` under a new id; return it, or None if the id is taken.
+
+        An ``add`` whose response was lost may still arrive. It then meets what the
+        second one stored, or the tombstone that ended that.
+        """
+        at = self.at(session_id)
+        before = record if record.written else None  # of the same session's old id
+        record = self._stamped(record, before)
+        data = self._encoded(record, at.key)
+        lost: StoreUnavailable | None = None
+        try:
+            async with asyncio.timeout(self.operations.limit):
+                for _ in range(MAX_ATTEMPTS):
+                    try:
+                        if await self._add(at.key, record, data):
+                            return at._replace(record=record)
+                    except StoreUnavailable as error:
+                        if not error.outcome_unknown:
+                            failure = lost or error
+                            raise failure from failure.__cause__
+                        lost = error
+                    # Not taken for taken: it may be this very record.
+                    found = await self._look(at, None, lost)
+                    if found is not None:
+                        assert found.record is not None
+                        mine = found.record.write_of((record.writes[:WRITE],))
+                        return at._replace(record=record) if mine else None
+                    if lost is None:
+                        return None
+        except TimeoutError as error:
+            if lost is None:
+                raise self.operations.too_late("save") from error
+            raise lost from lost.__cause__
+        raise lost or SessionConflict(MAX_ATTEMPTS)
+
+    async def _add(self, key: str, record: Record, data: bytes) -> bool:
+        seconds = ttl(record, self.clock())
+        try:
+            return await self.operations.add(key, data, seconds, self.codec.flags)
+        except StoreRejected as error:
+            if error.too_large:  # the node's item size may be below ``max_size``
+                raise SessionTooLarge(len(data), None) from error
+            raise
+
+    async def supersede(self, at: Stored, record: Record) -> bool:
+        """Put ``record`` where something is over or unreadable; return whether it is.
+
+        Raises `Replaced` for a tombstone.
+        """
+        entry = await self.operations.get(at.key)
+        if entry is None:
+            return False
+        found = self.examine(at, entry)
+        before = None
+        if found is not None and (before := found.record) is not None:
+            if before.retired and not self.is_over(before):
+                raise Replaced(before)
+            if not self.is_over(before) and self.values(found) is not None:
+                return False
+        attempt = self._write(Stored(at.id, at.key, before, entry.token), record)
+        return await attempt.answer is CasResult.STORED
+
+    # Changing.
+
+    def begin(self, at: Stored, record: Record) -> Attempt | None:
+        """Begin the one cas that a change mostly is.
+
+        None where another request of this process is changing that session. Who
+        gets the answer calls `done`, or hands the attempt to `change`.
+        """
+        if not self._writers.take(at.key):
+            return None
+        try:
+            return self._write(at, record)
+        except BaseException:
+            self._writers.leave(at.key)
+            raise
+
+    def done(self, attempt: Attempt) -> Stored:
+        """Return what ``attempt`` has stored, and let the next writer go on."""
+        at = attempt.at
+        self._writers.leave(at.key)
+        return Stored(at.id, at.key, attempt.record)
+
+    async def change(
+        self,
+        at: Stored,
+        edit: Edit,
+        *,
+        attempt: Attempt | None = None,
+        follow: Follow = Follow.GRACE,
+        unreadable: Record | None = None,
+        counted: bool = False,
+    ) -> Stored:
+        """Put ``edit(stored)`` in the place of the record at ``at``; return it.
+
+        ``at`` is what the request loaded; with a token it spares the first look.
+        ``attempt`` is the first try, where it is under way. A round looks at what
+        is stored, edits it, and writes it by cas. Then it is stored; or somebody
+        was faster, and there is another round; or the response was lost, and the
+        next look tells whether one of *our* writes is there.
+
+        Other changes of this process wait for their turn meanwhile. They do not
+        wait for an ``edit`` that must be awaited, and its time does not count,
+        unless it is ``counted``. A record that cannot be read is taken for
+        ``unreadable``.
+
+        Raises `Replaced` for a tombstone that is not to be followed, `.SessionGone`
+        where nothing is stored, `.SessionConflict`, `.StoreError`, and whatever
+        ``edit`` raises. A `.StoreUnavailable` of unknown outcome says that the
+        change may have been made, or may still be.
+        """
+        mine: dict[bytes, Record] = {}  # what may have been written
+        lost: StoreUnavailable | None = None  # why nobody can tell
+        lost_numbers: list[int] = []
+        number = steps = 0  # of tries, and of new ids that were followed
+        is_writing = attempt is not None
+        turn = _Turn(self._writers, at.key, has=attempt is not None)
+        try:
+            async with asyncio.timeout(self.operations.limit) as scope:
+                found = at if at.token is not None and attempt is None else None
+                if await turn.enter():
+                    found = None  # whoever was before us has replaced it
+                while number < MAX_ATTEMPTS:
+                    if attempt is None:
+                        if found is None:
+                            found = await self._look(at, unreadable, lost)
+                        if found is None:
+                            raise lost or SessionGone(_ENDED)
+                        record = found.record
+                        assert record is not None
+                        if write := record.write_of(mine):
+                            if record.retired and not mine[write].retired:
+                                # Done, and ended since; or carried to the new id.
+                                if record.successor is None:
+                                    raise Replaced(record)
+                            return found._replace(record=mine[write], token=None)
+                        if any(map(record.has_forgotten, lost_numbers)):
+                            assert lost is not None
+                            raise lost  # done or not: too many wrote since
+                        if record.retired:
+                            steps += 1
+                            at = self._next(found, follow, steps)
+                            await turn.move(at.key)
+                            found = None
+                            continue
+                        if self.is_over(record):
+                            raise SessionGone(_ENDED)
+                        try:
+                            edited = edit(found)
+                            if not isinstance(edited, Record):
+                                with _unwatched(scope, turn, counted):
+                                    edited = await edited
+                        except StoreError:
+                            if lost is None:
+                                raise
+                            raise lost from lost.__cause__
+                        attempt = self._write(found, edited)
+                        is_writing = True
+                    mine[attempt.record.writes[:WRITE]] = attempt.record
+                    number += 1
+                    try:
+                        result = await self.operations.answer(attempt.answer)
+                    except StoreError as error:
+                        if isinstance(error, StoreRejected) and error.too_large:
+                            raise SessionTooLarge(self._size(attempt), None) from error
+                        if not _is_of_unknown_outcome(error):
+                            # A try before it may have been done all the same.
+                            failure = lost or error
+                            raise failure from failure.__cause__
+                        lost = error
+                        if not attempt.record.retired:
+                            # Over a tombstone nothing is written: a living record
+                            # proves that none was put there.
+                            lost_numbers.append(attempt.record.written)
+                        result = CasResult.CONFLICT  # look whether it was done
+                    is_writing = False
+                    if result is CasResult.STORED:
+                        return attempt.at._replace(record=attempt.record, token=None)
+                    if result is CasResult.MISSING:
+                        raise lost or SessionGone(_ENDED)
+                    attempt = found = None
+                    await self._pause(number)
+        except TimeoutError as error:
+            if not scope.expired():
+                raise  # one of the edit's own
+            if lost is None and number and not is_writing:
+                raise SessionConflict(number) from None
+            if lost is not None:
+                raise lost from lost.__cause__
+            late = self.operations.too_late("save")
+            late.outcome_unknown = is_writing
+            raise late from error
+        finally:
+            turn.leave()
+        raise lost or SessionConflict(number)
+
+    def _size(self, attempt: Attempt) -> int:
+        return len(self._encoded(attempt.record, attempt.at.key))
+
+    async def _look(
+        self,
+        at: Stored,
+        unreadable: Record | None,
+        lost: StoreUnavailable | None,
+    ) -> Stored | None:
+        try:
+            entry = await self.operations.get(at.key)
+        except StoreError:
+            if lost is None:
+                raise
+            raise lost from lost.__cause__
+        found = self.examine(at, entry)
+        if found is not None and not found.record.retired:  # type: ignore[union-attr]
+            found = found if self.values(found) is not None else None
+        if found is None and entry is not None and unreadable is not None:
+            return at._replace(record=unreadable, token=entry.token)
+        return found
+
+    def _next(self, found: Stored, follow: Follow, steps: int) -> Stored:
+        record = found.record
+        assert record is not None
+        until = record.successor_until
+        if follow is Follow.GRACE:
+            leads = until is not None and self.clock() < until
+        else:
+            leads = follow is Follow.LOGIN and record.same_login
+        newer = ids.successor_of(found.id, record) if leads else None
+        if newer is None or steps > MAX_STEPS:
+            raise Replaced(record)
+        return self.at(newer)
+
+    def _write(self, at: Stored, record: Record) -> Attempt:
+        record = self._stamped(record, at.record)
+        data = self._encoded(record, at.key)
+        seconds = ttl(record, self.clock())
+        answer = self.operations.cas(at.key, data, seconds, at.token, self.codec.flags)
+        return Attempt(at, record, answer)
+
+    def _stamped(self, record: Record, before: Record | None) -> Record:
+        return record.stamped(new_write_id(self.clock()), before, self._memory)
+
+    async def _pause(self, number: int) -> None:
+        self.counts["conflicts"] += 1
+        longest = min(0.001 * 2 ** min(number, 7), MAX_PAUSE)
+        await asyncio.sleep(
+            random.uniform(0, longest)  # nosec B311 # spreads retries, guards nothing
+        )
+
+    def _encoded(self, record: Record, key: str) -> bytes:
+        data = self.codec.encode(record, key)
+        size = len(data)
+        if size > LARGE:
+            if size > self._max_size:
+                raise SessionTooLarge(size, self._max_size, self._largest(record))
+            if not self._warned_of_size:
+                self._warned_of_size = True
+                logger.warning(
+                    "a session is larger than %d bytes, which each request loads; "
+                    "keep large data elsewhere",
+                    LARGE,
+                )
+        elif size > self._max_size:
+            raise SessionTooLarge(size, self._max_size, self._largest(record))
+        return data
+
+    def _largest(self, record: Record) -> list[tuple[str, int]]:
+        dumps = self.codec.serializer.dumps
+        values = self.codec.values(record)
+        sizes = [(key, len(dumps(value))) for key, value in values.items()]
+        return sorted(sizes, key=lambda pair: -pair[1])[:3]
+
+
+def _is_of_unknown_outcome(error: StoreError) -> TypeGuard[StoreUnavailable]:
+    return isinstance(error, StoreUnavailable) and error.outcome_unknown
+
+
+_ENDED = "session was ended by another request"
+
+
+@contextmanager
+def _unwatched(scope: asyncio.Timeout, turn: _Turn, counted: bool) -> Iterator[None]:
+    """Let an edit take its time, and other writers go on meanwhile."""
+    if counted:
+        yield
+        return
+    turn.leave()
+    loop = asyncio.get_running_loop()
+    began, when = loop.time(), scope.when()
+    scope.reschedule(None)
+    try:
+        yield
+    finally:
+        assert when is not None
+        scope.reschedule(when + loop.time() - began)
+
+
+class _Queue:
+    """The writers of one session that wait for their turn."""
+
+    def __init__(self) -> None:
+        self.turns: deque[asyncio.Future[bool]] = deque()
+        self.moved = 0.0
+        self.timer: asyncio.TimerHandle | None = None
+
+    def next(self, is_turn: bool) -> bool:
+        """Let whoever waits longest go on; return whether anybody does."""
+        while self.turns:
+            turn = self.turns.popleft()
+            if not turn.done():
+                self.moved = turn.get_loop().time()
+                turn.set_result(is_turn)
+                return True
+        return False
+
+
+class _Writers:
+    """Lets the writers of one session in this process write one after another.
+
+    Conflicts then come from other processes only, and a burst of writers on a large
+    session encodes it once for each. It saves work and guards nothing: where a
+    writer gets nowhere, since its node does not answer, the others go on one by one,
+    and cas decides. Each event loop has queues of its own.
+    """
+
+    def __init__(self) -> None:
+        self._queues: weakref.WeakKeyDictionary[
+            asyncio.AbstractEventLoop, dict[str, _Queue | None]
+        ] = weakref.WeakKeyDictionary()
+
+        self._latest: tuple[Any, dict[str, _Queue | None]] = (lambda: None, {})
+
+    def _of_loop(self) -> dict[str, _Queue | None]:
+        loop = asyncio.get_running_loop()
+        known, queues = self._latest  # mostly there is one loop
+        if known() is not loop:
+            queues = self._queues.setdefault(loop, {})
+            self._latest = weakref.ref(loop), queues
+        return queues
+
+    def take(self, key: str) -> bool:
+        """Take the turn for ``key`` if nobody has it; return whether it was taken."""
+        queues = self._of_loop()
+        if key in queues:
+            return False
+        queues[key] = None  # a queue is made when somebody waits: mostly nobody does
+        return True
+
+    async def wait(self, key: str) -> bool:
+        """Wait for the turn; return False where it was waited for in vain."""
+        loop = asyncio.get_running_loop()
+        queues = self._of_loop()
+        queue = queues[key]
+        if queue is None:
+            queue = queues[key] = _Queue()
+            queue.moved = loop.time()
+            self._watch(loop, key, queue)
+        turn: asyncio.Future[bool] = loop.create_future()
+        queue.turns.append(turn)
+        try:
+            return await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled() and turn.result():
+                self.leave(key)  # it came in the very moment
+            raise
+
+    def _watch(self, loop: asyncio.AbstractEventLoop, key: str, queue: _Queue) -> None:
+        def look() -> None:
+            if loop.time() >= queue.moved + PATIENCE:
+                queue.next(False)
+            if queue.turns:
+                queue.timer = loop.call_at(queue.moved + PATIENCE, look)
+            else:
+                queue.timer = None
+                if queues.get(key) is queue:
+                    queues[key] = None
+
+        queues = self._of_loop()
+        queue.timer = loop.call_at(queue.moved + PATIENCE, look)
+
+    def leave(self, key: str) -> None:
+        """Hand the turn to whoever waits longest."""
+        queues = self._of_loop()
+        queue = queues.get(key)
+        if queue is not None:
+            if queue.next(True):
+                return
+            if queue.timer is not None:
+                queue.timer.cancel()
+        queues.pop(key, None)
+
+
+class _Turn:
+    """One writer's turn; ``has`` says that it has it already."""
+
+    def __init__(self, writers: _Writers, key: str, *, has: bool) -> None:
+        self._writers = writers
+        self._key = key
+        self._has = has
+
+    async def enter(self) -> bool:
+        """Take the turn; return whether it had to be waited for."""
+        if self._has or self._writers.take(self._key):
+            self._has = True
+            return False
+        self._has = await self._writers.wait(self._key)
+        return True
+
+    async def move(self, key: str) -> None:
+        """Go on with another key."""
+        self.leave()
+        self._key = key
+        await self.enter()
+
+    def leave(self) -> None:
+        """Let the next one go on."""
+        if self._has:
+            self._has = False
+            self._writers.leave(self._key)

@@ -1,0 +1,307 @@
+"""How a session's values become bytes, and which values may be in a session."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from datetime import UTC, datetime
+from typing import Any, Protocol, TypeGuard
+
+import msgspec
+
+from ..exceptions import EncodeError
+
+__all__ = [
+    "Encoded",
+    "JSONSerializer",
+    "MsgpackSerializer",
+    "Serializer",
+    "check_items",
+    "encoded_values",
+    "is_too_deep",
+    "may_be_deep",
+    "values_of",
+]
+
+# Deeper values could not be decoded again from within a deep call stack: msgspec's
+# decoders share Python's recursion limit.
+MAX_DEPTH = 100
+
+_PLAIN = frozenset({str, int, float, bool, bytes, type(None)})
+
+
+class Serializer(Protocol):
+    """Turns a value into bytes and back.
+
+    ``loads`` may raise any exception for bytes that ``dumps`` never made; such a
+    record is taken as an empty session. It must never run code that the bytes
+    name, as pickle does.
+    """
+
+    def dumps(self, value: Any, /) -> bytes: ...
+    def loads(self, data: bytes, /) -> Any: ...
+
+
+def _as_plain(value: Any, *, plain: type[datetime] = datetime) -> Any:
+    """Return what msgspec encodes for a subclass of text or of datetime.
+
+    ``plain`` is bound here, where libraries that replace `datetime` in modules for
+    a test do not find it.
+    """
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, plain):
+        return plain(
+            value.year,
+            value.month,
+            value.day,
+            value.hour,
+            value.minute,
+            value.second,
+            value.microsecond,
+            value.tzinfo,
+            fold=value.fold,
+        )
+    raise NotImplementedError
+
+
+def _refuse_extension(code: int, data: memoryview) -> Any:
+    raise ValueError("a MessagePack extension, which no session holds")
+
+
+class MsgpackSerializer:
+    """MessagePack by way of msgspec: the default.
+
+    Carries text, bytes, numbers (integers from -2**63 to 2**64-1), booleans,
+    `None`, aware datetimes (as an instant: they come back in UTC), lists, and
+    mappings with text keys.
+    """
+
+    def __init__(self) -> None:
+        self.dumps = msgspec.msgpack.Encoder(enc_hook=_as_plain).encode
+        self.loads = msgspec.msgpack.Decoder(ext_hook=_refuse_extension).decode
+        self.split = msgspec.msgpack.Decoder(dict[str, msgspec.Raw]).decode
+
+
+class JSONSerializer:
+    """JSON by way of msgspec, for stores that other programs read as well.
+
+    Carries text, finite numbers, booleans, `None`, lists, and mappings with text
+    keys.
+    """
+
+    def __init__(self) -> None:
+        self.dumps = msgspec.json.Encoder(enc_hook=_as_plain).encode
+        self.loads = msgspec.json.Decoder().decode
+        self.split = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+def _is_own(serializer: Serializer) -> TypeGuard[MsgpackSerializer | JSONSerializer]:
+    # The exact type: a subclass may compress its bytes, say.
+    return type(serializer) is MsgpackSerializer or type(serializer) is JSONSerializer
+
+
+# A value as it stands in an encoded mapping. Two of them can be compared.
+Encoded = bytes | msgspec.Raw
+
+
+def encoded_values(
+    serializer: Serializer, data: bytes, decoded: Mapping[str, Any] | None = None
+) -> Mapping[str, Encoded]:
+    """Return the values of an encoded mapping, each still encoded.
+
+    The package's own serializers find them without decoding them, in a tenth of
+    the time. Other serializers need the mapping ``decoded``, or decode it here.
+    """
+    if _is_own(serializer):
+        return serializer.split(data)
+    if decoded is None:
+        decoded = serializer.loads(data)
+    return {key: serializer.dumps(value) for key, value in decoded.items()}
+
+
+def values_of(
+    serializer: Serializer, data: bytes, keys: Collection[str]
+) -> dict[str, Any]:
+    """Return the decoded values of those of ``keys`` that encoded ``data`` holds."""
+    if not data:
+        return {}
+    if not _is_own(serializer):
+        values = serializer.loads(data)
+        return {key: values[key] for key in keys if key in values}
+    split = serializer.split(data)
+    return {key: serializer.loads(split[key]) for key in keys if key in split}
+
+
+def check_items(
+    serializer: Serializer, items: Mapping[str, Any], *, encoded: bool = False
+) -> None:
+    """Raise `.EncodeError` unless all ``items`` of a session come back as they are.
+
+    ``encoded`` tells that they have been encoded without an error.
+    """
+    is_msgpack = isinstance(serializer, MsgpackSerializer)
+    for key, value in items.items():
+        if type(key) is not str:
+            raise EncodeError(
+                "session", "mapping", f"with a key that is no text: {_name(key)}"
+            )
+        if encoded and is_msgpack and _is_plain(value, MAX_DEPTH):
+            continue  # MessagePack carries the plain types as they are
+        path = f"session[{key!r}]"
+        _check_leaf(serializer, key, path, 0)
+        if not _comes_back(serializer, value):
+            _walk(serializer, value, path, 0)
+
+
+def _comes_back(serializer: Serializer, value: Any) -> bool:
+    if not _is_plain(value, MAX_DEPTH):
+        return False  # the walk decides
+    try:
+        encoded = serializer.dumps(value)
+        if isinstance(serializer, MsgpackSerializer):
+            return True
+        return bool(serializer.loads(encoded) == value)
+    except Exception:
+        return False  # the walk finds where, and says what
+
+
+# What a list or mapping begins with, in MessagePack and in JSON.
+_NO_BOX = bytes(
+    set(range(256)) - set(range(0x80, 0xA0)) - set(range(0xDC, 0xE0)) - set(b"[{")
+)
+
+
+def may_be_deep(serializer: Serializer, data: bytes) -> bool:
+    """Return whether encoded ``data`` may be deeper than `check_items` allows.
+
+    It holds no more boxes within each other than bytes that a box begins with.
+    Counting those is four times as fast as `is_too_deep`.
+    """
+    if _is_own(serializer):
+        return len(data.translate(None, _NO_BOX)) > MAX_DEPTH
+    return True
+
+
+def is_too_deep(values: Any) -> bool:
+    """Return whether decoded ``values`` are deeper than `check_items` allows.
+
+    A decoder may take far deeper values than can be compared, shown or encoded
+    again.
+    """
+    level = [values]
+    for _ in range(1 + MAX_DEPTH):
+        level = [
+            item
+            for box in level
+            for item in (box.values() if type(box) is dict else box)
+            if type(item) is dict or type(item) is list
+        ]
+        if not level:
+            return False
+    return True
+
+
+def _is_plain(value: Any, depth: int) -> bool:
+    kind = type(value)
+    if kind in _PLAIN:
+        return True
+    if depth == 0:
+        return False
+    if kind is dict:
+        for key, item in value.items():
+            if type(key) is not str:
+                return False
+            if type(item) not in _PLAIN and not _is_plain(item, depth - 1):
+                return False
+        return True
+    if kind is list:
+        for item in value:
+            if type(item) not in _PLAIN and not _is_plain(item, depth - 1):
+                return False
+        return True
+    return False
+
+
+def _walk(serializer: Serializer, value: Any, path: str, depth: int) -> None:
+    """Raise for the first value within ``value`` that would not come back.
+
+    Nested keys are users' data, so that an error names the session's own key and
+    how deep below it the value is.
+    """
+    if depth == MAX_DEPTH:
+        raise EncodeError(
+            path,
+            _name(value),
+            f"that is nested deeper than {MAX_DEPTH} levels, or within itself",
+        )
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if type(key) is not str:
+                raise EncodeError(
+                    path,
+                    "mapping",
+                    f"with a key that is no text: {_name(key)}",
+                    depth=depth,
+                )
+            _check_leaf(serializer, key, path, depth + 1)
+            _walk(serializer, item, path, depth + 1)
+    elif isinstance(value, list):
+        for item in value:
+            _walk(serializer, item, path, depth + 1)
+    else:
+        _check_leaf(serializer, value, path, depth)
+
+
+def _check_leaf(serializer: Serializer, value: Any, path: str, depth: int) -> None:
+    try:
+        back = serializer.loads(serializer.dumps(value))
+    except Exception as error:
+        raise EncodeError(
+            path,
+            _name(value),
+            f"that cannot be encoded ({_name(error)})" + _advice(value),
+            depth=depth,
+        ) from None
+    if isinstance(value, bytearray | memoryview) or not _is_same(value, back):
+        raise EncodeError(
+            path,
+            _name(value),
+            "that would not come back as it was" + _advice(value),
+            depth=depth,
+        )
+
+
+def _is_same(value: Any, back: Any) -> bool:
+    if isinstance(value, datetime) and isinstance(back, datetime):
+        # In the repeated hour of a time zone, == between zones is always false.
+        return value.tzinfo is not None and value.astimezone(UTC) == back
+    if isinstance(value, float) and math.isnan(value):
+        return isinstance(back, float) and math.isnan(back)
+    return bool(back == value)
+
+
+_ADVICE = {
+    "tuple": "use a list",
+    "set": "use a list",
+    "frozenset": "use a list",
+    "bytearray": "use bytes",
+    "memoryview": "use bytes",
+    "UUID": "use its text: str(value)",
+    "Decimal": "use its text: str(value)",
+    "date": "use its text: value.isoformat()",
+    "time": "use its text: value.isoformat()",
+    "timedelta": "use its seconds: value.total_seconds()",
+}
+
+
+def _advice(value: object) -> str:
+    if isinstance(value, datetime):
+        advice = "use one that is aware and that UTC can express"
+    else:
+        advice = _ADVICE.get(_name(value), "")
+    return f"; {advice}" if advice else ""
+
+
+def _name(value: object) -> str:
+    return type(value).__name__

@@ -1,0 +1,92 @@
+"""Work that goes on after the request that began it, so that it can be waited for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+__all__ = ["Tasks"]
+
+
+class Tasks:
+    """The saves and ends that are under way in this process.
+
+    Those of a store key are remembered while they run, so that the next request
+    for that session can wait for them.
+    """
+
+    def __init__(self) -> None:
+        # Event loops keep only weak references to their tasks.
+        self._running: set[asyncio.Future[Any]] = set()
+        self._of_key: dict[str, set[asyncio.Task[Any]]] = {}
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    def start(
+        self, work: Coroutine[Any, Any, Any], key: str | None = None
+    ) -> asyncio.Task[Any]:
+        """Run ``work`` on the running loop."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        if key is not None:
+            self._of_key.setdefault(key, set()).add(task)
+            task.add_done_callback(lambda done: self._forget(key, done))
+        return task
+
+    def _forget(self, key: str, task: asyncio.Task[Any]) -> None:
+        tasks = self._of_key[key]
+        tasks.discard(task)
+        if not tasks:
+            del self._of_key[key]
+
+    async def whole(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run ``work`` to its end, even if the caller is cancelled.
+
+        Half of a login would leave the old id dead, and the new one unsent.
+        """
+        task = self.start(work)
+        # Where nobody waits any more, nobody asks what it raised.
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        await asyncio.shield(task)
+
+    def watch(self, work: asyncio.Future[Any]) -> None:
+        """Count ``work`` among the tasks until `forget`, which must be called."""
+        self._running.add(work)
+
+    def forget(self, work: asyncio.Future[Any]) -> None:
+        """Stop counting ``work``."""
+        self._running.discard(work)
+
+    async def wait_for(self, key: str) -> None:
+        """Wait until this loop's tasks of ``key`` are over, however they end."""
+        loop = asyncio.get_running_loop()
+        mine = [t for t in tuple(self._of_key.get(key, ())) if t.get_loop() is loop]
+        if mine:
+            await asyncio.wait(mine)
+
+    def has(self, key: str) -> bool:
+        """Return whether a task of ``key`` is running."""
+        return key in self._of_key
+
+    async def drain(self, timeout: float | None) -> bool:
+        """Wait for this loop's tasks, including those that begin meanwhile.
+
+        Returns whether all of them ended within ``timeout`` seconds.
+        """
+        loop = asyncio.get_running_loop()
+        limit = None if timeout is None else loop.time() + timeout
+        while True:
+            mine = {
+                task
+                for task in tuple(self._running)  # other threads add to it
+                if task.get_loop() is loop and task is not asyncio.current_task()
+            }
+            if not mine:
+                return True
+            left = None if limit is None else limit - loop.time()
+            if left is not None and left <= 0:
+                return False
+            await asyncio.wait(mine, timeout=left)

@@ -1,0 +1,5 @@
+"""Sessions in memcached."""
+
+from .store import MemcachedStore
+
+__all__ = ["MemcachedStore"]

@@ -1,0 +1,435 @@
+"""Blocking calls on a few threads, many in one hop.
+
+A hop to a thread and back costs far more than a round trip to a memcached on the same
+host. So the calls that are submitted during one turn of an event loop, or while the
+threads are busy, are handed over together, and their results come back together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Executor as GivenExecutor
+from queue import SimpleQueue
+from typing import Any
+
+from ...exceptions import StoreUnavailable
+
+__all__ = ["BATCH", "Call", "Executor", "TimedOut", "begun"]
+
+logger = logging.getLogger("tornado_mcsession")
+
+# How many calls one thread takes at a time: enough that a hop is shared, few
+# enough that the other threads get some.
+BATCH = 64
+# How often `Executor.stop` looks whether all calls have ended.
+_POLL = 0.005
+
+CLOSED = "the store is closed"
+OVERLOADED = "too many operations are waiting"
+_NOTHING = object()
+
+
+class TimedOut(Exception):
+    """The call's time was over; ``started`` tells whether it had begun."""
+
+    def __init__(self, started: bool) -> None:
+        super().__init__()
+        self.started = started
+
+
+class Call:
+    """One operation: what is asked, until when, and what came of it.
+
+    ``request`` is a command for the server, or for a "get" the key or keys. Whoever
+    runs the call sets ``result`` or ``error``.
+    """
+
+    __slots__ = (
+        "deadline",
+        "error",
+        "future",
+        "kind",
+        "request",
+        "result",
+        "sent",
+        "started",
+        "waiters",
+    )
+
+    future: asyncio.Future[Any]
+    waiters: _Waiters
+
+    def __init__(self, kind: str, request: Any, deadline: float) -> None:
+        self.kind = kind
+        self.request = request
+        self.deadline = deadline
+        self.started = False
+        self.sent = False
+        """Whether it may have been done by a try whose response did not come."""
+        self.result: Any = _NOTHING
+        self.error: Exception | None = None
+
+    @property
+    def has_outcome(self) -> bool:
+        """Whether its result or its error is known."""
+        return self.result is not _NOTHING or self.error is not None
+
+
+def begun(calls: Iterable[Call]) -> list[Call]:
+    """Return the ``calls`` to run now: their time is not over, and somebody waits."""
+    now = time.monotonic()
+    running = []
+    for call in calls:
+        # Set before the time is looked at: the timer of the loop must not find that
+        # the call had not begun, when it begins at the last moment.
+        call.started = True
+        if call.deadline <= now:
+            call.error = TimedOut(started=call.sent)
+        elif not call.future.cancelled():
+            running.append(call)
+    return running
+
+
+class Executor:
+    """Runs the calls of one node in batches, on at most ``threads`` threads.
+
+    ``run`` gets the calls of a batch, in a thread, and sets the outcome of those
+    that `begun` returns; what it raises is the outcome of those that have none. A
+    call ends with a `.StoreUnavailable` after ``timeout`` seconds, whether it runs or
+    waits; one that waited too long is not run at all. So does a call where there are
+    ``max_pending`` unfinished ones already.
+
+    Calls may be submitted from any number of event loops, and after a fork: there
+    they run on own threads, even if an executor was ``given``. No thread is started
+    before the first call.
+    """
+
+    def __init__(
+        self,
+        node: str,
+        run: Callable[[list[Call]], None],
+        *,
+        timeout: float,
+        threads: int,
+        max_pending: int,
+        given: GivenExecutor | None = None,
+    ) -> None:
+        self._node = node
+        self._run = run
+        self._timeout = timeout
+        self._threads = threads
+        self._max_pending = max_pending
+        self._given = given
+        self.is_stopped = False
+        """Whether `stop` was called."""
+        self._begin()
+
+    def _begin(self) -> None:
+        self._lock = threading.Lock()
+        self._ended = False
+        self._queue: deque[Call] = deque()
+        self._pending = 0
+        # So many threads there are, or jobs on the given executor; so many of the
+        # threads rest. Each item of the alarm wakes one of these.
+        self._alive = 0
+        self._resting = 0
+        self._alarm: SimpleQueue[None] = SimpleQueue()
+        self._own: set[threading.Thread] = set()
+        self._waiters: dict[asyncio.AbstractEventLoop, _Waiters] = {}
+        self._last: _Waiters | None = None
+
+    def forked(self) -> None:
+        """Begin anew in a child process: neither threads nor locks survive a fork."""
+        self._given = None
+        self._begin()
+
+    @property
+    def pending(self) -> int:
+        """How many calls are waiting or running."""
+        with self._lock:
+            return self._pending + self._not_handed_over()
+
+    def submit(self, kind: str, request: Any) -> asyncio.Future[Any]:
+        """Return a future of the running loop for the outcome of a new call."""
+        loop = asyncio.get_running_loop()
+        waiters = self._last
+        if waiters is None or waiters.loop is not loop:
+            waiters = self._last = self._waiters_of(loop)
+        future: asyncio.Future[Any] = loop.create_future()
+        if self.is_stopped:
+            future.set_exception(StoreUnavailable(kind, self._node, CLOSED))
+        elif self._pending + len(waiters.new) >= self._max_pending:
+            future.set_exception(StoreUnavailable(kind, self._node, OVERLOADED))
+        else:
+            call = Call(kind, request, time.monotonic() + self._timeout)
+            call.future = future
+            call.waiters = waiters
+            waiters.add(call)
+        return future
+
+    def _waiters_of(self, loop: asyncio.AbstractEventLoop) -> _Waiters:
+        with self._lock:
+            waiters = self._waiters.get(loop)
+            if waiters is None:
+                # Closed loops are let go here: a test suite makes one for each test.
+                self._waiters = {
+                    known: waiters
+                    for known, waiters in self._waiters.items()
+                    if not known.is_closed()
+                }
+                waiters = self._waiters[loop] = _Waiters(loop, self)
+            return waiters
+
+    def hand_over(self, calls: list[Call]) -> None:
+        """Let the threads take ``calls``."""
+        with self._lock:
+            self._queue.extend(calls)
+            self._pending += len(calls)
+            if not self._ended:
+                if self._resting:
+                    self._resting -= 1
+                    self._alarm.put(None)
+                    return
+                if self._alive >= self._threads:
+                    return  # one that is at work will take them
+            self._alive += 1
+        self._start()
+
+    def _start(self) -> None:
+        """Start a thread, or a job on the given executor, that is counted already."""
+        thread = threading.Thread(
+            target=self._work,
+            args=(self._alarm,),
+            name=f"mcsession_{self._node}",
+            daemon=True,
+        )
+        try:
+            if self._ended:
+                raise RuntimeError(CLOSED)
+            if self._given is not None:
+                self._given.submit(self._work, self._alarm)
+            else:
+                thread.start()
+        except Exception as error:
+            # The given executor was shut down, or there can be no more threads. A
+            # thread that is at work still takes what is waiting.
+            with self._lock:
+                self._alive -= 1
+                left = [] if self._alive else list(self._queue)
+                self._pending -= len(left)
+                if left:
+                    self._queue.clear()
+            why = CLOSED if self._ended else f"no thread takes operations ({error})"
+            for call in left:
+                call.error = StoreUnavailable(call.kind, self._node, why)
+            _deliver(left)
+
+    def _work(self, alarm: SimpleQueue[None]) -> None:
+        """Run what is waiting; then rest, or end the job on the given executor."""
+        self._own.add(threading.current_thread())
+        goes_on = True
+        try:
+            while goes_on:
+                batch = self._next()
+                if batch:
+                    self._run_batch(batch)
+                else:
+                    goes_on = self._rest(alarm)
+        except BaseException as error:
+            self._tell(error)
+        finally:
+            self._leave(alarm, was_killed=goes_on)
+
+    def _next(self) -> list[Call]:
+        queue = self._queue
+        with self._lock:
+            return [queue.popleft() for _ in range(min(BATCH, len(queue)))]
+
+    def _rest(self, alarm: SimpleQueue[None]) -> bool:
+        """Wait for something to do; return whether to go on."""
+        with self._lock:
+            if self._queue:
+                return True
+            # Noted under the lock: what is handed over from now on wakes or starts one.
+            if self._given is not None or alarm is not self._alarm:
+                return False
+            self._resting += 1
+        alarm.get()
+        return not self._ended and alarm is self._alarm
+
+    def _run_batch(self, batch: list[Call]) -> None:
+        try:
+            self._run(batch)
+        except BaseException as error:
+            # A debugger, or what ends work that takes too long, may raise anything in
+            # any thread.
+            self._tell(error)
+            reason = f"interrupted by {type(error).__name__}"
+            for call in batch:
+                if not call.has_outcome:
+                    call.error = StoreUnavailable(
+                        call.kind,
+                        self._node,
+                        reason,
+                        outcome_unknown=call.started and call.kind != "get",
+                    )
+        finally:
+            with self._lock:
+                self._pending -= len(batch)
+            _deliver(batch)
+
+    def _tell(self, error: BaseException) -> None:
+        logger.error("work for %s ended by %s", self._node, type(error).__name__)
+
+    def _leave(self, alarm: SimpleQueue[None], *, was_killed: bool) -> None:
+        """Note that a thread or a job ends; if it was killed, let others go on."""
+        with self._lock:
+            self._own.discard(threading.current_thread())
+            if alarm is not self._alarm:
+                return
+            self._alive -= 1
+            if not was_killed:
+                return
+            if self._given is None:
+                # Nobody knows whether it was resting, or had been woken. Those who
+                # rest end, those at work will; others take their place.
+                for _ in range(self._alive):
+                    alarm.put(None)
+                self._alarm = SimpleQueue()
+                self._resting = self._alive = 0
+            if not self._queue:
+                return
+            self._alive += 1
+        self._start()
+
+    async def stop(self, timeout: float | None = None) -> None:
+        """Refuse further calls, and wait until all have ended.
+
+        Takes no longer than a call may, nor than ``timeout``.
+        """
+        self.is_stopped = True
+        limit = self._timeout if timeout is None else min(timeout, self._timeout)
+        end = time.monotonic() + limit
+        # Threads and other loops end them, which no one event could tell.
+        while (is_busy := self._is_busy()) and time.monotonic() < end:  # noqa: ASYNC110
+            await asyncio.sleep(_POLL)
+        await asyncio.sleep(0)  # what has ended is on its way to this loop
+        with self._lock:
+            self._ended = True
+            own = [] if self._given is not None else list(self._own)
+            for _ in own:
+                self._alarm.put(None)
+        if not is_busy:  # else one may hang, and ends by itself
+            for thread in own:
+                thread.join()
+
+    def _is_busy(self) -> bool:
+        with self._lock:
+            if self._pending or self._not_handed_over():
+                return True
+            return self._alive > self._resting
+
+    def _not_handed_over(self) -> int:
+        count = 0
+        for waiters in self._waiters.values():
+            if not waiters.loop.is_closed():
+                count += len(waiters.new)
+        return count
+
+    def timed_out(self, call: Call) -> StoreUnavailable:
+        """Return the error of a call whose time is over."""
+        late = call.error if isinstance(call.error, TimedOut) else None
+        late = late or TimedOut(call.started)
+        error = StoreUnavailable(
+            call.kind,
+            self._node,
+            f"no answer within {self._timeout:g} s",
+            outcome_unknown=late.started and call.kind != "get",
+        )
+        error.__cause__ = late
+        return error
+
+
+class _Waiters:
+    """What one event loop waits for.
+
+    Kept for each loop, since loops come and go: a mark on the executor that a turn
+    was arranged for would stay for ever if its loop closed before.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, executor: Executor) -> None:
+        self.loop = loop
+        self.executor = executor
+        self.new: list[Call] = []
+        """Those that are handed over at the end of this turn of the loop."""
+        self._unfinished: deque[Call] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, call: Call) -> None:
+        """Hand ``call`` over at the end of this turn of the loop."""
+        if not self.new:
+            self.loop.call_soon(self._hand_over)
+        self.new.append(call)
+        unfinished = self._unfinished
+        while unfinished and unfinished[0].future.done():
+            unfinished.popleft()
+        unfinished.append(call)
+        if self._timer is None:
+            # One timer for all calls, not one for each.
+            delay = call.deadline - time.monotonic()
+            self._timer = self.loop.call_later(delay, self._expire)
+
+    def _hand_over(self) -> None:
+        new, self.new = self.new, []
+        calls = [call for call in new if not call.future.cancelled()]
+        if calls:
+            self.executor.hand_over(calls)
+
+    def _expire(self) -> None:
+        self._timer = None
+        now = time.monotonic()
+        unfinished = self._unfinished
+        # All have the same time, so that the oldest ends first.
+        while unfinished and (
+            unfinished[0].future.done() or unfinished[0].deadline <= now
+        ):
+            call = unfinished.popleft()
+            if not call.future.done():
+                call.future.set_exception(self.executor.timed_out(call))
+        if unfinished:
+            delay = max(0.0, unfinished[0].deadline - now)
+            self._timer = self.loop.call_later(delay, self._expire)
+
+    def call_soon(self, callback: Callable[..., object], *args: Any) -> None:
+        """Call back on the loop, from any thread; not where it is closed."""
+        with contextlib.suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(callback, *args)
+
+    def settle(self, calls: list[Call]) -> None:
+        """Give ``calls`` their outcomes, unless nobody waits any more."""
+        for call in calls:
+            future = call.future
+            if future.done():
+                continue
+            error = call.error
+            if error is None:
+                future.set_result(call.result)
+            elif isinstance(error, TimedOut):
+                future.set_exception(self.executor.timed_out(call))
+            else:
+                future.set_exception(error)
+
+
+def _deliver(calls: list[Call]) -> None:
+    """Give the outcomes of ``calls`` to the loops that wait; from any thread."""
+    by_waiters: dict[_Waiters, list[Call]] = {}
+    for call in calls:
+        by_waiters.setdefault(call.waiters, []).append(call)
+    for waiters, own in by_waiters.items():
+        waiters.call_soon(waiters.settle, own)  # nobody waits on a closed loop

@@ -1,0 +1,575 @@
+"""One memcached node: its connections, its threads, and whether it responds."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import secrets
+import threading
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import Executor as GivenExecutor
+from typing import Any, NamedTuple
+
+from pymemcache.client.base import PooledClient
+
+from ...exceptions import StoreError, StoreUnavailable
+from ..base import CasResult
+from . import protocol
+from .connection import Connector
+from .errors import (
+    STALE,
+    is_for_all,
+    is_silence,
+    reason,
+    translate,
+    was_sent,
+)
+from .executor import Call, Executor, TimedOut, begun
+from .protocol import Client
+
+__all__ = ["Limits", "Node"]
+
+# Below the idle timeout that a server, or a firewall on the way, may have.
+IDLE_TIMEOUT = 55
+# A connection that does not respond for this share of an operation's time may have
+# been forgotten by a firewall: the operation is asked again on a new one.
+SHARE = 1 / 3
+# Unless new connections were as slow, this many timeouts ago or less.
+SLOW_FOR = 30
+TRIES = 3
+# More than this is not sent without looking whether it is taken.
+MAX_BYTES = 256 * 1024
+# Between two tries of an operation that waits for the node, at least.
+_PAUSE = 0.05
+# Done twice, they come to the same.
+_REPEATABLE = ("get", "touch", "delete")
+# So many new connections must find what was written on another one.
+FRESH = 3
+_HEALTH_TTL = 5
+_SEVERAL = (
+    "its connections lead to different servers: list the nodes one by one, each by "
+    "an address of its own"
+)
+_ASKED_TWICE = "it was asked twice, and only the second response came"
+
+
+class Limits(NamedTuple):
+    """What a node is allowed: times in seconds, and numbers."""
+
+    timeout: float
+    reconnect_timeout: float
+    threads: int
+    max_pending: int
+
+
+class Node:
+    """A memcached server, asked through connections and threads of its own.
+
+    ``on_change`` is called with the node, whether it responds, and whether it did
+    before, on an event loop that waits for it.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        address: tuple[str, int] | str,
+        connector: Connector,
+        limits: Limits,
+        on_change: Callable[[Node, bool, bool | None], None],
+        executor: GivenExecutor | None,
+    ) -> None:
+        self.name = name
+        self.reason = ""
+        """Why it did not respond, the last time that it did not."""
+        self._address = address
+        self._connector = connector
+        self._limits = limits
+        self._on_change = on_change
+        self._executor = Executor(
+            name,
+            self._run,
+            timeout=limits.timeout,
+            threads=limits.threads,
+            max_pending=limits.max_pending,
+            given=executor,
+        )
+        self._told: bool | None = None
+        self._gives_up = False
+        self._begin()
+
+    def _begin(self) -> None:
+        self._breaker = Breaker(self._limits.timeout)
+        self._slow_until = -math.inf
+        self._lock = threading.Lock()
+        self._patient: set[_Patient] = set()
+        pooled = PooledClient(
+            self._address,
+            socket_module=self._connector,
+            default_noreply=False,
+            pool_idle_timeout=IDLE_TIMEOUT,
+        )
+        pooled.client_class = Client
+        self._clients = pooled.client_pool
+
+    def forked(self) -> None:
+        """Begin anew in a child process, with connections of its own.
+
+        Closing the child's copies of the parent's ends none of them.
+        """
+        for client in (*self._clients.used, *self._clients.free):
+            client.close()
+        self._connector.forked()
+        self._executor.forked()
+        self._begin()
+
+    def stats(self) -> dict[str, Any]:
+        """Return whether it responds, and how many operations there are.
+
+        Those ``pending`` run or wait for a thread, those ``waiting`` for the
+        node to come back.
+        """
+        return {
+            "connected": self._breaker.answers,
+            "pending": self._executor.pending,
+            "waiting": len(self._patient),
+            "breaker": self._breaker.state,
+        }
+
+    # On the event loop.
+
+    def ask(self, kind: str, request: Any) -> Awaitable[Any]:
+        """Return the result of an operation; wait for the node if it is away.
+
+        ``request`` is a command, or the key of a ``get``, or a tuple of keys: then the
+        result is a dict of what was found. Where the node is not waited for, it is a
+        future.
+        """
+        if self._limits.reconnect_timeout:
+            return self._ask_patiently(kind, request)
+        return self._submit(kind, request)
+
+    def _submit(self, kind: str, request: Any) -> asyncio.Future[Any]:
+        if self._breaker.is_closed or self._breaker.admits():
+            return self._executor.submit(kind, request)
+        if self._executor.is_stopped:
+            return self._executor.submit(kind, request)  # which says so
+        refused: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        refused.set_exception(self._not_asked(kind))
+        return refused
+
+    async def _ask_patiently(self, kind: str, request: Any) -> Any:
+        try:
+            return await self._submit(kind, request)
+        except StoreUnavailable as error:
+            if (
+                not self._is_away(kind, error)
+                or len(self._patient) >= self._limits.max_pending
+            ):
+                raise
+            failure = error
+        waiting = _Patient(asyncio.get_running_loop(), asyncio.Event())
+        self._patient.add(waiting)
+        limit = time.monotonic() + self._limits.reconnect_timeout
+        try:
+            while (left := limit - time.monotonic()) > 0 and not self._gives_up:
+                with contextlib.suppress(TimeoutError):
+                    pause = max(_PAUSE, self._breaker.seconds_to_probe())
+                    await asyncio.wait_for(waiting.event.wait(), min(pause, left))
+                waiting.event.clear()
+                try:
+                    return await self._submit(kind, request)
+                except StoreUnavailable as error:
+                    failure = error
+                    if not self._is_away(kind, error):
+                        break
+        finally:
+            self._patient.discard(waiting)
+        raise failure
+
+    def _is_away(self, kind: str, error: StoreUnavailable) -> bool:
+        # A write that may have been done is looked for by those who know it.
+        if error.outcome_unknown and kind not in _REPEATABLE:
+            return False
+        if self._executor.is_stopped or self._gives_up:
+            return False
+        timed_out = isinstance(error.__cause__, TimedOut) and error.__cause__.started
+        return timed_out or self._breaker.answers is False
+
+    async def ping(self) -> float:
+        """Try whether the node keeps things; return how long it took.
+
+        It is asked also while the breaker is open. Raises `.StoreError`, also
+        where it is there and takes nothing, or without cas, or where its connections
+        lead to different servers.
+        """
+        self._breaker.probe()
+        seconds: float = await self._executor.submit("ping", ())
+        return seconds
+
+    def stop_waiting(self) -> None:
+        """Let operations that wait for the node to come back fail now."""
+        self._gives_up = True
+        self._wake()
+
+    async def close(self, timeout: float | None = None) -> None:
+        """Wait for the threads, then close the connections."""
+        self.stop_waiting()
+        await self._executor.stop(timeout)
+        self._clients.clear()
+
+    def _wake(self) -> None:
+        for waiting in list(self._patient):
+            with contextlib.suppress(RuntimeError):  # its loop is closed
+                waiting.loop.call_soon_threadsafe(waiting.event.set)
+
+    def _tell(self) -> None:
+        with self._lock:
+            before, now = self._told, self._breaker.answers
+            self._told = now
+        if now is None or now is before:
+            return
+        if now:
+            self._wake()
+        self._on_change(self, now, before)
+
+    # In one of the node's threads.
+
+    def _run(self, calls: list[Call]) -> None:
+        reads: list[Call] = []
+        writes: list[Call] = []
+        size = 0
+        for call in calls:
+            if call.kind == "get":
+                reads.append(call)
+            elif call.kind == "ping":
+                self._ping(call)
+            else:
+                writes.append(call)
+                size += len(call.request)
+        if reads:
+            self._ask(reads)
+        if size > MAX_BYTES:
+            for call in writes:
+                self._ask([call])
+        elif writes:
+            self._ask(writes)
+        if self._breaker.answers is not self._told:
+            calls[0].waiters.call_soon(self._tell)
+
+    def _ask(self, calls: list[Call]) -> None:
+        """Ask for ``calls``, all reads or all writes, and set their outcomes.
+
+        They are asked together. Where one of them may have spoilt it for the others,
+        each is asked alone: what was done already shows the second time.
+        """
+        calls = begun(calls)
+        if not calls:
+            return
+        deadline = calls[-1].deadline
+        began = time.monotonic()
+        for attempt in range(TRIES):
+            if not self._breaker.is_closed and self._breaker.is_open:
+                self._set_errors(calls, None)
+                return
+            client = self._clients.get()
+            is_kept = False
+            try:
+                is_kept = self._prepare(client, deadline)
+                results = _exchange(client, calls)
+            except BaseException as error:
+                # Also one that was raised from outside leaves the connection in the
+                # middle of a response.
+                self._clients.destroy(client)
+                if not isinstance(error, Exception):
+                    raise
+                if attempt < TRIES - 1 and self._asks_again(
+                    calls, error, is_kept, deadline
+                ):
+                    continue
+                self._failed(calls, error, began, deadline)
+                return
+            if attempt and not is_kept:
+                self._note_slowness(client)
+            self._clients.release(client)
+            self._breaker.answered()
+            self._set_results(calls, results)
+            return
+
+    def _prepare(self, client: Client, deadline: float) -> bool:
+        """Connect ``client`` if it is not; return whether its connection is an old one.
+
+        An old one has only a share of the time: it may be one that a firewall forgot.
+        """
+        link = client.sock
+        if link is not None and self._connector.trusts(link):
+            now = time.monotonic()
+            if now > self._slow_until:
+                deadline = now + SHARE * (deadline - now)
+            link.deadline = deadline
+            return True
+        client.close()
+        client.connect(deadline)
+        return False
+
+    def _note_slowness(self, client: Client) -> None:
+        # Where a new connection is as slow, it is the node: asking it twice helps
+        # nobody.
+        assert client.sock is not None
+        now = time.monotonic()
+        if now - client.sock.made > SHARE * self._limits.timeout:
+            self._slow_until = now + SLOW_FOR * self._limits.timeout
+
+    def _asks_again(
+        self, calls: Sequence[Call], error: Exception, is_kept: bool, deadline: float
+    ) -> bool:
+        """Return whether to ask once more, on another connection."""
+        is_stale = isinstance(error, STALE)
+        if not is_stale and not (is_kept and isinstance(error, TimeoutError)):
+            return False
+        if is_kept:
+            # What befell this connection has befallen the others: a restart, or a
+            # firewall.
+            self._connector.distrust()
+        if was_sent(error):
+            _note_sent(calls)
+        return time.monotonic() < deadline
+
+    def _failed(
+        self, calls: list[Call], error: Exception, began: float, deadline: float
+    ) -> None:
+        took = time.monotonic() - began
+        if not is_silence(error):
+            self._breaker.refused()
+        elif deadline - began >= self._limits.timeout / 2:
+            self.reason = reason(error)
+            self._breaker.failed(took)
+        # else too little time was left to blame the node
+        groups: dict[Any, list[Call]] = {}
+        for call in calls:
+            # Writes are each for itself, and reads of the same keys together.
+            key = call.request if call.kind == "get" else call
+            groups.setdefault(key, []).append(call)
+        if len(groups) == 1 or is_for_all(error):
+            self._set_errors(calls, error)
+            return
+        if was_sent(error):
+            _note_sent(calls)
+        for group in groups.values():
+            self._ask(group)
+
+    def _set_errors(self, calls: Sequence[Call], error: Exception | None) -> None:
+        """Let ``calls`` end by ``error``, or by this that nobody asked."""
+        for call in calls:
+            failure: StoreError = self._not_asked(call.kind)
+            if error is not None:
+                failure = translate(call.kind, self.name, error)
+            # Whatever the last try met: an earlier one may be done.
+            call.error = failure.of_unknown_outcome() if call.sent else failure
+
+    def _set_results(self, calls: Sequence[Call], results: Sequence[Any]) -> None:
+        for call, result in zip(calls, results, strict=True):
+            if isinstance(result, Exception):
+                self._set_errors([call], result)
+            elif call.sent and result in _TOLD_OF_NOTHING[call.kind]:
+                # The first time may have been the reason: it is no conflict.
+                call.error = StoreUnavailable(
+                    call.kind, self.name, _ASKED_TWICE, outcome_unknown=True
+                )
+            else:
+                call.result = result
+
+    def _not_asked(self, kind: str) -> StoreUnavailable:
+        return StoreUnavailable(kind, self.name, f"{self.reason}; breaker open")
+
+    def _ping(self, call: Call) -> None:
+        """Write on one connection, and read on several new ones."""
+        began = time.monotonic()
+        # A proxy that knows such braces asks the same server each time.
+        key = f"{{mcsession:health}}{secrets.token_hex(8)}"
+        try:
+            self._do(call, "add", protocol.add(key, b"", _HEALTH_TTL, 0))
+            self._do(call, "get", key)
+            call.result = time.monotonic() - began
+            if not isinstance(self._address, str):
+                self._look_for(key, call.deadline)
+            self._do(call, "delete", protocol.delete(key))
+        except StoreError as error:
+            call.error = error
+
+    def _do(self, ping: Call, kind: str, request: Any) -> None:
+        call = Call(kind, request, ping.deadline)
+        call.future = ping.future
+        self._ask([call])
+        if isinstance(call.error, TimedOut):
+            raise translate(kind, self.name, TimeoutError())
+        if call.error is not None:
+            raise call.error
+
+    def _look_for(self, key: str, deadline: float) -> None:
+        """Raise `.StoreUnavailable` unless ``key`` is found on new connections."""
+        for _ in range(FRESH):
+            client = Client(self._address, socket_module=self._connector)
+            try:
+                client.connect(deadline)
+                found = client.read([key])
+            except Exception as error:
+                raise translate("get", self.name, error) from error
+            finally:
+                client.close()
+            if not found:
+                raise StoreUnavailable("get", self.name, _SEVERAL)
+
+
+class _Patient(NamedTuple):
+    """An operation that waits for the node to come back."""
+
+    loop: asyncio.AbstractEventLoop
+    event: asyncio.Event
+
+
+# The results that leave open whether an earlier try was done, by kind.
+_TOLD_OF_NOTHING: dict[str, tuple[Any, ...]] = {
+    "add": (False,),
+    "cas": (CasResult.CONFLICT, CasResult.MISSING),
+    "touch": (),
+    "delete": (),
+}
+
+
+def _note_sent(calls: Sequence[Call]) -> None:
+    """Note that the writes among ``calls`` may have been done."""
+    for call in calls:
+        call.sent = call.kind != "get"
+
+
+def _exchange(client: Client, calls: Sequence[Call]) -> list[Any]:
+    """Ask for ``calls`` on one connection; return the result of each."""
+    if calls[0].kind != "get":
+        return client.write(
+            [call.kind for call in calls], [call.request for call in calls]
+        )
+    keys: dict[str, None] = {}
+    for call in calls:
+        if isinstance(call.request, str):
+            keys[call.request] = None
+        else:
+            keys.update(dict.fromkeys(call.request))
+    found = client.read(keys)
+    results: list[Any] = []
+    for call in calls:
+        if isinstance(call.request, str):
+            results.append(found.get(call.request))
+        else:
+            results.append({key: found[key] for key in call.request if key in found})
+    return results
+
+
+# One failure may be a lost packet; three in a row, with no response in between,
+# are a node that is gone.
+FAILURES = 3
+# A refused connection costs nothing, and may be tried often.
+SHORTEST_PAUSE = 0.1
+
+
+class Breaker:
+    """Keeps operations from a node that does not respond.
+
+    It is *closed* while the node responds. When the node failed to three times
+    in a row it is *open*: nobody asks. After a pause it is *half-open*: one
+    operation, the probe, finds out whether the node is back. The pause is as
+    long as the last failure took, so that at most half of the time is spent
+    waiting for a node that hangs, and one that refuses is back within 0.1 s.
+
+    Whoever talks to the node tells what happened, by `answered`, `refused` and
+    `failed`; a probe that nobody tells of within ``timeout`` seconds was lost.
+    All methods may be called from any thread.
+    """
+
+    def __init__(
+        self, timeout: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._timeout = timeout
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._failures = 0
+        self._is_probing = False
+        self._try_at = 0.0
+        self._answered_at = -math.inf
+        self.is_closed = True
+        """Whether anybody may ask."""
+        self.answers: bool | None = None
+        """Whether the node does; `None` before it was first asked."""
+
+    @property
+    def state(self) -> str:
+        """``"closed"``, ``"open"`` or ``"half-open"``."""
+        if self.is_closed:
+            return "closed"
+        return "half-open" if self._is_probing else "open"
+
+    def admits(self) -> bool:
+        """Return whether to ask the node now; of many callers, one is the probe."""
+        if self.is_closed:
+            return True
+        with self._lock:
+            now = self._clock()
+            if self.is_closed:
+                return True
+            if now < self._try_at:
+                return False
+            self._is_probing = True
+            self._try_at = now + self._timeout
+            return True
+
+    def probe(self) -> None:
+        """Let the next operation through, whoever else does."""
+        with self._lock:
+            if not self.is_closed:
+                self._is_probing = True
+                self._try_at = self._clock() + self._timeout
+
+    @property
+    def is_open(self) -> bool:
+        """Whether nobody may ask, not even a probe that was admitted."""
+        return not self.is_closed and not self._is_probing
+
+    def seconds_to_probe(self) -> float:
+        """Return how long it is until `admits` may say yes."""
+        if self.is_closed:
+            return 0.0
+        return max(0.0, self._try_at - self._clock())
+
+    def answered(self) -> None:
+        """Note a response of the node."""
+        self._answered_at = self._clock()
+        if self.answers and not self._failures:
+            return  # as nearly always, and without the lock
+        with self._lock:
+            self.answers = True
+            self._close()
+
+    def refused(self) -> None:
+        """Note that the node is there, and refuses or talks nonsense."""
+        with self._lock:
+            self._close()
+
+    def _close(self) -> None:
+        self.is_closed = True
+        self._failures = 0
+        self._is_probing = False
+
+    def failed(self, took: float) -> None:
+        """Note that the node did not respond, which took so many seconds.
+
+        Where it responded to others meanwhile, it is not the node.
+        """
+        with self._lock:
+            if self._clock() - took < self._answered_at:
+                return
+            self.answers = False
+            self._failures += 1
+            if self._failures >= FAILURES:
+                self.is_closed = self._is_probing = False
+                self._try_at = self._clock() + max(SHORTEST_PAUSE, took)

@@ -1,0 +1,94 @@
+"""What a session changes in a response's headers, for caches and for error pages."""
+
+from __future__ import annotations
+
+import re
+
+from tornado.httputil import HTTPHeaders
+
+__all__ = ["add_vary", "drop_representation", "forbid_shared_caching", "forbid_storing"]
+
+# RFC 9111 5.2: directives may carry a quoted string, which may hold commas.
+_DIRECTIVE = re.compile(r'\s*([^\s,="]+)(?:\s*=\s*("(?:[^"\\]|\\.)*"|[^\s,"]*))?\s*')
+_NO_COOKIE = 'no-cache="Set-Cookie"'
+
+# Headers by which a shared cache may keep a response, whatever Cache-Control says
+# (RFC 9213, and the names that Fastly, Varnish, nginx, Akamai, Cloudflare and Vercel
+# document). A response that sets the session cookie must not have them.
+_FOR_SHARED_CACHES = (
+    "CDN-Cache-Control",
+    "Surrogate-Control",
+    "X-Accel-Expires",
+    "Edge-Control",
+    "Akamai-Cache-Control",
+    "Cloudflare-CDN-Cache-Control",
+    "Fastly-Cache-Control",
+    "Netlify-CDN-Cache-Control",
+    "Vercel-CDN-Cache-Control",
+    "Expires",
+)
+
+
+def add_vary(headers: HTTPHeaders, name: str) -> None:
+    """Append ``name`` to the Vary header, unless it is there."""
+    values = headers.get_list("Vary")
+    if not values:
+        headers["Vary"] = name
+        return
+    present = [field.strip() for value in values for field in value.split(",")]
+    if "*" in present or name.lower() in (field.lower() for field in present):
+        return
+    headers["Vary"] = ", ".join([*filter(None, present), name])
+
+
+def forbid_shared_caching(headers: HTTPHeaders) -> bool:
+    """Make the response private, and its cookie uncacheable.
+
+    Returns whether the handler had allowed shared caches to keep it.
+    """
+    kept = []
+    allowed = False
+    for match in _DIRECTIVE.finditer(",".join(headers.get_list("Cache-Control"))):
+        directive = match[1].lower()
+        if directive in ("public", "s-maxage"):
+            allowed = True
+        elif directive != "private" and match[0].strip() != _NO_COOKIE:
+            kept.append(match[0].strip())
+    headers["Cache-Control"] = ", ".join([*kept, "private", _NO_COOKIE])
+    for name in list(headers):
+        if name in _NORMALIZED or name.endswith("-Cdn-Cache-Control"):
+            allowed = allowed or name != "Expires"
+            del headers[name]
+    return allowed
+
+
+# As `~tornado.httputil.HTTPHeaders` spells them.
+_NORMALIZED = {
+    "-".join(part.capitalize() for part in name.split("-"))
+    for name in _FOR_SHARED_CACHES
+}
+
+
+def forbid_storing(headers: HTTPHeaders) -> None:
+    """Let nobody keep the response, the browser's back button included."""
+    headers["Cache-Control"] = "no-store"
+
+
+# What describes the body or target of the response that an error page replaces.
+_REPRESENTATION = (
+    "Etag",
+    "Last-Modified",
+    "Expires",
+    "Location",
+    "Cache-Control",
+    "Transfer-Encoding",
+)
+
+
+def drop_representation(headers: HTTPHeaders) -> None:
+    """Remove what belongs to the response that is replaced; the rest stays."""
+    for name in list(headers):
+        if name in _REPRESENTATION or name.startswith("Content-"):
+            # A policy is about the site, not about this body.
+            if not name.startswith("Content-Security-Policy"):
+                del headers[name]

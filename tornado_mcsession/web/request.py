@@ -1,0 +1,402 @@
+"""One request and its session: what the end of the request does."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Coroutine
+from http.client import responses
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tornado.escape import json_encode, utf8
+from tornado.httputil import HTTPHeaders, ResponseStartLine
+
+from ..checks import type_error
+from ..exceptions import SessionError, SessionGone, StoreError
+from ..sessions.repository import Attempt
+from ..sessions.state import Delivery, Event, Plan, Reach, Step
+from ..sessions.tasks import Tasks
+from ..stores.base import CasResult
+from .caching import add_vary, drop_representation, forbid_storing
+from .transport import Transport
+
+if TYPE_CHECKING:
+    from tornado.web import RequestHandler
+
+    from ..session import Session
+    from ..settings import Settings
+
+__all__ = ["COUNTERS", "Head", "RequestSession", "Requests", "default_page"]
+
+logger = logging.getLogger("tornado_mcsession")
+
+COUNTERS = (
+    "loads",
+    "hits",
+    "misses",
+    "saves",
+    "renewals",
+    "conflicts",
+    "dropped_saves",
+    "corrupt_records",
+    "refused_sessions",
+    "withheld_sessions",
+    "ambiguous_cookies",
+    "refused_ends",
+    "dropped_ends",
+    "held_answers",
+    "errors_load",
+    "errors_save",
+    "errors_renew",
+    "errors_destroy",
+)
+
+
+class Head(NamedTuple):
+    """The start line and headers of a response."""
+
+    start_line: ResponseStartLine
+    headers: HTTPHeaders
+
+
+# What a response waits for: a whole save, or the store's answer to the one operation
+# that a save mostly is.
+Pending = Coroutine[Any, Any, None] | asyncio.Future[Any]
+
+
+class Requests:
+    """What the ends of all requests have in common: a manager has one."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        transport: Transport,
+        tasks: Tasks,
+        counts: Counter[str],
+    ) -> None:
+        self.settings = settings
+        self.tasks = tasks
+        self.counts = counts
+        self._transport = transport
+
+    async def commit(
+        self,
+        session: Session,
+        plan: Plan,
+        *,
+        renew: bool,
+        attempt: Attempt | None = None,
+    ) -> None:
+        """Do what was planned for the end of a request.
+
+        Raises what makes the response an error. A session that another request
+        ended is none: its changes are dropped and counted. An end that was refused
+        is one.
+        """
+        try:
+            await session._commit(plan, renew=renew, attempt=attempt)
+        except SessionGone:
+            if plan.step is Step.DESTROY:
+                raise
+            self.count_dropped_save()
+        except SessionError as error:
+            phase = _PHASES.get(plan.step, "save")
+            if phase != "renew" and not isinstance(error, StoreError):
+                raise
+            chosen = self.decide(phase, error, session._handler_now())
+            if phase == "renew":
+                return
+            # A logout that is not confirmed is never passed off as one.
+            if chosen == "raise" or phase == "destroy":
+                raise
+            if session._stored is None:
+                # What a stream goes on to write to it is for this request only.
+                session._advance(Event.FAILED)
+
+    def decide(self, phase: str, error: SessionError, handler: Any) -> str:
+        """Return what ``on_error`` says: ``"raise"`` or ``"degrade"``.
+
+        ``phase`` is load, save, renew or destroy.
+        """
+        self.counts[f"errors_{phase}"] += 1
+        choose = self.settings.on_error
+        chosen = choose if isinstance(choose, str) else choose(phase, error, handler)
+        if chosen not in ("raise", "degrade"):
+            raise ValueError("on_error must return 'raise' or 'degrade'")
+        # What is raised is logged where it makes the response an error. The end of a
+        # session always does, a renewal never.
+        if phase == "renew" or (chosen == "degrade" and phase != "destroy"):
+            where = ""
+            if handler is not None:
+                where = f" for {handler.request.method} {handler.request.path}"
+            logger.error("session %s failed%s: %s", phase, where, error)
+        return chosen
+
+    def count_dropped_save(self, *, log: bool = True) -> None:
+        """Count changes to a session that another request has ended."""
+        self.counts["dropped_saves"] += 1
+        if log:
+            logger.info("changes were dropped: another request ended the session")
+
+    def deliver(
+        self,
+        handler: RequestHandler,
+        headers: HTTPHeaders,
+        session: Session,
+        *,
+        early: bool = False,
+    ) -> None:
+        """Tell the client, and the caches on the way, about the session.
+
+        ``early`` says that the headers leave before the end of the response.
+        """
+        accessed, delivery = session._accessed, session._delivery
+        if accessed or early:
+            for name in self._transport.vary:
+                add_vary(headers, name)
+        if delivery is not Delivery.NOTHING:
+            session._delivery = Delivery.NOTHING
+            if delivery is Delivery.SEND:
+                self._transport.write(handler, headers, session)
+            else:
+                self._transport.clear(handler, headers)
+        if accessed and self.settings.no_store and session._had_principal:
+            forbid_storing(headers)
+
+
+_PHASES = {Step.DESTROY: "destroy", Step.RENEW: "renew"}
+
+
+class RequestSession:
+    """One request and its session, from the first use of the session to the end.
+
+    ``failed`` is set where the handler failed after its headers had left.
+    """
+
+    def __init__(self, handler: Any, requests: Requests, session: Session) -> None:
+        self._handler = handler
+        self._requests = requests
+        self.session = session
+        self.failed = False
+        self._begun: tuple[Plan, bool, Attempt] | None = None
+
+    def seal(self) -> None:
+        """Note that the headers have left."""
+        if self.session._reach is Reach.OPEN:
+            self.session._reach = Reach.SEALED
+
+    def is_head(self) -> bool:
+        """Return whether the request's method is HEAD."""
+        return bool(self._handler.request.method == "HEAD")
+
+    def is_saved(self) -> bool:
+        """Return whether nothing of the session is left to be stored."""
+        plan = self._plan(renew=False, failed=False)
+        return plan.step is Step.NOTHING and not self.session._moving
+
+    def begin(self, status: int, *, final: bool) -> Pending | None:
+        """Begin what must be done before the response may leave; None: nothing.
+
+        ``final`` tells that the handler has finished its response. Only then it may
+        be a future, which is handed to `settle` when it is done.
+        """
+        session, requests = self.session, self._requests
+        renew = self._may_renew()
+        if final and session._reach is not Reach.DETACHED:
+            session._reach = Reach.CLOSED
+        failed = status >= 500 or self.failed
+        if session._moving:
+            # A login that nobody waits for any more must still be told.
+            requests.counts["held_answers"] += 1
+            return self._commit_in_turn(renew, failed)
+        plan = self._plan(renew=renew, failed=failed)
+        if plan.step is Step.NOTHING:
+            return None
+        if self._may_leave_first(plan, renew):
+            self.start(plan, renew)
+            return None
+        requests.counts["held_answers"] += 1
+        attempt = session._begin(plan, renew)
+        if attempt is None:
+            return self._commit(plan, renew)
+        if not isinstance(attempt.answer, asyncio.Future):
+            return requests.commit(session, plan, renew=renew, attempt=attempt)
+        self._begun = plan, renew, attempt
+        requests.tasks.watch(attempt.answer)
+        return attempt.answer
+
+    def settle(self, answer: asyncio.Future[Any]) -> Coroutine[Any, Any, None] | None:
+        """Return what is left to do when the store has answered; None: nothing."""
+        assert self._begun is not None
+        (plan, renew, attempt), self._begun = self._begun, None
+        self._requests.tasks.forget(answer)
+        if (
+            answer.cancelled()
+            or answer.exception()
+            or answer.result() is not CasResult.STORED
+        ):
+            return self._requests.commit(
+                self.session, plan, renew=renew, attempt=attempt
+            )
+        self.session._finished_attempt(plan, attempt)
+        return None
+
+    def _plan(self, *, renew: bool, failed: bool) -> Plan:
+        save = self._handler.session_save
+        return self.session._plan(failed=failed, save=save, renew=renew)
+
+    def _may_renew(self) -> bool:
+        # Record and cookie expire together: not without headers for the cookie, which
+        # goes only with responses that depend on the session.
+        session = self.session
+        renew: bool = self._handler.session_renew
+        return renew and session._accessed and session._reach is Reach.OPEN
+
+    def _may_leave_first(self, plan: Plan, renew: bool) -> bool:
+        # With its session's renewal a response carries the cookie, and what the cookie
+        # says must be stored.
+        if self._requests.settings.persist != "on_finish":
+            return False
+        session = self.session
+        return (
+            plan.step is Step.UPDATE
+            and not session._options
+            and not (renew and session._renewal_is_due())
+        )
+
+    async def _commit(self, plan: Plan, renew: bool) -> None:
+        # In turn with what the handler began and did not wait for.
+        async with self.session._own_turn():
+            await self._requests.commit(self.session, plan, renew=renew)
+
+    async def _commit_in_turn(self, renew: bool, failed: bool) -> None:
+        async with self.session._own_turn():
+            plan = self._plan(renew=renew, failed=failed)
+            await self._requests.commit(self.session, plan, renew=renew)
+
+    def start(self, plan: Plan, renew: bool) -> None:
+        """Save in the background; the session's next request waits for it."""
+        stored = self.session._stored
+        work = self._save_afterwards(plan, renew, self._handler)
+        self._requests.tasks.start(work, stored and stored.key)
+
+    async def _save_afterwards(self, plan: Plan, renew: bool, handler: Any) -> None:
+        # ``handler`` is only held here, for the application's hooks.
+        try:
+            await self._commit(plan, renew)
+        except SessionError as error:
+            logger.error(
+                "a session could not be saved after its response to %s %s: %s",
+                handler.request.method,
+                handler.request.path,
+                error,
+            )
+        except Exception:
+            logger.exception("a session could not be saved after its response")
+
+    def save_untouched(self, status: int) -> None:
+        """Save a session that was not used: no response need wait for that."""
+        self.session._reach = Reach.CLOSED
+        plan = self._plan(renew=False, failed=status >= 500)
+        if plan.step is Step.UPDATE:
+            self.start(plan, renew=False)
+
+    async def before_handshake(self, headers: HTTPHeaders) -> None:
+        """Save what was done before a WebSocket opens; put the cookie in ``headers``.
+
+        A 101 cannot be held back: Tornado detaches the stream at once.
+        """
+        renew = self._may_renew()
+        plan = self._plan(renew=renew, failed=False)
+        if plan.step is not Step.NOTHING:
+            await self._commit(plan, renew)
+        if self.session._delivery is not Delivery.NOTHING:
+            self._requests.deliver(self._handler, headers, self.session)
+        self.session._reach = Reach.DETACHED
+
+    def run(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run ``work``, whatever becomes of the request's own task."""
+        self._requests.tasks.start(work)
+
+    def leave(self, headers: HTTPHeaders, *, final: bool) -> None:
+        """Put the cookie and Vary into headers that are about to leave."""
+        if not final:
+            self.seal()
+        self._requests.deliver(self._handler, headers, self.session, early=not final)
+
+    def error_page(self, head: Head, error: Exception) -> tuple[Head, bytes]:
+        """Return the page for a response whose session is not stored."""
+        known = isinstance(error, SessionError)
+        status = error.status if isinstance(error, SessionError) else 500
+        request = self._handler.request
+        # Tornado's access log has the handler's own status.
+        logger.log(
+            logging.ERROR if status >= 500 else logging.INFO,
+            "%d in place of %d for %s %s: %s",
+            status,
+            head.start_line.code,
+            request.method,
+            request.path,
+            error if known else type(error).__name__,
+            exc_info=None if known else error,
+        )
+        body, kind = self._page(error)
+        headers = head.headers
+        drop_representation(headers)
+        # A logout takes the cookie away even so. The new id that an earlier login()
+        # stored is sent: the old one is dead.
+        try:
+            self._requests.deliver(self._handler, headers, self.session)
+        except Exception:
+            logger.exception("the session's id cannot be sent to the client")
+        headers["Cache-Control"] = "no-store"
+        headers["Content-Type"] = kind
+        headers["Content-Length"] = str(len(body))
+        retry_after = error.retry_after if isinstance(error, SessionError) else None
+        if retry_after is not None:
+            headers["Retry-After"] = str(retry_after)
+        line = ResponseStartLine("", status, responses.get(status, "Unknown"))
+        return Head(line, headers), b"" if request.method == "HEAD" else body
+
+    def _page(self, error: Exception) -> tuple[bytes, str]:
+        try:
+            page = self._handler.session_error(error)
+            if isinstance(page, dict):
+                return utf8(json_encode(page)), "application/json; charset=UTF-8"
+            if not isinstance(page, str | bytes):
+                raise type_error("session_error's page", page, "text, bytes or a dict")
+            return utf8(page), "text/html; charset=UTF-8"
+        except Exception:
+            logger.exception("session_error failed")
+            return b"Session not saved", "text/plain; charset=UTF-8"
+
+    def finished(self) -> None:
+        """Make the session read-only, and let go of the handler."""
+        if self.session._reach is not Reach.DETACHED:
+            self.session._reach = Reach.CLOSED
+        self._handler = None
+
+
+_PAGE = "<!doctype html><title>{title}</title><h1>{title}</h1><p>{text}</p>"
+
+
+def default_page(error: Exception) -> str:
+    """Return the page for ``error``, in HTML; it tells nothing of the cause."""
+    if isinstance(error, SessionGone):
+        return _PAGE.format(
+            title="Not logged out",
+            text="Somebody has logged in since. Please load the page again.",
+        )
+    if getattr(error, "operation", "") in ("delete", "destroy"):
+        return _PAGE.format(
+            title="Not confirmed",
+            text="This browser is logged out, but that could not be confirmed "
+            "everywhere.",
+        )
+    again = getattr(error, "retry_after", None) is not None
+    return _PAGE.format(
+        title="Session not saved",
+        text="Your changes could not be saved."
+        + (" Please try again in a moment." if again else ""),
+    )
