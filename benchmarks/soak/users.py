@@ -433,7 +433,7 @@ class User:
                 self._web.report(what, reply.path)
         elif reply.ok and "owner" in reply.told:
             view = View.of(reply.told)
-            reply.alive = ledger.check(view, before, may_be_gone=excused)
+            reply.alive = ledger.check(view, before, may_be_gone=excused, is_lost=lost)
             if reply.alive and reply.sent and not overlapped:
                 ledger.nodes = self._world.nodes_of(reply.sent)
         elif reply.ok and reply.path.startswith("ws:"):
