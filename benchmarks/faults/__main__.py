@@ -36,6 +36,8 @@ async def play(fault: Fault, users: int = USERS) -> dict[str, Any]:
     try:
         async with stage:
             await fault.act(stage)
+            if not fault.stays:
+                await stage.over()
     except Exception as error:
         stage.seen.problems[f"the run failed: {error!r}"] += 1
     figures = stage.seen.figures()

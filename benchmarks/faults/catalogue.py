@@ -11,10 +11,9 @@ import random
 import socket
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import Any
 
-from benchmarks.soak.users import User
 from tests.support.memcached import Memcached
 from tests.support.proxy import FaultProxy, Link
 from tests.support.tls import Certificates, TLSMemcached
@@ -32,8 +31,8 @@ class Fault:
     """A fault; ``title`` says what happens, ``remedy`` what an operator does then.
 
     ``statuses`` are those that users may get besides 200 and 409, 0 being no response.
-    With ``loses``, memcached loses sessions. ``waits`` is the time in seconds that
-    responses may take beyond the store's timeouts.
+    With ``loses``, memcached loses sessions; with ``stays``, the fault is not mended.
+    ``waits`` is the time in seconds that responses may take beyond the timeouts.
     """
 
     act: Act
@@ -42,37 +41,80 @@ class Fault:
     remedy: str
     statuses: tuple[int, ...] = (503,)
     loses: bool = False
+    stays: bool = False
     waits: float = 0.0
 
 
 FAULTS: dict[str, Fault] = {}
 
 
+def add(name: str, title: str, remedy: str, act: Act, **more: Any) -> None:
+    FAULTS[name] = Fault(act, name, title, remedy, **more)
+
+
 def fault(name: str, title: str, remedy: str, **more: Any) -> Callable[[Act], Act]:
     """Make a fault of the function that plays it."""
 
-    def made(act: Act) -> Act:
-        FAULTS[name] = Fault(act, name, title, remedy, **more)
+    def added(act: Act) -> Act:
+        add(name, title, remedy, act, **more)
         return act
 
-    return made
+    return added
 
 
 # memcached.
 
 RESTART = "Start it again. Its sessions are lost."
-NOTHING = "Nothing."
+HELD_UP = "Find out what holds it up."
+TWEMPROXY = "List the nodes in the URL instead: see [twemproxy.md](twemproxy.md)."
 
 
-@fault("killed", "memcached is killed, and back after 1.2 s", RESTART, loses=True)
-async def killed(stage: Stage) -> None:
-    node = await stage.memcached()
-    await stage.open(node)
-    stage.hit()
-    await stage.blocking(node.kill)
-    await stage.last()
-    await stage.restart(node)
-    await stage.over()
+async def one_node(stage: Stage) -> Memcached:
+    """Start a site on one node."""
+    return await stage.on_memcached()
+
+
+async def three_nodes(stage: Stage) -> Memcached:
+    """Start a site on three nodes; return one of them."""
+    nodes = [await stage.memcached() for _ in range(3)]
+    await stage.open(*nodes)
+    await stage.blocking(stage.group, *nodes)
+    return nodes[0]
+
+
+async def behind_twemproxy(stage: Stage) -> Memcached:
+    """Start a site with twemproxy before two nodes; return one of these."""
+    nodes = [await stage.memcached() for _ in range(2)]
+    await stage.open(await stage.keep(Twemproxy, stage.directory, nodes))
+    await stage.blocking(stage.group, *nodes)
+    return nodes[0]
+
+
+def kill(place: Callable[[Stage], Awaitable[Memcached]]) -> Act:
+    """Kill a node, and start it again."""
+
+    async def act(stage: Stage) -> None:
+        node = await place(stage)
+        await stage.blocking(node.kill)
+        await stage.last()
+        await stage.restart(node)
+
+    return act
+
+
+def hang(place: Callable[[Stage], Awaitable[Memcached]]) -> Act:
+    """Let a node stand still, and go on."""
+
+    async def act(stage: Stage) -> None:
+        node = await place(stage)
+        await stage.blocking(node.stop)
+        await stage.last(2.0)
+        await stage.blocking(node.cont)
+
+    return act
+
+
+add("killed", "memcached is killed, and back", RESTART, kill(one_node), loses=True)
 
 
 @fault(
@@ -82,12 +124,9 @@ async def killed(stage: Stage) -> None:
     loses=True,
 )
 async def restarted(stage: Stage) -> None:
-    node = await stage.memcached()
-    await stage.open(node)
-    stage.hit()
+    node = await stage.on_memcached()
     await stage.restart(node)
     await stage.last(0.3)
-    await stage.over()
 
 
 @fault(
@@ -98,52 +137,16 @@ async def restarted(stage: Stage) -> None:
     loses=True,
 )
 async def flushed(stage: Stage) -> None:
-    node = await stage.memcached()
-    await stage.open(node)
-    stage.hit()
+    node = await stage.on_memcached()
     stage.lose()
     await stage.blocking(node.flush)
     stage.lose()
     await stage.last(0.3)
-    await stage.over()
 
 
-@fault("hung", "memcached hangs (SIGSTOP) for 2 s", "Find out what holds it up.")
-async def hung(stage: Stage) -> None:
-    node = await stage.memcached()
-    await stage.open(node)
-    stage.hit()
-    await stage.blocking(node.stop)
-    await stage.last(2.0)
-    await stage.blocking(node.cont)
-    await stage.over()
-
-
-async def three_nodes(stage: Stage) -> Memcached:
-    """Start a site on three nodes; return one of them."""
-    nodes = [await stage.memcached() for _ in range(3)]
-    await stage.open(*nodes)
-    await stage.blocking(stage.group, *nodes)
-    stage.hit()
-    return nodes[0]
-
-
-@fault("node-dead", "one of three nodes is killed, and back after 1.2 s", RESTART)
-async def node_dead(stage: Stage) -> None:
-    node = await three_nodes(stage)
-    await stage.blocking(node.kill)
-    await stage.last()
-    await stage.restart(node)
-    await stage.over()
-
-
-@fault("node-hung", "one of three nodes hangs for 2 s", "Find out what holds it up.")
-async def node_hung(stage: Stage) -> None:
-    node = await three_nodes(stage)
-    await stage.blocking(node.stop)
-    await stage.last(2.0)
-    await stage.blocking(node.cont)
-    await stage.over()
+add("hung", "memcached hangs (SIGSTOP) for 2 s", HELD_UP, hang(one_node))
+add("node-dead", "one of three nodes is killed, and back", RESTART, kill(three_nodes))
+add("node-hung", "one of three nodes hangs for 2 s", HELD_UP, hang(three_nodes))
 
 
 @fault(
@@ -155,13 +158,11 @@ async def connections(stage: Stage) -> None:
     node = await stage.memcached("-c", "30", "-t", "1")
     proxy = await stage.proxy(node)
     await stage.open(proxy)
-    stage.hit()
     with contextlib.ExitStack() as held:
         proxy.cut()
         await stage.blocking(take_all_connections, node, held)
         proxy.pass_through()
         await stage.last()
-    await stage.over()
 
 
 def take_all_connections(node: Memcached, held: contextlib.ExitStack) -> None:
@@ -173,46 +174,42 @@ def take_all_connections(node: Memcached, held: contextlib.ExitStack) -> None:
         said = other.recv(100)
 
 
-def items(command: bytes, count: int) -> Iterator[bytes]:
+def items(line: bytes, count: int = 4000) -> Iterator[bytes]:
     """Return commands about items of all sizes that a session may have."""
     for size in range(50, 900, 25):
         names = [b"filler-%d-%d" % (size, number) for number in range(count)]
-        if command == b"delete":
-            yield b"\r\n".join(b"delete %b noreply" % name for name in names)
-        else:
-            line = b"set %b 0 0 %d noreply\r\n"
-            yield b"\r\n".join(line % (name, size) + b"x" * size for name in names)
+        yield b"\r\n".join(
+            line % {b"name": name, b"size": size, b"data": b"x" * size}
+            for name in names
+        )
+
+
+SET = b"set %(name)b 0 0 %(size)d noreply\r\n%(data)b"
+DELETE = b"delete %(name)b noreply"
 
 
 async def fill_up(stage: Stage, **settings: Any) -> None:
     """Take all of the server's memory, and give it back."""
-    node = await stage.memcached("-M", "-m", "2")
-    await stage.open(node, **settings)
-    stage.hit()
-    for commands in items(b"set", 4000):
+    node = await stage.on_memcached("-M", "-m", "2", **settings)
+    for commands in items(SET):
         await stage.blocking(node.command, commands)
     await stage.last()
-    for commands in items(b"delete", 4000):
+    for commands in items(DELETE):
         await stage.blocking(node.command, commands)
-    await stage.over()
 
 
-@fault(
+add(
     "out-of-memory",
     "memcached is full and may not evict (`-M`)",
     "Raise `-m`, or run it without `-M` and watch evictions.",
+    fill_up,
 )
-async def out_of_memory(stage: Stage) -> None:
-    await fill_up(stage)
-
-
-@fault(
+add(
     "renewals",
     "the same, and each request renews its session (`renew_after=0`)",
     "The same. A renewal that fails is no error to users.",
+    partial(fill_up, renew_after=0),
 )
-async def renewals(stage: Stage) -> None:
-    await fill_up(stage, renew_after=0)
 
 
 @fault(
@@ -223,15 +220,12 @@ async def renewals(stage: Stage) -> None:
     loses=True,
 )
 async def evictions(stage: Stage) -> None:
-    node = await stage.memcached("-m", "2")
-    await stage.open(node)
-    stage.hit()
+    node = await stage.on_memcached("-m", "2")
     stage.lose(at=math.inf)
-    for commands in items(b"set", 4000):
+    for commands in items(SET):
         await stage.blocking(node.command, commands)
     await stage.last(0.3)
     stage.lose()
-    await stage.over()
 
 
 @fault(
@@ -241,22 +235,23 @@ async def evictions(stage: Stage) -> None:
     statuses=(500,),
 )
 async def item_size(stage: Stage) -> None:
-    node = await stage.memcached("-I", "16k", "-o", "slab_chunk_max=8192")
-    await stage.open(node)
-    stage.hit()
+    await stage.on_memcached("-I", "16k", "-o", "slab_chunk_max=8192")
     for user in stage.users:
         user.size = 20_000
     await stage.last()
     for user in stage.users:
         user.size = 0
-    await stage.over()
 
 
-@fault("no-cas", "memcached runs with cas disabled (`-C`)", "Start it without `-C`.")
+@fault(
+    "no-cas",
+    "memcached runs with cas disabled (`-C`)",
+    "Start it without `-C`.",
+    stays=True,
+)
 async def no_cas(stage: Stage) -> None:
-    node = await stage.memcached("-C")
     stage.hit()
-    await stage.open(node)
+    await stage.on_memcached("-C")
     await stage.last()
 
 
@@ -269,15 +264,12 @@ async def no_cas(stage: Stage) -> None:
 async def password(stage: Stage) -> None:
     users = stage.directory / "users"
     users.write_text("site:right\n")
-    node = await stage.memcached("-Y", str(users))
-    await stage.open(node, login="site:right@")
-    stage.hit()
+    node = await stage.on_memcached("-Y", str(users), login="site:right@")
     users.write_text("site:other\n")
     await stage.restart(node)
     await stage.last()
     users.write_text("site:right\n")
     await stage.restart(node)
-    await stage.over()
 
 
 @fault("tls-expired", "memcached's TLS certificate expires", "Renew it.", loses=True)
@@ -285,63 +277,36 @@ async def tls_expired(stage: Stage) -> None:
     certificates = await stage.blocking(Certificates, stage.directory)
     node = await stage.keep(TLSMemcached, certificates)
     await stage.open(node, options=f"&tls_ca={certificates.ca}")
-    right, wrong = certificates.server, certificates.expired
-    saved = [right.cert.read_bytes(), right.key.read_bytes()]
-    stage.hit()
-    replace(right.cert, wrong.cert.read_bytes())
-    replace(right.key, wrong.key.read_bytes())
-    await stage.restart(node)
-    await stage.last()
-    replace(right.cert, saved[0])
-    replace(right.key, saved[1])
-    await stage.restart(node)
-    await stage.over()
+    used, expired = certificates.server, certificates.expired
+    saved = [file.read_bytes() for file in (used.cert, used.key)]
+    other = [file.read_bytes() for file in (expired.cert, expired.key)]
+    for contents in (other, saved):
+        for file, content in zip((used.cert, used.key), contents, strict=True):
+            new = file.with_suffix(".new")
+            new.write_bytes(content)
+            os.replace(new, file)
+        await stage.restart(node)
+        if contents is other:
+            await stage.last()
 
 
-def replace(path: Path, content: bytes) -> None:
-    new = path.with_suffix(".new")
-    new.write_bytes(content)
-    os.replace(new, path)
-
-
-async def behind_twemproxy(stage: Stage) -> Memcached:
-    """Start a site with twemproxy before two memcached; return one of these."""
-    nodes = [await stage.memcached() for _ in range(2)]
-    proxy = await stage.keep(Twemproxy, stage.directory, nodes)
-    await stage.open(proxy)
-    await stage.blocking(stage.group, *nodes)
-    stage.hit()
-    return nodes[0]
-
-
-TWEMPROXY = "List the nodes in the URL instead: see [twemproxy.md](twemproxy.md)."
-
-
-@fault("twemproxy-hung", "one of two nodes behind twemproxy hangs for 2 s", TWEMPROXY)
-async def twemproxy_hung(stage: Stage) -> None:
-    node = await behind_twemproxy(stage)
-    await stage.blocking(node.stop)
-    await stage.last(2.0)
-    await stage.blocking(node.cont)
-    await stage.over()
-
-
-@fault(
+add(
+    "twemproxy-hung",
+    "one of two nodes behind twemproxy hangs for 2 s",
+    TWEMPROXY,
+    hang(behind_twemproxy),
+)
+add(
     "twemproxy-dead",
     "one of two nodes behind twemproxy is killed, and back",
     RESTART,
+    kill(behind_twemproxy),
 )
-async def twemproxy_dead(stage: Stage) -> None:
-    node = await behind_twemproxy(stage)
-    await stage.blocking(node.kill)
-    await stage.last()
-    await stage.restart(node)
-    await stage.over()
-
 
 # The network between the site and memcached.
 
 NETWORK = "Mend the network."
+NOTHING = "Nothing."
 
 # None of these is right for any command: "STORED" would be believed by an add.
 GARBAGE = (
@@ -384,132 +349,120 @@ async def faulty(stage: Stage, **settings: Any) -> Network:
     node = await stage.memcached()
     proxy = await stage.keep(Network, node.port)
     await stage.open(proxy, **settings)
-    stage.hit()
     return proxy
 
 
-async def mended(stage: Stage, proxy: Network, seconds: float = 1.2) -> None:
-    """Let the fault last a while longer, and end it."""
-    await stage.last(seconds)
-    proxy.pass_through()
-    await stage.over()
+Step = tuple[Callable[[Network], None], float]
 
 
-@fault("stale", "all connections break, five times", NOTHING, statuses=())
-async def stale(stage: Stage) -> None:
-    proxy = await faulty(stage)
-    for _ in range(5):
-        proxy.break_off()
-        await asyncio.sleep(0.1)
-    await mended(stage, proxy, 0.3)
+def network(*steps: Step, **settings: Any) -> Act:
+    """Put faults in force, one after another, each for some seconds."""
 
-
-@fault("cut", "each connection breaks as soon as it is made", NETWORK)
-async def cut(stage: Stage) -> None:
-    proxy = await faulty(stage)
-    proxy.cut()
-    await mended(stage, proxy)
-
-
-@fault("flapping", "the network breaks and returns, ten times a second", NETWORK)
-async def flapping(stage: Stage) -> None:
-    proxy = await faulty(stage)
-    for _ in range(10):
-        proxy.cut()
-        await asyncio.sleep(0.05)
+    async def act(stage: Stage) -> None:
+        proxy = await faulty(stage, **settings)
+        for step, seconds in steps:
+            step(proxy)
+            await asyncio.sleep(seconds)
+        await stage.last(0.0)
         proxy.pass_through()
-        await asyncio.sleep(0.05)
-    await mended(stage, proxy, 0.0)
+
+    return act
 
 
-@fault("silent", "the network swallows all packets for 2 s", NETWORK)
-async def silent(stage: Stage) -> None:
-    proxy = await faulty(stage)
-    proxy.hang()
-    await mended(stage, proxy, 2.0)
-
-
-@fault("slow", "the network takes 50 ms longer", NOTHING, statuses=())
-async def slow(stage: Stage) -> None:
-    proxy = await faulty(stage)
+def delayed(proxy: Network) -> None:
     proxy.delay(0.05)
-    await mended(stage, proxy)
 
 
-@fault("dripping", "memcached's responses arrive a byte every 10 ms", NETWORK)
-async def dripping(stage: Stage) -> None:
-    proxy = await faulty(stage)
+def dripping(proxy: Network) -> None:
     proxy.drip(1, 0.01)
-    await mended(stage, proxy, 2.0)
 
 
-@fault("broken-off", "connections break in the middle of responses", NETWORK)
-async def broken_off(stage: Stage) -> None:
-    proxy = await faulty(stage)
-    for size in (5, 30, 100, 300):
-        proxy.cut_after(size)
-        await asyncio.sleep(0.3)
-    await mended(stage, proxy, 0.0)
+def cut_after(size: int) -> Callable[[Network], None]:
+    return lambda proxy: proxy.cut_after(size)
 
 
-@fault("answers-lost", "writes arrive, and their responses do not", NETWORK)
-async def answers_lost(stage: Stage) -> None:
-    proxy = await faulty(stage)
-    for _ in range(3):
-        proxy.lose_answers()
-        await asyncio.sleep(0.3)
-        proxy.pass_through()
-        await asyncio.sleep(0.3)
-    proxy.lose_answers()
-    await mended(stage, proxy, 0.6)
+def saying(garbage: bytes) -> Callable[[Network], None]:
+    return lambda proxy: proxy.garbage(garbage)
 
 
-@fault(
+CUT, PASS = Network.cut, Network.pass_through
+ALL = (
+    CUT,
+    Network.hang,
+    Network.lose_answers,
+    Network.lose_confirmations,
+    delayed,
+    dripping,
+    *map(cut_after, (5, 30, 100)),
+    *map(saying, GARBAGE[:3]),
+    *[PASS] * 5,
+)
+CHAOS = random.Random(0).choices(ALL, k=30)  # nosec B311 # the same each time
+
+add(
+    "stale",
+    "all connections break, five times",
+    NOTHING,
+    network(*[(Network.break_off, 0.1)] * 5),
+    statuses=(),
+)
+add("cut", "each connection breaks when it is made", NETWORK, network((CUT, 1.2)))
+add(
+    "flapping",
+    "the network breaks and returns, ten times a second",
+    NETWORK,
+    network(*[(CUT, 0.05), (PASS, 0.05)] * 10),
+)
+add(
+    "silent",
+    "the network swallows all packets for 2 s",
+    NETWORK,
+    network((Network.hang, 2.0)),
+)
+add(
+    "slow",
+    "the network takes 50 ms longer",
+    NOTHING,
+    network((delayed, 1.2)),
+    statuses=(),
+)
+add(
+    "dripping",
+    "memcached's responses arrive a byte every 10 ms",
+    NETWORK,
+    network((dripping, 2.0)),
+)
+add(
+    "broken-off",
+    "connections break in the middle of responses",
+    NETWORK,
+    network(*((cut_after(size), 0.3) for size in (5, 30, 100, 300))),
+)
+add(
+    "answers-lost",
+    "writes arrive, and their responses do not",
+    NETWORK,
+    network(*[(Network.lose_answers, 0.4), (PASS, 0.3)] * 3),
+)
+add(
     "unconfirmed",
     "each write is done, and its connection breaks before the response",
     NOTHING,
+    network((Network.lose_confirmations, 1.2)),
     statuses=(),
 )
-async def unconfirmed(stage: Stage) -> None:
-    proxy = await faulty(stage)
-    proxy.lose_confirmations()
-    await mended(stage, proxy)
-
-
-@fault(
+add(
     "garbage",
     f"another service listens in memcached's place ({len(GARBAGE)} kinds)",
     "Correct the address.",
+    network(*((saying(said), 0.3) for said in GARBAGE)),
 )
-async def garbage(stage: Stage) -> None:
-    proxy = await faulty(stage)
-    for said in GARBAGE:
-        proxy.garbage(said)
-        await asyncio.sleep(0.3)
-    await mended(stage, proxy, 0.0)
-
-
-@fault("chaos", "all these faults at random, ten a second", NETWORK)
-async def chaos(stage: Stage) -> None:
-    proxy = await faulty(stage)
-    chance = random.Random(0)  # nosec B311 # the same faults each time
-    faults: tuple[Callable[[], None], ...] = (
-        proxy.cut,
-        proxy.hang,
-        proxy.lose_answers,
-        proxy.lose_confirmations,
-        lambda: proxy.delay(0.03),
-        lambda: proxy.drip(20, 0.01),
-        lambda: proxy.cut_after(chance.choice((5, 30, 100))),
-        lambda: proxy.garbage(chance.choice(GARBAGE)),
-        proxy.pass_through,
-        proxy.pass_through,
-        proxy.pass_through,
-    )
-    for _ in range(30):
-        chance.choice(faults)()
-        await asyncio.sleep(0.1)
-    await mended(stage, proxy, 0.0)
+add(
+    "chaos",
+    "all these faults at random, ten a second",
+    NETWORK,
+    network(*((step, 0.1) for step in CHAOS)),
+)
 
 
 @fault(
@@ -525,38 +478,30 @@ async def logout(stage: Stage) -> None:
     logged_in = [(u, d) for u in stage.users for d in u.devices if d.session_id]
     await asyncio.gather(*(user.logout(device) for user, device in logged_in))
     stage.start_users()
-    await mended(stage, proxy, 0.5)
+    await stage.last(0.5)
+    proxy.pass_through()
 
 
-@fault(
+add(
     "waiting",
     "memcached is away for 0.6 s, with `reconnect_timeout=2`",
     NOTHING,
+    network((CUT, 0.6), options="&reconnect_timeout=2"),
     statuses=(),
     waits=4.0,
 )
-async def waiting(stage: Stage) -> None:
-    proxy = await faulty(stage, options="&reconnect_timeout=2")
-    proxy.cut()
-    await mended(stage, proxy, 0.6)
-
-
-@fault("degrade", 'memcached is away, with `on_error="degrade"`', NETWORK)
-async def degrade(stage: Stage) -> None:
-    proxy = await faulty(stage, on_error="degrade")
-    proxy.cut()
-    await mended(stage, proxy)
-
-
-@fault("on-finish", 'memcached comes and goes, with `persist="on_finish"`', NETWORK)
-async def on_finish(stage: Stage) -> None:
-    proxy = await faulty(stage, persist="on_finish")
-    for _ in range(4):
-        proxy.cut()
-        await asyncio.sleep(0.3)
-        proxy.pass_through()
-        await asyncio.sleep(0.1)
-    await mended(stage, proxy, 0.0)
+add(
+    "degrade",
+    'memcached is away, with `on_error="degrade"`',
+    NETWORK,
+    network((CUT, 1.2), on_error="degrade"),
+)
+add(
+    "on-finish",
+    'memcached comes and goes, with `persist="on_finish"`',
+    NETWORK,
+    network(*[(CUT, 0.3), (PASS, 0.1)] * 4, persist="on_finish"),
+)
 
 
 @fault(
@@ -568,7 +513,7 @@ async def overload(stage: Stage) -> None:
     proxy = await faulty(stage, options="&max_pending=24")
     proxy.delay(0.05)
     await asyncio.gather(stage.last(0.6), stage.crowd("x" * 43, 200))
-    await mended(stage, proxy, 0.0)
+    proxy.pass_through()
 
 
 # What is stored, and the site's own processes.
@@ -596,63 +541,45 @@ OTHERS = "Find out what else writes to this memcached."
     loses=True,
 )
 async def records(stage: Stage) -> None:
-    node = await stage.memcached()
-    await stage.open(node)
-    stage.hit()
-    keys = await stage.blocking(stage.keys, node)
-    for (key, user), record in zip(keys.items(), RECORDS, strict=False):
-        await overwrite(stage, node, key, user, record)
-    for key, user in list(keys.items())[len(RECORDS) :][:3]:
-        half = node.get(key) or b""
-        await overwrite(stage, node, key, user, half[: len(half) // 2])
+    node = await stage.on_memcached()
+    owners = await stage.blocking(stage.keys, node)
+    halves = [(node.get(key) or b"")[:50] for key in list(owners)[len(RECORDS) :][:3]]
+    for (key, user), record in zip(owners.items(), [*RECORDS, *halves], strict=False):
+        await stage.overwrite(node, key, user, record)
     await stage.last()
-    await stage.over()
 
 
-async def overwrite(
-    stage: Stage, node: Memcached, key: str, user: User, record: bytes
-) -> None:
-    """Put ``record`` where a user's session is."""
-    stage.lose(user)
-    await stage.blocking(node.set, key, record)
-    stage.lose(user)
-
-
-async def copy_some(stage: Stage, **settings: Any) -> None:
-    """Let some users' keys hold what is under another's."""
-    node = await stage.memcached()
-    await stage.open(node, **settings)
-    stage.hit()
-    keys = await stage.blocking(stage.keys, node)
+async def copy(stage: Stage, **settings: Any) -> None:
+    """Let the other users' keys hold what is under one's."""
+    node = await stage.on_memcached(**settings)
+    owners = await stage.blocking(stage.keys, node)
     # An anonymous session's key may change, by a login.
-    logged_in = [key for key in keys if "{" in key]
-    record = node.get(logged_in[0]) or b""
-    for key in logged_in[1:]:
-        if keys[key] != keys[logged_in[0]]:
-            await overwrite(stage, node, key, keys[key], record)
+    first, *others = (key for key in owners if "{" in key)
+    record = node.get(first) or b""
+    for key in others:
+        if owners[key] != owners[first]:
+            await stage.overwrite(node, key, owners[key], record)
     await stage.last(0.6)
-    await stage.over()
 
 
 # A logged-in session's record says whose it is. Who copies with more care is noticed
 # with ``encryption_keys`` only: docs/security.md.
-@fault(
+add(
     "copied",
     "one user's record is copied over all others",
     f"{OTHERS} Set `encryption_keys`.",
+    copy,
     statuses=(),
     loses=True,
 )
-async def copied(stage: Stage) -> None:
-    await copy_some(stage)
-
-
-@fault(
-    "copied-sealed", "the same, with `encryption_keys`", OTHERS, statuses=(), loses=True
+add(
+    "copied-sealed",
+    "the same, with `encryption_keys`",
+    OTHERS,
+    partial(copy, encryption_keys=[base64.urlsafe_b64encode(b"k" * 32).decode()]),
+    statuses=(),
+    loses=True,
 )
-async def copied_sealed(stage: Stage) -> None:
-    key = base64.urlsafe_b64encode(os.urandom(32)).decode()
-    await copy_some(stage, encryption_keys=[key])
 
 
 # What the kernel had accepted for a process that stops listening has no response.
@@ -660,11 +587,9 @@ async def copied_sealed(stage: Stage) -> None:
     "sigterm", "a deployment: each process restarts (SIGTERM)", NOTHING, statuses=(0,)
 )
 async def sigterm(stage: Stage) -> None:
-    await stage.open(await stage.memcached())
-    stage.hit()
+    await stage.on_memcached()
     for application in stage.applications:
         await stage.end(application)
         await asyncio.sleep(0.2)
         await application.start()
     await stage.last(0.3)
-    await stage.over()

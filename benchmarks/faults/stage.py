@@ -174,7 +174,7 @@ class Seen:
 
 
 class Stage:
-    """Plays one fault: after `open`, what is between `hit` and `over`.
+    """Plays one fault: it begins when `open` returns, and ends with `over`.
 
     Besides 200 and 409, users may get ``statuses``. A response may take ``waits``
     seconds beyond the store's timeouts.
@@ -263,10 +263,17 @@ class Stage:
         self.start_users()
         await asyncio.sleep(CALM)
         await self.look()
+        self.hit()
 
     def hit(self) -> None:
-        """Note that the fault begins."""
+        """Note that the fault begins, where it does before `open`."""
         self._enter("during")
+
+    async def on_memcached(self, *args: str, **settings: Any) -> Memcached:
+        """Start the site on a memcached that is started with ``args``."""
+        node = await self.memcached(*args)
+        await self.open(node, **settings)
+        return node
 
     async def last(self, seconds: float = LASTING) -> None:
         """Let the fault last, and look at what the operator sees of it."""
@@ -277,6 +284,14 @@ class Stage:
         """Note that memcached loses the sessions of all, or of these users."""
         for user in users or self.users:
             self._losses.at[user.name] = time.monotonic() if at is None else at
+
+    async def overwrite(
+        self, server: Memcached, key: str, user: User, record: bytes
+    ) -> None:
+        """Put ``record`` in the place of a user's session."""
+        self.lose(user)
+        await self.blocking(server.set, key, record)
+        self.lose(user)
 
     async def restart(self, server: Any) -> None:
         """Start a killed server again: it is empty."""
