@@ -65,7 +65,7 @@ def check(data: bytes) -> None:
     assert_bounded(values, len(found.data))
     assert len(found.writes) + len(found.flashes) <= len(rest)
     # A record that was read can be written, whatever it was made of.
-    again = codec.decode(codec.encode(found, NAME), NAME)
+    again = codec.decode(codec.encode(found, NAME), 0, NAME)
     assert again == found
     codec.serializer.dumps(values)
     assert_silent()
