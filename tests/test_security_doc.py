@@ -24,7 +24,7 @@ from tornado_mcsession import MemoryStore, SessionManager, SessionMixin, Session
 from tornado_mcsession.settings import DAY, Settings
 
 from .support.browser import Browser
-from .unit.visits import key_of, stored_data, stored_id, visit
+from .unit.visits import FakeHandler, key_of, stored_data, stored_id, visit
 
 ROOT = Path(__file__).parent.parent
 DOCUMENT = ROOT / "docs" / "security.md"
@@ -164,6 +164,23 @@ async def headers_of_a_new_session(manager: SessionManager) -> Any:
     first = await visit(manager)
     first.session["a"] = 1
     return await first.leave()
+
+
+@pytest.mark.gen_test
+async def test_a_text_secret_is_number_0_of_a_dict(
+    app: Application, http_server: Any, http_port: int
+) -> None:
+    """Sessions and logins from before the rotation stay valid, and can be revoked."""
+    browser = await logged_in(http_port)
+    assert browser.cookie("session").value.startswith("2|1:0|")
+    store = app.settings["session"]["store"]
+    secrets_of = {0: app.settings["cookie_secret"], 1: "n" * 43}
+    rotated = Application([], cookie_secret=secrets_of, key_version=1)
+    manager = SessionManager(rotated, store=store)
+    handler: Any = FakeHandler(browser.cookie_header())
+    assert (await manager.open(handler)).principal == "ann"
+    assert await manager.revoke("ann")
+    assert await who(browser) is None
 
 
 @pytest.mark.gen_test
