@@ -10,150 +10,134 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "tornado_mcsession"
 
-# The lines of the design, highest first. A module imports only from lines below
-# its own; a new module gets its place here.
-LAYERS = [
-    {"__main__"},
-    {"_doctor.examining"},
-    {"_doctor.judging", "_doctor.pages", "_doctor.reading", "_doctor.trials"},
-    {"_doctor.asking"},
-    {"_doctor.findings"},
-    {"mixin"},
-    {"_cycle", "_gate"},
-    {"_answer"},
-    {"manager"},
-    {"_assembly", "_report"},
-    {"_by_id", "_opening", "_parts", "_policy"},
-    {"_verbs"},
-    {"_endings", "_finding", "_saver"},
-    {"_legacy"},
-    {"_rotation"},
-    {"_commit", "_drafts", "_hooks", "_transaction"},
-    {"_tries"},
-    {"_markers", "_record_store"},
-    {"_bounded_store"},
-    {"_failures", "_foreign", "_undeleted"},
-    {"_tasks"},
-    {"stores.memcached"},
-    {"stores.memory"},
-    {"stores._node"},
-    {"stores._wire"},
-    {"stores._access", "stores._pipeline", "stores._reasons"},
-    {"stores._connection", "stores._servers"},
-    {"stores._breaker", "stores._client", "stores._resolver"},
-    {"stores._values"},
-    {"transport"},
-    {"codec"},
-    {"session"},
-    {"_facts"},
-    {"_keeper", "_mapping"},
-    {"_state"},
-    {"_turn"},
-    {"serializers"},
-    {"_executor"},
-    {"_calls"},
-    {"_routing"},
-    {"_lifetime"},
-    {"_record"},
-    {"_merge"},
-    {"stores.base"},
-    {"config"},
-    {"_cookie", "_keys"},
-    {"checks", "_forks", "_headers", "_held", "_ids", "_pages", "exceptions"},
-]
-LEVEL = {name: -line for line, names in enumerate(LAYERS) for name in names}
-
-MAX_MODULE = 300
-MAX_FUNCTION = 45
-
-# Loading data with these runs code that is in it.
-UNSAFE_MODULES = {"pickle", "marshal", "shelve", "dill", "cloudpickle"}
-UNSAFE_CALLS = {"print", "eval", "exec", "__import__"}
-
-FILES = {
-    path.relative_to(PACKAGE).with_suffix("").as_posix().replace("/", "."): path
-    for path in sorted(PACKAGE.rglob("*.py"))
-}
-MODULES = {name: path for name, path in FILES.items() if "__init__" not in name}
-
-each_module = pytest.mark.parametrize("name", MODULES)
-each_file = pytest.mark.parametrize("name", FILES)
+# Highest first. An import goes down a floor, or sideways within one.
+FLOORS = ["the front door", "web", "sessions", "stores", "what all floors use"]
+SHARED = {"exceptions", "checks"}
+# What the doctor looks at is the stores' business alone.
+OWN_FLOORS = {"doctor": "stores"}
 
 
-def parse(name: str) -> ast.Module:
-    return ast.parse(FILES[name].read_text(encoding="utf-8"))
+def modules() -> dict[str, ast.Module]:
+    return {
+        path.relative_to(PACKAGE).with_suffix("").as_posix().replace("/", "."): (
+            ast.parse(path.read_text())
+        )
+        for path in sorted(PACKAGE.rglob("*.py"))
+    }
 
 
-def imports(name: str) -> Iterator[str]:
-    """Everything of this package that a module imports, however it spells it.
+MODULES = modules()
 
-    Imports for type checkers only count as well: they show who knows whom.
-    """
-    for node in ast.walk(parse(name)):
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                if alias.name.split(".")[0] == PACKAGE.name:
-                    yield alias.name.partition(".")[2]
-        elif isinstance(node, ast.ImportFrom):
-            module = (node.module or "").split(".") if node.module else []
-            if node.level:
-                module = name.split(".")[: -node.level] + module
-            elif module and module[0] == PACKAGE.name:
-                module = module[1:]
+
+def floor_of(name: str) -> int:
+    room = name.partition(".")[0]
+    if room in FLOORS:
+        return FLOORS.index(room)
+    return FLOORS.index("what all floors use") if room in SHARED else 0
+
+
+def is_for_types(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+
+
+def imports(name: str, tree: ast.AST) -> Iterator[str]:
+    """The modules of the package that one imports when it runs."""
+    for node in ast.iter_child_nodes(tree):
+        if is_for_types(node):
+            continue
+        if isinstance(node, ast.ImportFrom) and node.level:
+            parts = name.split(".")
+            if parts[-1] != "__init__":
+                parents = parts[: -node.level]
             else:
-                continue
+                parents = parts[: len(parts) - node.level]
+            base = ".".join([*parents, *(node.module or "").split(".")]).strip(".")
             for alias in node.names:
-                whole = ".".join([*module, alias.name])
-                yield whole if whole in FILES else ".".join(module)
+                inner = f"{base}.{alias.name}".strip(".")
+                yield inner if inner in MODULES else base
+        else:
+            yield from imports(name, node)
 
 
-@each_module
-def test_a_module_imports_only_from_below(name):
-    """Every import goes down one or more lines; none goes up or sideways."""
-    assert name in LEVEL, f"give {name} its place in LAYERS"
-    for target in imports(name):
-        assert target in LEVEL, f"{name} imports {target or 'the package'!r} itself"
-        assert LEVEL[target] < LEVEL[name], f"{name} imports {target}"
+@pytest.mark.parametrize("name", [name for name in MODULES if "__" not in name])
+def test_imports_go_down(name):
+    """A floor knows nothing of the floors above it."""
+    for target in imports(name, MODULES[name]):
+        assert floor_of(target) >= floor_of(name), f"{name} imports {target}"
 
 
-@each_file
-def test_a_module_fits_on_a_few_screens(name):
-    """No module has more than 300 lines."""
-    lines = len(FILES[name].read_text(encoding="utf-8").splitlines())
-    assert lines <= MAX_MODULE
-
-
-@each_file
-def test_a_function_fits_on_a_screen(name):
-    """No function has more than 45 lines, its docstring included."""
-    for node in ast.walk(parse(name)):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            assert node.end_lineno is not None
-            lines = node.end_lineno - node.lineno + 1
-            assert lines <= MAX_FUNCTION, f"{node.name} has {lines} lines"
-
-
-@each_file
-def test_nothing_prints_or_runs_what_it_reads(name):
-    """The package never prints, unpickles or evaluates; doctor alone may print."""
-    for node in ast.walk(parse(name)):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-            if name == "__main__" and node.func.id == "print":
-                continue
-            assert node.func.id not in UNSAFE_CALLS
-        elif isinstance(node, ast.Import):
-            found = {alias.name.split(".")[0] for alias in node.names}
-            assert not found & UNSAFE_MODULES
+def uses(name: str) -> set[str]:
+    """The foreign packages that a module imports when it runs."""
+    found = set()
+    for node in ast.walk(MODULES[name]):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and not node.level:
-            assert (node.module or "").split(".")[0] not in UNSAFE_MODULES
+            found.add((node.module or "").partition(".")[0])
+    return found
 
 
-@pytest.mark.parametrize(
-    "path", sorted(Path(__file__).parent.rglob("test_*.py")), ids=lambda path: path.name
-)
-def test_a_test_says_what_it_tests(path):
-    """Each test states its fact in a docstring."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            if node.name.startswith("test_"):
-                assert ast.get_docstring(node), f"{node.name} has no docstring"
+@pytest.mark.parametrize("name", MODULES)
+def test_only_the_upper_floors_know_tornado(name):
+    """Sessions and stores work without a server."""
+    if name.partition(".")[0] in ("sessions", "stores", "doctor", "settings"):
+        assert "tornado" not in uses(name)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_no_module_knows_pickle(name):
+    """What is stored must never be able to run code."""
+    assert not uses(name) & {"pickle", "marshal", "shelve", "dill"}
+
+
+def depth(name: str, above: tuple[str, ...] = ()) -> int:
+    if name in above or name not in MODULES:
+        return 0
+    below = set(imports(name, MODULES[name]))
+    return 1 + max((depth(one, (*above, name)) for one in below), default=0)
+
+
+def test_no_module_imports_itself():
+    """There are no circles."""
+    for name in MODULES:
+        reached, waiting = set(), [name]
+        while waiting:
+            for target in imports(waiting[0], MODULES.get(waiting[0], ast.Module([]))):
+                assert target != name, f"{name} imports itself by {waiting[0]}"
+                if target not in reached and target in MODULES:
+                    reached.add(target)
+                    waiting.append(target)
+            waiting.pop(0)
+
+
+PRIVATE_OF_TORNADO = {
+    "_auto_finish",
+    "_break_cycles",
+    "_execute",
+    "_finished",
+    "_handle_request_exception",
+    "_headers",
+    "_headers_written",
+    "_log",
+    "_new_cookie",
+    "_prepared_future",
+    "_reason",
+    "_request_summary",
+    "_status_code",
+    "_stream_request_body",
+    "_transforms",
+    "_write_buffer",
+    "_write_finished",
+}
+OWN = {"_finished"}  # of `.web.response.HeldResponse`
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_no_private_attribute_of_tornado_is_used(name):
+    """The same code runs on every release."""
+    used = {
+        node.attr
+        for node in ast.walk(MODULES[name])
+        if isinstance(node, ast.Attribute) and node.attr in PRIVATE_OF_TORNADO
+    }
+    assert used <= (OWN if name == "web.response" else set())

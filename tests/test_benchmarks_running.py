@@ -154,3 +154,13 @@ def test_a_pair_is_really_measured():
     assert ours["requests"] > 100
     assert ours["cpu_seconds"] > 0
     assert figures["rows"]["dict-write"]["values"] == [ratio]
+
+
+def test_the_calls_of_a_request_are_counted():
+    """A write takes more calls than a read, and a login more than a write."""
+    command = [sys.executable, "-m", "benchmarks.path", "--calls"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines()[2:]]
+    assert [what for what, _, _ in rows] == ["an unchanged read", "a write", "a login"]
+    read, write, login = (int(calls) for _, calls, _ in rows)
+    assert 20 < read < write < login

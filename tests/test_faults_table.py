@@ -17,6 +17,7 @@ import pytest
 from tornado.httpserver import HTTPServer
 from tornado.testing import bind_unused_port
 from tornado.web import Application, RequestHandler
+from tornado_mcsession._markers import Markers, Standing
 
 from benchmarks.faults.answer import Answer
 from benchmarks.faults.catalogue import FAULTS
@@ -26,7 +27,6 @@ from benchmarks.faults.site import make_app
 from benchmarks.faults.stage import LIMIT, Play
 from benchmarks.faults.users import User
 from tornado_mcsession import CasResult, MemoryStore
-from tornado_mcsession._markers import Markers, Standing
 
 ROOT = Path(__file__).parent.parent
 SEEN = [

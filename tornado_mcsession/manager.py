@@ -386,14 +386,12 @@ class SessionManager:
         """Tell the observers that a session has ended."""
         self._operations.report("end", "", 0.0, reason)
 
-    def count_dropped_save(self) -> None:
-        """Count changes to a session that another request has ended."""
-        self.requests.count_dropped_save()
-
     def count_refused_end(self) -> None:
         """Count a logout by an id that another login has replaced."""
         self.counts["refused_ends"] += 1
-        logger.info("a logout was refused: somebody has logged in since, under a new id")
+        logger.info(
+            "a logout was refused: somebody has logged in since, under a new id"
+        )
 
     def withholds(self, session: Session) -> bool:
         """Return whether this request must not begin a session by itself.

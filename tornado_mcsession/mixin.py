@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Generator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from tornado.httputil import HTTPHeaders
-from tornado.web import RequestHandler
+from tornado.web import Finish, HTTPError, RequestHandler
 from tornado.websocket import WebSocketHandler
 
 from .checks import one_of
@@ -22,6 +22,8 @@ from .web.response import HeldResponse
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+    from tornado.iostream import IOStream
 
     _Handler = RequestHandler
 else:
@@ -44,6 +46,10 @@ _LAZY = (
     "first"
 )
 _OFF = "the session was not loaded: session_load is 'off' for this handler"
+_READING = (
+    "the session is not loaded yet: what the request carries is being read, for which "
+    "the settings are asked"
+)
 _FAILED = "the session was not loaded: the store could not tell"
 _PREPARED = ""
 
@@ -54,17 +60,20 @@ class _Prepared:
     Awaiting it notes that it was awaited, as it must be on requests with a cookie.
     """
 
-    __slots__ = ("_mixin", "_reason", "_rest")
+    __slots__ = ("_mixin", "_rest", "_why")
 
-    def __init__(self, mixin: Any, reason: str, rest: Awaitable[None] | None) -> None:
+    def __init__(
+        self, mixin: Any, reason: str, rest: Callable[[], Awaitable[None] | None]
+    ) -> None:
         self._mixin = mixin
-        self._reason = reason
+        self._why = reason
         self._rest = rest
 
     def __await__(self) -> Generator[Any, None, None]:
-        self._mixin._SessionMixin__reason = self._reason
-        if self._rest is not None:
-            yield from self._rest.__await__()
+        self._mixin._SessionMixin__reason = self._why
+        rest = self._rest()
+        if rest is not None:
+            yield from rest.__await__()
 
 
 class _WebSocketGet:
@@ -199,15 +208,17 @@ class SessionMixin(_Handler):
         self.__manager = manager
         self.__task = asyncio.current_task()
         self.__loop = asyncio.get_running_loop()
-        self.__reason = _NOT_AWAITED
         if self.session_load == "eager":
+            self.__reason = _READING
             session = self.__session = manager.session_of(self, self.__loop)
+            self.__reason = _NOT_AWAITED
             if session._phase is Phase.UNLOADED:
                 return self.__load(manager, session)
-            return _Prepared(self, _PREPARED, super().prepare())
+            return _Prepared(self, _PREPARED, super().prepare)
         one_of("session_load", self.session_load, ("eager", "lazy", "off"))
+        self.__reason = _NOT_AWAITED
         reason = _LAZY if self.session_load == "lazy" else _OFF
-        return _Prepared(self, reason, super().prepare())
+        return _Prepared(self, reason, super().prepare)
 
     async def __load(self, manager: SessionManager, session: Session) -> None:
         self.__reason = session._why_unloaded = _FAILED
@@ -222,9 +233,9 @@ class SessionMixin(_Handler):
         super().on_finish()
         if self.__response is not None:
             self.__response.commit()
-        elif self.__reason is _NOT_AWAITED:
-            logger.error("%s: %s", type(self).__qualname__, _NOT_AWAITED)
-        elif self.session_save and self.__request is None and self.__session is not None:
+        elif (
+            self.session_save and self.__request is None and self.__session is not None
+        ):
             # Neither used, nor that of a WebSocket which has just opened.
             assert self.__manager is not None
             request = RequestSession(self, self.__manager.requests, self.__session)
@@ -255,6 +266,7 @@ class SessionMixin(_Handler):
 
     def flush(self, include_footers: bool = False) -> asyncio.Future[None]:
         """Flush, with a Vary header where the headers leave before the end."""
+        self.__refuse_unprepared()
         if include_footers:
             self.__ended = True
             if self.__response is not None:
@@ -273,6 +285,7 @@ class SessionMixin(_Handler):
 
     async def __get(self, *arguments: Any, **keywords: Any) -> None:
         """Save what was done before a WebSocket opens, then open it."""
+        self.__refuse_unprepared()
         session, manager = self.__session, self.__manager
         if session is not None and manager is not None:
             if self.__request is None:
@@ -283,9 +296,20 @@ class SessionMixin(_Handler):
                 self.add_header(name, value)
             if self.__response is None:
                 self.__request.finished()
-        result = super().get(*arguments, **keywords)  # type: ignore[func-returns-value]
+        result = super().get(*arguments, **keywords)
         if result is not None:
             await result
+
+    def __refuse_unprepared(self) -> None:
+        # On every request, not only on those that have a session.
+        if self.__reason is _NOT_AWAITED and not self.__refused:
+            raise SessionNotLoaded(_NOT_AWAITED)
+
+    def detach(self) -> IOStream:
+        """Take the stream over; raises where changes to the session are unsaved."""
+        if self.__response is not None:
+            self.__response.refuse_detaching()
+        return super().detach()
 
     def send_error(self, status_code: int = 500, **kwargs: Any) -> None:
         """Send an error page; a session's error has a status of its own."""
@@ -337,8 +361,7 @@ class SessionMixin(_Handler):
         return session
 
     def __watch(self, session: Session) -> None:
-        if self.__reason is _NOT_AWAITED and not self.__refused:
-            raise SessionNotLoaded(_NOT_AWAITED)
+        self.__refuse_unprepared()
         assert self.__manager is not None
         request = RequestSession(self, self.__manager.requests, session)
         self.__request = request
@@ -357,6 +380,25 @@ class SessionMixin(_Handler):
         )
         self.request.connection = self.__response
 
+    def _refuses_upload(self, error: Exception) -> bool:
+        """Send the error page of `prepare` now, where the client waits for a 100.
+
+        Tornado would send the page when `prepare` has ended, and then, since the
+        page is held, tell the client to send its body. Does what Tornado does.
+        """
+        headers = self.request.headers
+        if self.__response is None or self.__ended or "Expect" not in headers:
+            return False
+        if isinstance(error, Finish):
+            self.finish(*error.args)
+            return True
+        about = (type(error), error, error.__traceback__)
+        self.log_exception(*about)
+        if not self.__ended:
+            status = error.status_code if isinstance(error, HTTPError) else 500
+            self.send_error(status, exc_info=about)
+        return True
+
     def _until_response_is_sent(self) -> asyncio.Future[None] | None:
         return None if self.__response is None else self.__response.until_sent()
 
@@ -365,8 +407,12 @@ def _waiting(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
     """Return a handler's method that ends once a response that it finished is sent."""
 
     async def rest(handler: SessionMixin, result: Awaitable[Any] | None) -> None:
-        if result is not None:
-            await result
+        try:
+            if result is not None:
+                await result
+        except Exception as error:
+            if not handler._refuses_upload(error):
+                raise
         sent = handler._until_response_is_sent()
         if sent is not None:
             await sent
@@ -375,7 +421,12 @@ def _waiting(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
     def waiting(handler: SessionMixin, *arguments: Any) -> Awaitable[None] | None:
         if name == "data_received" and handler._until_response_is_sent() is not None:
             return rest(handler, None)  # it has finished: what still comes is dropped
-        result = method(handler, *arguments)
+        try:
+            result = method(handler, *arguments)
+        except Exception as error:
+            if not handler._refuses_upload(error):
+                raise
+            result = None
         if result is None and handler._until_response_is_sent() is None:
             return None
         return rest(handler, result)

@@ -9,13 +9,14 @@ import weakref
 from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 import msgspec
 
 from .checks import principal_name, seconds, text, type_error
 from .exceptions import (
     EncodeError,
+    SessionError,
     SessionGone,
     SessionNotLoaded,
     StoreError,
@@ -95,6 +96,7 @@ class Session(MutableMapping[str, Any]):
         "_had_principal",
         "_handler",
         "_is_new",
+        "_is_told",
         "_loop",
         "_manager",
         "_moving",
@@ -129,6 +131,7 @@ class Session(MutableMapping[str, Any]):
         self._is_new = True
         self._accessed = False
         self._had_principal = False
+        self._is_told = False  # a verb raised SessionGone
         self._moving = 0  # logins and the like that are under way
         self._turn: _Turn | None = None
         self._presented = Presented.NONE
@@ -460,9 +463,14 @@ class Session(MutableMapping[str, Any]):
 
     async def _save(self) -> None:
         self._refuse_ended()
-        if self.modified:
+        changes, renew = self._changes(), self._may_renew()
+        if changes and self._manager.settings.before_save is not None:
             await self._look_before_saving()
-        await self._store(None, renew=self._may_renew())
+            changes = self._changes()
+        if changes or self._reach is not Reach.DETACHED:
+            await self._store(changes, renew=renew)
+        elif renew and self._renewal_is_due():
+            await self._renew(must=True)
 
     async def reload(self) -> None:
         """Drop the changes of this request and take what is stored.
@@ -479,8 +487,7 @@ class Session(MutableMapping[str, Any]):
             return
         found = await self._manager.lookup.find([self._stored.id])
         if found.stored is None:
-            self._advance(Event.GONE)
-            raise SessionGone("session was ended by another request")
+            raise self._is_gone()
         self._became(found.stored, snapshot, found.values)
 
     async def touch(self) -> None:
@@ -496,6 +503,10 @@ class Session(MutableMapping[str, Any]):
         if self._stored is not None:
             await self._renew(must=True)
 
+    @overload
+    async def transact(self, fn: Callable[[dict[str, Any]], Awaitable[_T]]) -> _T: ...
+    @overload
+    async def transact(self, fn: Callable[[dict[str, Any]], _T]) -> _T: ...
     async def transact(self, fn: Callable[[dict[str, Any]], Any]) -> Any:
         """Change the stored data by ``fn``, as if no other request were there.
 
@@ -562,7 +573,9 @@ class Session(MutableMapping[str, Any]):
             raise ValueError(f"grace must be from 0 to {MAX_GRACE:g} seconds")
         await self._whole("regenerate", self._regenerate, keep, allowance)
 
-    async def _regenerate(self, keep: bool, grace: float) -> None:
+    async def _regenerate(
+        self, before: Changes | None, keep: bool, grace: float
+    ) -> None:
         self._refuse_sealed("give the session a new id")
         self._refuse_ended()
         await self._look_before_saving()
@@ -571,7 +584,7 @@ class Session(MutableMapping[str, Any]):
             if keep:
                 await self._store(changes)
             else:
-                self._take_in({}, changes)
+                self._take_in({}, changes if before is None else before)
             return
         now = self._manager.settings.clock()
 
@@ -579,7 +592,8 @@ class Session(MutableMapping[str, Any]):
             edit = self._edited if keep else self._emptied
             return self._manager.lifetime.renewed(edit(record, changes), now)
 
-        await self._move(changes, edit, ids.digest_of(self._stored.id), grace)
+        digest = ids.digest_of(self._stored.id)
+        await self._move(changes, edit, digest, before, grace)
 
     async def login(self, principal: str | int) -> None:
         """Remember that ``principal`` is logged in, under a new id.
@@ -590,7 +604,7 @@ class Session(MutableMapping[str, Any]):
         """
         await self._whole("log in", self._login, principal_name(principal))
 
-    async def _login(self, who: str) -> None:
+    async def _login(self, before: Changes | None, who: str) -> None:
         self._refuse_sealed("log in")
         await self._look_before_saving()
         changes = self._changes()
@@ -608,7 +622,7 @@ class Session(MutableMapping[str, Any]):
 
         if self._phase is Phase.STORED:
             try:
-                await self._move(changes, edit, identity.digest)
+                await self._move(changes, edit, identity.digest, before)
                 return
             except SessionGone:
                 pass  # a logout came first: this login stands for itself
@@ -638,33 +652,32 @@ class Session(MutableMapping[str, Any]):
         """
         await self._whole("revoke the other sessions", self._revoke_others)
 
-    async def _revoke_others(self) -> None:
+    async def _revoke_others(self, before: Changes | None) -> None:
         self._refuse_sealed("give the session a new id")
         self._refuse_ended()
-        before = self._record
-        if before is None or before.principal is None or before.marker is None:
+        record = self._record
+        if record is None or record.principal is None or record.marker is None:
             raise RuntimeError("nobody is logged in, whose sessions could be ended")
         await self._look_before_saving()
         changes = self._changes()
         now = self._manager.settings.clock()
-        new = self._manager.revocation.new_value()
+        marker = self._manager.revocation.next_value(record)
 
         def edit(record: Record) -> Record:
-            edited = msgspec.structs.replace(self._edited(record, changes), marker=new)
+            edited = self._edited(record, changes)
+            edited = msgspec.structs.replace(edited, marker=marker)
             return self._manager.lifetime.renewed(edited, now)
 
-        # The marker is set last: until then nothing was done to the others.
+        # The marker is set last: until then nothing was done to the others, and this
+        # session is alive before and after.
         assert self._stored is not None
-        await self._move(changes, edit, ids.digest_of(self._stored.id))
+        await self._move(changes, edit, ids.digest_of(self._stored.id), before)
         assert self._stored is not None
         try:
-            await self._manager.revocation.replace(
-                self._stored.id, before.marker, new, _of(self._stored)
-            )
+            await self._manager.revocation.replace(self._stored.id, _of(self._stored))
         except SessionGone:
-            self._advance(Event.GONE)
             self._delivery = Delivery.NOTHING
-            raise
+            raise self._is_gone() from None
 
     async def logout(self) -> None:
         """End the session; the same as `destroy`."""
@@ -681,8 +694,8 @@ class Session(MutableMapping[str, Any]):
         """
         await self._whole("destroy", self._destroy)
 
-    async def _destroy(self) -> None:
-        snapshot = self._snapshot()
+    async def _destroy(self, before: Changes | None) -> None:
+        snapshot = self._snapshot() if before is None else before
         doomed, self._doomed = (*self._doomed, *self._ids_to_end()), ()
         await self._end(doomed)
         self._forget(snapshot)
@@ -750,8 +763,12 @@ class Session(MutableMapping[str, Any]):
         self, verb: str, act: Callable[..., Awaitable[None]], *arguments: Any
     ) -> None:
         turn = self._entered(verb)
+        # What is written from now on is written meanwhile: the act is a task, which
+        # begins a moment later.
+        before = None if turn.is_taken else self._snapshot()
         self._moving += 1
-        await self._manager.tasks.whole(self._moved_in_turn(turn, act, *arguments))
+        work = self._moved_in_turn(turn, act, before, *arguments)
+        await self._manager.tasks.whole(work)
 
     async def _moved_in_turn(
         self, turn: _Turn, act: Callable[..., Awaitable[None]], *arguments: Any
@@ -791,7 +808,14 @@ class Session(MutableMapping[str, Any]):
 
     def _refuse_ended(self) -> None:
         if self._phase is Phase.ENDED:
+            self._is_told = True
             raise SessionGone("session was ended by another request")
+
+    def _is_gone(self) -> SessionGone:
+        """Note that another request ended the session; return the error to raise."""
+        self._advance(Event.GONE)
+        self._is_told = True
+        return SessionGone("session was ended by another request")
 
     def _may_renew(self) -> bool:
         # Record and cookie expire together, so not where no cookie can be sent. A
@@ -968,7 +992,11 @@ class Session(MutableMapping[str, Any]):
         return serializer.dumps(changes.made_to({}, serializer))
 
     def _became(
-        self, stored: Stored, seen: Changes, values: dict[str, Any] | None = None
+        self,
+        stored: Stored,
+        seen: Changes,
+        values: dict[str, Any] | None = None,
+        before: Changes | None = None,
     ) -> None:
         """Stand for ``stored``; what was changed since ``seen`` stays changed.
 
@@ -978,7 +1006,15 @@ class Session(MutableMapping[str, Any]):
         if record.data != seen.encoded:
             if values is None:
                 values = self._manager.codec.values(record)
-            self._take_in_values(values, seen)
+            self._take_in_values(values, seen if before is None else before)
+        if before is not None and self._flashed:
+            # A message that was added meanwhile may have been dropped with the data.
+            kept = {flash.id for flash in record.flashes}
+            added = [f for f in seen.flashed if f not in before.flashed]
+            lost = {flash.id for flash in added} - kept
+            seen = seen._replace(
+                flashed=tuple(f for f in seen.flashed if f.id not in lost)
+            )
         self._drop_seen(seen)
         self._stored = stored
         self._presented_ids = ()
@@ -1159,18 +1195,21 @@ class Session(MutableMapping[str, Any]):
         return renew and self._manager.lifetime.renewal_due(record, now)
 
     def _renewing(self, edit: Edit) -> Edit:
-        lifetime, now = self._manager.lifetime, self._manager.settings.clock()
-
         async def when_edited(edited: Awaitable[Record]) -> Record:
-            return lifetime.renewed(await edited, now)
+            return self._put_off(await edited)
 
         def renewing(stored: Stored) -> Record | Awaitable[Record]:
             edited = edit(stored)
             if isinstance(edited, Record):
-                return lifetime.renewed(edited, now)
+                return self._put_off(edited)
             return when_edited(edited)
 
         return renewing
+
+    def _put_off(self, record: Record) -> Record:
+        now = self._manager.settings.clock()
+        cookie = self._reach is not Reach.DETACHED
+        return self._manager.lifetime.renewed(record, now, cookie=cookie)
 
     async def _renewed(self, stored: Stored) -> None:
         if self._reach is not Reach.DETACHED:
@@ -1183,8 +1222,7 @@ class Session(MutableMapping[str, Any]):
         try:
             return await records.change(self._stored, edit, attempt=attempt)
         except SessionGone:
-            self._advance(Event.GONE)
-            raise SessionGone("session was ended by another request") from None
+            raise self._is_gone() from None
 
     async def _renew(self, *, must: bool = False) -> bool:
         """Put off the session's end; return whether that was done.
@@ -1194,15 +1232,12 @@ class Session(MutableMapping[str, Any]):
         """
         at, records = self._stored, self._manager.records
         assert at is not None
-        now = self._manager.settings.clock()
         if must:
-            stored = await self._change(
-                lambda found: self._manager.lifetime.renewed(_of(found), now)
-            )
+            stored = await self._change(lambda found: self._put_off(_of(found)))
         else:
             if at.token is None or records.is_over(_of(at)):
                 return False
-            attempt = records.begin(at, self._manager.lifetime.renewed(_of(at), now))
+            attempt = records.begin(at, self._put_off(_of(at)))
             if attempt is None:
                 return False
             try:
@@ -1221,9 +1256,14 @@ class Session(MutableMapping[str, Any]):
         changes: Changes,
         edit: Callable[[Record], Record],
         digest: str,
+        before: Changes | None,
         grace: float = 0.0,
     ) -> None:
-        """Put ``edit(record)`` under a new id with this ``digest``, if any."""
+        """Put ``edit(record)`` under a new id with this ``digest``, if any.
+
+        What was written since ``before`` stays, also where the data does not go
+        along.
+        """
         at = self._stored
         assert at is not None
         manager = self._manager
@@ -1232,14 +1272,12 @@ class Session(MutableMapping[str, Any]):
             moved = await manager.rotation.move(at, new_id, edit, grace)
         except Replaced:
             if not grace:
-                self._advance(Event.GONE)
-                raise SessionGone("session was ended by another request") from None
+                raise self._is_gone() from None
             # Another request has just given it a new id, which serves for both.
             moved = Moved(await self._change(lambda stored: edit(_of(stored))))
         except SessionGone:
-            self._advance(Event.GONE)
-            raise
-        self._became(moved.stored, changes)
+            raise self._is_gone() from None
+        self._became(moved.stored, changes, before=before)
         self._delivery = Delivery.SEND
         manager.counts["saves"] += 1
         manager.report_end("rotated")
@@ -1267,7 +1305,7 @@ class Session(MutableMapping[str, Any]):
             return NOTHING
         if phase is Phase.ENDED:
             if self._has_data() if self._stored is None else self._changed():
-                self._manager.count_dropped_save()
+                self._manager.requests.count_dropped_save(log=not self._is_told)
             return NOTHING
         if self._has_data() or (settings.allow_empty and self._accessed):
             if not self._manager.withholds(self):
@@ -1300,7 +1338,10 @@ class Session(MutableMapping[str, Any]):
         record = _of(at)
         if self._renews(record, changes, renew):
             return None
-        return self._manager.records.begin(at, self._edited(record, changes))
+        try:
+            return self._manager.records.begin(at, self._edited(record, changes))
+        except SessionError:
+            return None  # `_commit` meets it too, and raises it
 
     def _finished_attempt(self, plan: Plan, attempt: Attempt) -> None:
         assert plan.changes is not None
@@ -1403,6 +1444,11 @@ class _Turn:
     def __init__(self) -> None:
         self._lock = asyncio.Lock()
         self._mark: object = None
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether some task has the turn."""
+        return self._lock.locked()
 
     def refuse_holder(self) -> None:
         """Raise where the running task has the turn already."""

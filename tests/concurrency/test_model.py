@@ -77,6 +77,7 @@ class Sessions(RuleBasedStateMachine):
     def __init__(self, make_store: Callable[[], Store]) -> None:
         super().__init__()
         self.model: dict[str, Data | None] = {}
+        self.successors: dict[str, str] = {}
         self._runner = asyncio.Runner()
         self._stores = [make_store()]
         self._managers = [SessionManager(store=self._stores[0]) for _ in range(2)]
@@ -104,6 +105,13 @@ class Sessions(RuleBasedStateMachine):
         data = self.model[request.id]
         assert data is not None
         return data
+
+    def end_all_from(self, session_id: str) -> None:
+        """An end follows a replaced id to the newest one: nobody logged in since."""
+        self.model[session_id] = None
+        while session_id in self.successors:
+            session_id = self.successors[session_id]
+            self.model[session_id] = None
 
     # Few sessions, so that requests meet.
     @precondition(lambda self: len(self.model) < 2)
@@ -180,6 +188,7 @@ class Sessions(RuleBasedStateMachine):
         data = request.made_to(self.stored(request)) if keep else {}
         self.model[request.id] = None
         assert request.session.id is not None
+        self.successors[request.id] = request.session.id
         request.id = request.session.id
         self.model[request.id] = data
         request.look_at(data)
@@ -188,12 +197,12 @@ class Sessions(RuleBasedStateMachine):
     @rule(session_id=ids)
     def destroy(self, session_id: str) -> None:
         self.wait(self._managers[1].destroy(session_id))
-        self.model[session_id] = None
+        self.end_all_from(session_id)
 
     @rule(request=consumes(requests))
     def log_out(self, request: Request) -> None:
         self.wait(request.session.logout())
-        self.model[request.id] = None
+        self.end_all_from(request.id)
 
     @invariant()
     def what_is_stored_is_the_model(self) -> None:

@@ -3,13 +3,18 @@
     scripts/fuzz                        # a million inputs, over all targets
     scripts/fuzz --runs 10000 cookies   # fewer, at one of them
     scripts/fuzz --again FILE cookies   # one input, as it was found
+    scripts/fuzz --runs 20000 differential              # random handlers
+    scripts/fuzz --runs 1 --seed 4711 differential      # one of them
 
+``differential`` needs no atheris and runs only where it is named: its programs are
+made of the seed and the numbers that follow it.
 Exits with 1 where a promise was broken; the input is kept, and named.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import subprocess
 import sys
 import tempfile
@@ -17,6 +22,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from . import differential
 from .targets import TARGETS
 
 # A list of four billion items, or a value of as many bytes, does not fit.
@@ -29,11 +35,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="scripts/fuzz", description=(__doc__ or "").partition("\n")[0]
     )
-    parser.add_argument("targets", nargs="*", metavar="TARGET", help=", ".join(TARGETS))
+    parser.add_argument(
+        "targets",
+        nargs="*",
+        metavar="TARGET",
+        help=", ".join([*TARGETS, "differential"]),
+    )
     parser.add_argument("--runs", type=int, default=1_000_000, help="inputs in all")
     parser.add_argument("--seed", type=int, default=0, help="0: another each time")
     parser.add_argument("--again", type=Path, metavar="FILE", help="run one input")
     options = parser.parse_args(arguments)
+    if options.targets == ["differential"]:
+        return compare(options.seed, options.runs)
     names = options.targets or list(TARGETS)
     if unknown := sorted(set(names) - set(TARGETS)):
         parser.error(f"no target {unknown[0]!r}; there are {', '.join(TARGETS)}")
@@ -48,6 +61,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not broken:
         found.rmdir()
     return 1 if broken else 0
+
+
+def compare(seed: int, runs: int) -> int:
+    """Run random handlers with a session and without one."""
+    began = time.monotonic()
+    try:
+        asyncio.run(differential.check_all(range(seed, seed + runs)))
+    except differential.Mismatch as error:
+        print(f"differential: {error}", file=sys.stderr)
+        return 1
+    took = time.monotonic() - began
+    print(f"differential: {runs} programs, {took:.0f} s", file=sys.stderr)
+    return 0
 
 
 def fuzz(name: str, runs: int, seed: int, found: Path) -> bool:

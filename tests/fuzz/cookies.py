@@ -15,6 +15,7 @@ from tornado.web import Application, create_signed_value
 
 from tornado_mcsession import SessionManager
 
+from ..unit.visits import carried
 from .material import (
     COOKIE_SECRETS,
     ID,
@@ -66,7 +67,7 @@ def check(data: bytes) -> None:
     handler = handler_with(mode.header, fields)
     if handler is None:
         return  # Tornado answers 400
-    found = mode.carried(manager.transport, handler)
+    found = carried(mode.manager.transport, handler)
     if mode.header == "Cookie":
         assert found is None or ID.fullmatch(found)
         _check_duplicates(mode, fields, found)
@@ -90,10 +91,10 @@ def check(data: bytes) -> None:
 def _check_duplicates(mode: Mode, fields: list[str], found: str | None) -> None:
     """The same cookie twice is one; together with another one it is none."""
     again = handler_with("Cookie", fields * 2)
-    assert mode.carried(manager.transport, again) == found
+    assert carried(mode.manager.transport, again) == found
     if found is not None:
         beside = handler_with("Cookie", [*fields, _cookie(mode, STRANGER)])
-        assert (mode.carried(manager.transport, beside) is None) == (found != STRANGER)
+        assert (carried(mode.manager.transport, beside) is None) == (found != STRANGER)
 
 
 def _cookie(mode: Mode, session_id: str) -> str:

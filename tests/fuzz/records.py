@@ -9,15 +9,18 @@ import msgspec
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from tornado_mcsession import DecodeError, JSONSerializer, MsgpackSerializer
-from tornado_mcsession.sessions.record import Flash, Record
 from tornado_mcsession.sessions.codec import Codec
+from tornado_mcsession.sessions.record import Flash, Record
 
 from .material import KEY, NOW, OLD_KEY, PLANTED, assert_silent
 
 NAME = "mcsession:" + "a" * 64
 MAX_DEPTH = 100
 
-PLAIN = [Codec(MsgpackSerializer(), "mcsession:"), Codec(JSONSerializer(), "mcsession:")]
+PLAIN = [
+    Codec(MsgpackSerializer(), "mcsession:"),
+    Codec(JSONSerializer(), "mcsession:"),
+]
 SEALED = [Codec(codec.serializer, "mcsession:", [KEY, OLD_KEY]) for codec in PLAIN]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from . import answers, cookies, records, sessions, settings
+from . import answers, cookies, interleavings, records, sessions, settings
 
 __all__ = ["TARGETS", "Target"]
 
@@ -24,5 +24,5 @@ class Target(NamedTuple):
 
 TARGETS = {
     module.__name__.rpartition(".")[2]: Target(module.check, module.seeds, module.WORDS)
-    for module in (answers, cookies, records, sessions, settings)
+    for module in (answers, cookies, interleavings, records, sessions, settings)
 }

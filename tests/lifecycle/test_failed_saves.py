@@ -184,7 +184,7 @@ async def test_a_logout_that_fails_takes_the_cookie_away(serve, store):
 
     site = serve(Handler)
     client = await site.client(a=1)
-    store.fail("delete")
+    store.fail("cas")
     response = await site.get(headers=client)
     assert response.status == 503
     assert is_cleared(response)

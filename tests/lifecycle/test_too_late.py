@@ -227,5 +227,5 @@ async def test_nothing_is_changed_after_the_answer(serve, store):
     site = serve(ChangesOnFinish)
     client = await site.client(a=1)
     assert (await site.get(headers=client)).body == b"1"
-    assert "answer is finished" in str(ChangesOnFinish.failure)
+    assert "response is finished" in str(ChangesOnFinish.failure)
     assert await site.stored(client) == {"a": 1}

@@ -30,7 +30,6 @@ def start(io_loop):
         ("regenerate", b"add", False),
         ("logout", b"cas", False),
         ("logout", b"cas", True),
-        ("logout", b"delete", False),
         ("destroy", b"cas", True),
     ],
 )

@@ -38,6 +38,8 @@ READS = {
     "ne": lambda s: s != {},
     "eq reversed": lambda s: {} == s,
     "copy": lambda s: s.copy(),
+    "exists": lambda s: s.exists,
+    "presented": lambda s: s.presented,
     "or": lambda s: s | {},
     "ror": lambda s: {} | s,
     "flashes": lambda s: s.flashes(),
@@ -85,6 +87,7 @@ AWAITED = {
     "revoke_others": revoke_others,
 }
 AWAITED_SENDS = {
+    "touch": lambda s: s.touch(),
     "regenerate": lambda s: s.regenerate(),
     "login": lambda s: s.login("ann"),
     "destroy": lambda s: s.destroy(),

@@ -29,8 +29,8 @@ from tornado_mcsession import (
     MemcachedStore,
     MsgpackSerializer,
 )
-from tornado_mcsession.sessions.record import Record
 from tornado_mcsession.sessions.codec import Codec
+from tornado_mcsession.sessions.record import Record
 from tornado_mcsession.web.transport import Signer
 
 from .http import RawConnection, Response

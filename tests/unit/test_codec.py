@@ -14,8 +14,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tornado_mcsession import DecodeError, MsgpackSerializer, SessionManager
-from tornado_mcsession.sessions.record import Flash, Record
 from tornado_mcsession.sessions.codec import Codec
+from tornado_mcsession.sessions.record import Flash, Record
 
 from .visits import key_of, stored_id, visit
 

@@ -13,8 +13,8 @@ import pytest
 from tornado.web import Application
 
 from tornado_mcsession import MemoryStore, SessionManager
-from tornado_mcsession.web.cookie import CookieOptions
 from tornado_mcsession.settings import Settings
+from tornado_mcsession.web.cookie import CookieOptions
 
 DAY = 86_400
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tornado_mcsession.web.cookie import CookieOptions, cookie_values
 from tornado_mcsession.settings import Settings
+from tornado_mcsession.web.cookie import CookieOptions, cookie_values
 
 EPOCH = "Thu, 01 Jan 1970 00:00:00 GMT"
 

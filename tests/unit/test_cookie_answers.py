@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tornado.httputil import HTTPHeaders
 
-from .visits import carried, FakeHandler, cookie_of, written
+from .visits import FakeHandler, carried, cookie_of, written
 
 
 @pytest.mark.parametrize(("protocol", "secure"), [("http", False), ("https", True)])

@@ -10,7 +10,7 @@ import pytest
 from tornado_mcsession import StoreRejected, StoreUnavailable
 
 from .scripted import down, twice, unavailable
-from .visits import key_of, stored_data, stored_id, visit
+from .visits import stored_data, stored_id, visit
 
 DAY = 86_400
 
@@ -68,13 +68,6 @@ async def test_nothing_comes_of_it(manager, verb, operation):
     assert manager.stats()["dropped_saves"] == 0
 
 
-async def gone(store, operate):
-    """The operation is done, but what is heard is that of its second time."""
-    result = await twice(operate)
-    store.script("get", down)
-    return result
-
-
 async def late(store, operate):
     """The operation is done only when all is over; the next one is not asked."""
     store.script("cas", down)
@@ -94,7 +87,7 @@ async def refused(store, operate):
     raise unavailable(outcome_unknown=True)
 
 
-@pytest.mark.parametrize("fate", [gone, late, refused])
+@pytest.mark.parametrize("fate", [late, refused])
 @pytest.mark.parametrize("verb", ["login", "regenerate"])
 @pytest.mark.gen_test
 async def test_a_session_under_way_to_a_new_id_is_never_lost(manager, fate, verb):

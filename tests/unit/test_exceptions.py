@@ -12,7 +12,12 @@ EXAMPLES = [
     (e.SessionGone("why"), e.SessionError, 409, None),
     (e.SessionRefused(), e.SessionError, 429, None),
     (e.SessionTooLarge(5, 4, [("cart", 3)]), e.SessionError, 500, None),
-    (e.EncodeError("session['a']", "set", "that would not come back"), e.SessionError, 500, None),
+    (
+        e.EncodeError("session['a']", "set", "that would not come back"),
+        e.SessionError,
+        500,
+        None,
+    ),
     (e.DecodeError("foreign"), e.SessionError, 500, None),
     (e.StoreError("get", "a:1", "why"), e.SessionError, 503, 1),
     (e.StoreUnavailable("get", "a:1", "why"), e.StoreError, 503, 1),
@@ -55,8 +60,8 @@ def test_the_examples_are_all():
         ),
         (
             e.EncodeError("session['a']", "set", "that would not come back", depth=1),
-            "session['a'][0] holds a set, which would not come back as it was",
-            {"path": "session['a'][0]", "type_name": "set"},
+            "session['a'], 1 level down, holds a set that would not come back",
+            {"path": "session['a']", "type_name": "set"},
         ),
         (e.DecodeError("foreign"), "foreign", {"reason": "foreign"}),
         (

@@ -6,10 +6,10 @@ import asyncio
 from datetime import timedelta
 
 import pytest
+from tornado_mcsession._rotation import seal_successor, successor_of
 
 from tornado_mcsession import SessionGone
 from tornado_mcsession.sessions.record import Record
-from tornado_mcsession._rotation import seal_successor, successor_of
 
 from .visits import key_of, stored_data, stored_id, visit
 

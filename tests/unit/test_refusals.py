@@ -15,7 +15,7 @@ from tornado_mcsession import (
 from tornado_mcsession.stores.base import CasResult
 
 from .scripted import answers, down
-from .visits import carried, FakeHandler, key_of, seal, stored_data, stored_id, visit
+from .visits import FakeHandler, carried, key_of, seal, stored_data, stored_id, visit
 
 
 @pytest.mark.gen_test
@@ -174,4 +174,6 @@ async def test_ids_never_reach_the_store(manager, store, request):
     assert session_id not in key
     assert key.startswith("mcsession:")
     assert await store.get(key) is not None
-    assert carried(manager.transport, FakeHandler(f"session={session_id}")) == session_id
+    assert (
+        carried(manager.transport, FakeHandler(f"session={session_id}")) == session_id
+    )

@@ -11,7 +11,7 @@ from tornado_mcsession import MemoryStore, SessionManager
 from tornado_mcsession.web.transport import REMEMBERED, REMEMBERED_SECONDS
 
 from ..support.clock import ManualClock
-from .visits import carried, FakeHandler, cookie_of, visit, written
+from .visits import FakeHandler, carried, cookie_of, visit, written
 
 ID = "a-session-id-of-forty-three-characters-0123"
 OTHER = "another-id-of-exactly-forty-three-chars-012"
@@ -119,7 +119,8 @@ def test_a_signature_ends_with_the_lifetime(build, clock):
 def test_signing_can_be_switched_off(build):
     """``signed=False`` sends the id as it is, in spite of a secret."""
     assert (
-        carried(build(SECRET, signed=False).transport, FakeHandler(f"session={ID}")) == ID
+        carried(build(SECRET, signed=False).transport, FakeHandler(f"session={ID}"))
+        == ID
     )
 
 

@@ -135,7 +135,9 @@ def cookie_of(headers: HTTPHeaders) -> str:
 
 def unloaded(manager: SessionManager, session_id: str) -> Session:
     """The session of a lazy handler, before it is loaded."""
-    return manager.session_of(FakeHandler(f"session={session_id}"))
+    session = manager.session_of(FakeHandler(f"session={session_id}"))
+    session._why_unloaded = "because"
+    return session
 
 
 def unavailable(manager: SessionManager) -> Session:

@@ -50,8 +50,11 @@ class Lifetime:
             end = min(end, record.created + self.lifetime)
         return end
 
-    def renewed(self, record: Record, now: float) -> Record:
+    def renewed(self, record: Record, now: float, *, cookie: bool = True) -> Record:
         """Return ``record`` with its end put off from ``now``.
+
+        Where no ``cookie`` can be sent, as over a WebSocket, the next request that
+        can send one finds its renewal due.
 
         The idle timeout is stretched by ``renew_after``, because that share of it
         may pass before the next renewal. So a session never ends before its idle
@@ -62,7 +65,10 @@ class Lifetime:
         if idle is not None:
             end = min(end, now + idle * (1 + (self.renew_after or 0)))
         end = min(end, now + _CENTURIES)
-        return msgspec.structs.replace(record, renewed_at=now, expires_at=end)
+        renewed_at = now if cookie else record.renewed_at
+        return msgspec.structs.replace(
+            record, renewed_at=renewed_at, expires_at=max(end, now)
+        )
 
     def renewal_due(self, record: Record, now: float) -> bool:
         """Return whether using ``record`` now must put its end off."""

@@ -113,13 +113,13 @@ class Lookup:
             return _UNKNOWN if over else Found(Presented.ENDED, stored)  # looked behind
         if self._records.is_over(record):
             return _EXPIRED
+        values = self._records.values(stored)
+        if values is None:
+            return _UNKNOWN
         if record.principal is not None:
             standing = self._revocation.standing(at.id, record, marker)
             if standing is not Standing.ALIVE:
                 return _ENDED if standing is Standing.OVERTAKEN else _REVOKED
-        values = self._records.values(stored)
-        if values is None:
-            return _UNKNOWN
         return Found(Presented.LIVE, stored, values)
 
     def _successor(self, tombstone: Stored) -> str | None:

@@ -1,4 +1,4 @@
-"""What is stored of a session, what a request changed in it, and how both are merged."""
+"""What is stored of a session, what a request changed in it, and their merge."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=Fals
         return next((write for write in self.writes if write in mine), None)
 
     def has_forgotten(self, number: int) -> bool:
-        """Return whether write ``number`` is older than what ``writes`` goes back to."""
+        """Return whether write ``number`` is older than all of ``writes``."""
         return self.written - number >= len(self.writes)
 
     def stamped(self, write: bytes, before: Record | None, memory: float) -> Record:
@@ -120,10 +120,12 @@ def new_write_id(now: float) -> bytes:
     generator anew.
     """
     time = int(now * _TICKS) & 0xFFFFFFFF
-    return struct.pack(">I", time) + random.randbytes(6)  # nosec B311
+    return struct.pack(">I", time) + random.randbytes(6)  # nosec B311 # guards nothing
 
 
-def _recent(writes: tuple[bytes, ...], newest: bytes, memory: float) -> tuple[bytes, ...]:
+def _recent(
+    writes: tuple[bytes, ...], newest: bytes, memory: float
+) -> tuple[bytes, ...]:
     now = int.from_bytes(newest[:4], "big")
     return tuple(
         write
@@ -204,9 +206,7 @@ def merge(
         else:
             merged[key] = _merged(base.get(key), mine[key], value, dumps)
     for key, value in mine.items():
-        if key not in theirs and not (
-            key in base and dumps(base[key]) == dumps(value)
-        ):
+        if key not in theirs and not (key in base and dumps(base[key]) == dumps(value)):
             merged[key] = value
     return merged
 

@@ -17,7 +17,7 @@ import weakref
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeGuard, TypeVar
 
 from ..exceptions import (
     DecodeError,
@@ -152,9 +152,16 @@ class Operations:
         What is returned may be a future, and then the operation is under way.
         """
         more = (flags,) if flags else ()
-        if self._is_own and not self.observers:
-            return self.store.cas(key, data, ttl, token, *more)
+        if self.store.keeps_deadline and not self.observers:
+            answer = self.store.cas(key, data, ttl, token, *more)
+            if self._is_own or isinstance(answer, asyncio.Future):
+                return answer
+            return self._asked("cas", key, lambda _: answer)
         return self._asked("cas", key, self.store.cas, data, ttl, token, *more)
+
+    def answer(self, answer: Awaitable[CasResult]) -> Awaitable[CasResult]:
+        """Return what `cas` returned, with its errors made those of this package."""
+        return answer if self._is_own else self._asked("cas", "", lambda _: answer)
 
     def too_late(self, operation: str) -> StoreUnavailable:
         """Return the error for an operation that took too long in all."""
@@ -309,7 +316,8 @@ class Repository:
                             return at._replace(record=record)
                     except StoreUnavailable as error:
                         if not error.outcome_unknown:
-                            raise lost or error from error.__cause__
+                            failure = lost or error
+                            raise failure from failure.__cause__
                         lost = error
                     # Not taken for taken: it may be this very record.
                     found = await self._look(at, None, lost)
@@ -320,7 +328,9 @@ class Repository:
                     if lost is None:
                         return None
         except TimeoutError as error:
-            raise lost or self.operations.too_late("save") from error
+            if lost is None:
+                raise self.operations.too_late("save") from error
+            raise lost from lost.__cause__
         raise lost or SessionConflict(MAX_ATTEMPTS)
 
     async def _add(self, key: str, record: Record, data: bytes) -> bool:
@@ -435,29 +445,33 @@ class Repository:
                             continue
                         if self.is_over(record):
                             raise SessionGone(_ENDED)
-                        edited = edit(found)
-                        if not isinstance(edited, Record):
-                            with _unwatched(scope, turn, counted):
-                                edited = await edited
+                        try:
+                            edited = edit(found)
+                            if not isinstance(edited, Record):
+                                with _unwatched(scope, turn, counted):
+                                    edited = await edited
+                        except StoreError:
+                            if lost is None:
+                                raise
+                            raise lost from lost.__cause__
                         attempt = self._write(found, edited)
                         is_writing = True
                     mine[attempt.record.writes[0]] = attempt.record
                     number += 1
                     try:
-                        result = await attempt.answer
+                        result = await self.operations.answer(attempt.answer)
                     except StoreError as error:
                         if isinstance(error, StoreRejected) and error.too_large:
                             raise SessionTooLarge(self._size(attempt), None) from error
-                        unknown = isinstance(error, StoreUnavailable) and (
-                            error.outcome_unknown
-                        )
-                        if not unknown:
+                        if not _is_of_unknown_outcome(error):
                             # A try before it may have been done all the same.
-                            first = number == 1
-                            raise lost or (error if first else error.of_unknown_outcome())
-                        assert isinstance(error, StoreUnavailable)
+                            failure = lost or error
+                            raise failure from failure.__cause__
                         lost = error
-                        lost_numbers.append(attempt.record.written)
+                        if not attempt.record.retired:
+                            # Over a tombstone nothing is written: a living record
+                            # proves that none was put there.
+                            lost_numbers.append(attempt.record.written)
                         result = CasResult.CONFLICT  # look whether it was done
                     is_writing = False
                     if result is CasResult.STORED:
@@ -471,9 +485,11 @@ class Repository:
                 raise  # one of the edit's own
             if lost is None and number and not is_writing:
                 raise SessionConflict(number) from None
+            if lost is not None:
+                raise lost from lost.__cause__
             late = self.operations.too_late("save")
             late.outcome_unknown = is_writing
-            raise lost or late from error
+            raise late from error
         finally:
             turn.leave()
         raise lost or SessionConflict(number)
@@ -482,14 +498,17 @@ class Repository:
         return len(self._encoded(attempt.record, attempt.at.key))
 
     async def _look(
-        self, at: Stored, unreadable: Record | None, lost: StoreUnavailable | None
+        self,
+        at: Stored,
+        unreadable: Record | None,
+        lost: StoreUnavailable | None,
     ) -> Stored | None:
         try:
             entry = await self.operations.get(at.key)
-        except StoreUnavailable:
+        except StoreError:
             if lost is None:
                 raise
-            raise lost from None
+            raise lost from lost.__cause__
         found = self.examine(at, entry)
         if found is not None and not found.record.retired:  # type: ignore[union-attr]
             found = found if self.values(found) is not None else None
@@ -514,9 +533,7 @@ class Repository:
         record = self._stamped(record, at.record)
         data = self._encoded(record, at.key)
         seconds = ttl(record, self.clock())
-        answer = self.operations.cas(
-            at.key, data, seconds, at.token, self.codec.flags
-        )
+        answer = self.operations.cas(at.key, data, seconds, at.token, self.codec.flags)
         return Attempt(at, record, answer)
 
     def _stamped(self, record: Record, before: Record | None) -> Record:
@@ -553,6 +570,10 @@ class Repository:
         return sorted(sizes, key=lambda pair: -pair[1])[:3]
 
 
+def _is_of_unknown_outcome(error: StoreError) -> TypeGuard[StoreUnavailable]:
+    return isinstance(error, StoreUnavailable) and error.outcome_unknown
+
+
 _ENDED = "session was ended by another request"
 
 
@@ -574,11 +595,22 @@ def _unwatched(scope: asyncio.Timeout, turn: _Turn, counted: bool) -> Iterator[N
 
 
 class _Queue:
-    """The writers of one session that wait, and when one of them last went on."""
+    """The writers of one session that wait for their turn."""
 
-    def __init__(self, now: float) -> None:
-        self.turns: deque[asyncio.Future[None]] = deque()
-        self.moved = now
+    def __init__(self) -> None:
+        self.turns: deque[asyncio.Future[bool]] = deque()
+        self.moved = 0.0
+        self.timer: asyncio.TimerHandle | None = None
+
+    def next(self, is_turn: bool) -> bool:
+        """Let whoever waits longest go on; return whether anybody does."""
+        while self.turns:
+            turn = self.turns.popleft()
+            if not turn.done():
+                self.moved = turn.get_loop().time()
+                turn.set_result(is_turn)
+                return True
+        return False
 
 
 class _Writers:
@@ -586,16 +618,16 @@ class _Writers:
 
     Conflicts then come from other processes only, and a burst of writers on a large
     session encodes it once for each. It saves work and guards nothing: where a
-    writer takes long, since its node does not answer, the next one goes on, and cas
-    decides. Each event loop has queues of its own.
+    writer gets nowhere, since its node does not answer, the others go on one by one,
+    and cas decides. Each event loop has queues of its own.
     """
 
     def __init__(self) -> None:
         self._queues: weakref.WeakKeyDictionary[
-            asyncio.AbstractEventLoop, dict[str, _Queue]
+            asyncio.AbstractEventLoop, dict[str, _Queue | None]
         ] = weakref.WeakKeyDictionary()
 
-    def _of_loop(self) -> dict[str, _Queue]:
+    def _of_loop(self) -> dict[str, _Queue | None]:
         loop = asyncio.get_running_loop()
         try:
             return self._queues[loop]
@@ -608,39 +640,50 @@ class _Writers:
         queues = self._of_loop()
         if key in queues:
             return False
-        queues[key] = _Queue(asyncio.get_running_loop().time())
+        queues[key] = None  # a queue is made when somebody waits: mostly nobody does
         return True
 
     async def wait(self, key: str) -> bool:
         """Wait for the turn; return False where it was waited for in vain."""
         loop = asyncio.get_running_loop()
-        queue = self._of_loop()[key]
-        turn: asyncio.Future[None] = loop.create_future()
+        queues = self._of_loop()
+        queue = queues[key]
+        if queue is None:
+            queue = queues[key] = _Queue()
+            queue.moved = loop.time()
+            self._watch(loop, key, queue)
+        turn: asyncio.Future[bool] = loop.create_future()
         queue.turns.append(turn)
         try:
-            while True:
-                left = queue.moved + PATIENCE - loop.time()
-                if left <= 0:
-                    turn.cancel()
-                    return False
-                await asyncio.wait([turn], timeout=left)
-                if turn.done():
-                    return True
+            return await turn
         except asyncio.CancelledError:
-            if not turn.cancel():
+            if turn.done() and not turn.cancelled() and turn.result():
                 self.leave(key)  # it came in the very moment
             raise
+
+    def _watch(self, loop: asyncio.AbstractEventLoop, key: str, queue: _Queue) -> None:
+        def look() -> None:
+            if loop.time() >= queue.moved + PATIENCE:
+                queue.next(False)
+            if queue.turns:
+                queue.timer = loop.call_at(queue.moved + PATIENCE, look)
+            else:
+                queue.timer = None
+                if queues.get(key) is queue:
+                    queues[key] = None
+
+        queues = self._of_loop()
+        queue.timer = loop.call_at(queue.moved + PATIENCE, look)
 
     def leave(self, key: str) -> None:
         """Hand the turn to whoever waits longest."""
         queues = self._of_loop()
         queue = queues.get(key)
-        while queue is not None and queue.turns:
-            turn = queue.turns.popleft()
-            if not turn.done():
-                queue.moved = asyncio.get_running_loop().time()
-                turn.set_result(None)
+        if queue is not None:
+            if queue.next(True):
                 return
+            if queue.timer is not None:
+                queue.timer.cancel()
         queues.pop(key, None)
 
 

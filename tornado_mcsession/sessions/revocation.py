@@ -42,6 +42,7 @@ MARGIN = 60.0
 # below that, and renewals of their sessions put their end off.
 KEPT_FOR = 30 * 86_400.0 - 3600.0
 _REMEMBERED_DIGESTS = 4096
+_VALUE = 16  # bytes
 
 
 class Standing(enum.Enum):
@@ -121,7 +122,7 @@ class Revocation:
         digest = ids.digest_of(session_id)
         if self._knows_all and digest not in self._digests(record.principal):
             return Standing.DEAD
-        if record.marker == marker.value:
+        if record.marker == marker.value or marker.value in _values(record.marker):
             return Standing.ALIVE
         age = self._clock() - marker.since
         return Standing.OVERTAKEN if abs(age) < TOMBSTONE_SECONDS else Standing.DEAD
@@ -168,27 +169,33 @@ class Revocation:
         with contextlib.suppress(StoreError, SessionConflict):
             await self._change(key, keep)
 
-    def new_value(self) -> bytes:
-        """Return a value for `replace`."""
-        return secrets.token_bytes(16)
+    def next_value(self, record: Record) -> bytes:
+        """Return what ``record`` repeats before and after `replace`.
 
-    async def replace(
-        self, session_id: str, old: bytes, new: bytes, record: Record
-    ) -> None:
-        """Let the marker say ``new`` where it says ``old``.
+        A new value, behind which those stand that it has today: the session is
+        alive whether or not the marker gets the new one.
+        """
+        assert record.marker is not None
+        return secrets.token_bytes(_VALUE) + record.marker[: 3 * _VALUE]
 
-        Of the principal's sessions only that of ``record``, which repeats the new
-        value, is alive from then on. Raises `.SessionGone` where the marker says
-        something else by now, and `.StoreError`.
+    async def replace(self, session_id: str, record: Record) -> None:
+        """Let the marker say the newest of the values that ``record`` repeats.
+
+        Of the principal's sessions only this one is alive from then on. Raises
+        `.SessionGone` where the marker says none of them by now, and
+        `.StoreError`; in both cases the marker is as it was.
         """
         assert record.principal is not None
+        values = _values(record.marker)
         digest = ids.digest_of(session_id)
         now = self._clock()
 
         def change(marker: Marker | None) -> Marker:
-            if marker is None or marker.value not in (old, new):
+            if marker is None or marker.value not in values:
                 raise SessionGone("session was ended by another request")
-            newer = msgspec.structs.replace(marker, value=new, since=now, used=True)
+            newer = msgspec.structs.replace(
+                marker, value=values[0], since=now, used=True
+            )
             return self._kept(newer, record.expires_at)
 
         # The own one first: where that says something else, nothing was done. With
@@ -248,10 +255,10 @@ class Revocation:
 
     def _fresh(self) -> Marker:
         now = self._clock()
-        return Marker(self.new_value(), now, now + KEPT_FOR)
+        return Marker(secrets.token_bytes(_VALUE), now, now + KEPT_FOR)
 
     def _kept(self, marker: Marker, until: float) -> Marker:
-        """Return ``marker`` with its end put off where it would end before ``until``."""
+        """Return ``marker``, with its end put off where that is before ``until``."""
         if marker.until >= until + MARGIN:
             return marker
         later = max(self._clock() + KEPT_FOR, until + 2 * MARGIN)
@@ -300,3 +307,9 @@ class Revocation:
             return await self._operations.add(key, data, ttl, 0)
         result = await self._operations.cas(key, data, ttl, entry.token, 0)
         return result is CasResult.STORED
+
+
+def _values(marker: bytes | None) -> list[bytes]:
+    """Return the values of a marker with which a record is alive, newest first."""
+    text = marker or b""
+    return [text[start : start + _VALUE] for start in range(0, len(text), _VALUE)]

@@ -133,9 +133,10 @@ class Rotation:
     ) -> bool:
         """End the session of ``session_id``; return whether there was one.
 
-        ``at`` is its record, where that was read. Where the id was replaced by the same login, the session that it leads to
-        is ended. Raises `.SessionGone` where another login came: whoever holds the
-        older id must not end that. Raises `.StoreError` where the end cannot be
+        ``at`` is its record, where that was read. Where the id was replaced by the
+        same login, the session that it leads to is ended. Raises `.SessionGone`
+        where another login came: whoever holds the older id must not end that.
+        Raises `.StoreError` where the end cannot be
         confirmed.
         """
         now = self._records.clock()
@@ -265,7 +266,9 @@ class PendingEnds:
         ended = 0
         try:
             now = self._records.clock()
-            for session_id in [i for i, (_, until) in self._ids.items() if until <= now]:
+            for session_id in [
+                i for i, (_, until) in self._ids.items() if until <= now
+            ]:
                 del self._ids[session_id]
             due = list(self._ids)
             for start in range(0, len(due), self.AT_ONCE):

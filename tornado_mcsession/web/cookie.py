@@ -176,7 +176,9 @@ def refusals(options: CookieOptions, request: HTTPServerRequest) -> dict[str, st
     if request.path != path and not request.path.startswith(inside):
         reasons["path"] = f"its path is {path!r}, and the request's is {request.path!r}"
     if options.secure is True and request.protocol != "https" and not _is_local(host):
-        reasons["secure"] = f"it has secure=True, and the request came over http to {host!r}"
+        reasons["secure"] = (
+            f"it has secure=True, and the request came over http to {host!r}"
+        )
     return reasons
 
 

@@ -133,10 +133,11 @@ class Requests:
             logger.error("session %s failed%s: %s", phase, where, error)
         return chosen
 
-    def count_dropped_save(self) -> None:
+    def count_dropped_save(self, *, log: bool = True) -> None:
         """Count changes to a session that another request has ended."""
         self.counts["dropped_saves"] += 1
-        logger.info("changes were dropped: another request ended the session")
+        if log:
+            logger.info("changes were dropped: another request ended the session")
 
     def deliver(
         self,

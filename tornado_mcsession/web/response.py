@@ -63,6 +63,7 @@ class HeldResponse(HTTPConnection):
         self._queue = _Queue(loop)
         self._finished = False  # the handler writes nothing any more
         self._is_saving = False
+        self._waits_for_end = False  # the headers are the whole response
         self._body_left: int | None = None  # of the handler's own Content-Length
         self._last_byte = b""
         self._was_replaced = False  # by an error page, or by the end of the connection
@@ -123,7 +124,10 @@ class HeldResponse(HTTPConnection):
         if self._stage is Stage.HEADERS or (
             self._stage is Stage.BODY and self._finished
         ):
-            return self._queue.add(chunk)
+            written = self._queue.add(chunk)
+            if self._waits_for_end:
+                self._queue.resolve()
+            return written
         return self._connection.write(self._without_the_end(chunk))
 
     def finish(self) -> None:
@@ -134,19 +138,30 @@ class HeldResponse(HTTPConnection):
             self._connection.finish()
             return
         self._finished = True
-        if self._stage is Stage.BODY:
+        if not self._is_saving:
+            # on_finish() does the same, unless a handler overrides it.
             self._loop.call_soon(self.commit)
 
     def detach(self) -> Any:
-        """Give the stream to the handler, if nothing of the session is unsaved."""
+        """Give the stream to the handler, behind what it has flushed."""
+        self.refuse_detaching()
         if self._request is not None:
-            if not self._request.is_saved():
-                raise RuntimeError(
-                    "the session has changes that nobody would save after detach(): "
-                    "await self.session.save() first"
-                )
+            if self._head is not None and self._stage is Stage.HEADERS:
+                self._release(False)  # nothing of the session is unsaved
+            if self._last_byte:
+                self._connection.write(self._last_byte)
             self._let_go()
         return self._connection.detach()  # type: ignore[attr-defined]
+
+    def refuse_detaching(self) -> None:
+        """Raise where something of the session is unsaved, or still being saved."""
+        if self._request is None:
+            return
+        if self._is_saving or not self._request.is_saved():
+            raise RuntimeError(
+                "the session has changes that nobody would save after detach(): "
+                "await self.session.save() first, and await self.flush()"
+            )
 
     def abandon(self) -> None:
         """Save what there is: the client has left, and no response will end this."""
@@ -171,7 +186,7 @@ class HeldResponse(HTTPConnection):
     # How it leaves.
 
     def commit(self) -> None:
-        """Save what is to be saved, then send what is held. Calling it twice is fine."""
+        """Save what is to be saved, then send what is held. Twice is fine."""
         request = self._request
         if request is None or self._is_saving:
             return
@@ -182,7 +197,7 @@ class HeldResponse(HTTPConnection):
         if self._head is not None:
             status = self._head.start_line.code
             if not final and self._has_no_body(self._head):
-                # Its headers are the whole response, so they wait for the end.
+                self._waits_for_end = True
                 self._queue.resolve()
                 return
         elif self._stage is Stage.HEADERS:

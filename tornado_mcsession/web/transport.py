@@ -1,10 +1,11 @@
-"""How session ids travel between client and server: in a cookie, a header, or several."""
+"""How session ids travel between client and server: in a cookie or in a header."""
 
 from __future__ import annotations
 
 import inspect
 import logging
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from urllib.parse import urlsplit
@@ -179,7 +180,7 @@ class CookieTransport(Transport):
     def options(
         self, handler: RequestHandler, session: Session | None = None
     ) -> CookieOptions:
-        """Return the cookie's attributes for a request, and for its session if known."""
+        """Return the cookie's attributes for a request and, if known, its session."""
         if isinstance(self._options, CookieOptions):
             return self._options
         arguments = (handler, session) if self._takes_session else (handler,)
@@ -244,7 +245,8 @@ class CookieTransport(Transport):
     ) -> None:
         options = self.options(handler, session)
         protocol = handler.request.protocol
-        self._look_at_proxy(handler.request)
+        if not options.is_secure(protocol):
+            self._look_at_proxy(handler.request)
         if options.needs_https and options.secure == "auto" and protocol != "https":
             self._warn(
                 "prefix",
@@ -286,24 +288,21 @@ class CookieTransport(Transport):
     def _look_at_proxy(self, request: HTTPServerRequest) -> None:
         if request.protocol != "http" or "proxy" in self._warned:
             return
-        for name in _SCHEME_HEADERS:
-            if "https" in request.headers.get(name, "").lower():
-                self._warn(
-                    "proxy",
-                    f"{name} says https, but the request counts as http, so that the "
-                    "session cookie is not Secure; listen with xheaders=True, or set "
-                    "secure=True",
-                )
-        for name in _TLS_HEADERS:
-            if request.headers.get(name, "").lower() in ("on", "1", "true"):
-                self._warn(
-                    "proxy",
-                    f"{name} says that the client uses https, but the request counts as "
-                    "http, so that the session cookie is not Secure; set secure=True",
-                )
+        name = _header_that_says_https(request)
+        if name is not None:
+            self._warn(
+                "proxy",
+                f"{name} says that the client uses https, but the request counts as "
+                "http, so that the session cookie is not Secure; listen with "
+                "xheaders=True, or set secure=True",
+            )
 
-    def _look_at_browser(self, options: CookieOptions, request: HTTPServerRequest) -> None:
+    def _look_at_browser(
+        self, options: CookieOptions, request: HTTPServerRequest
+    ) -> None:
         for kind, reason in refusals(options, request).items():
+            if kind == "secure" and _header_that_says_https(request):
+                continue
             self._warn(
                 kind,
                 f"a browser would not send the session cookie {options.name!r} back "
@@ -317,10 +316,10 @@ class CookieTransport(Transport):
             elif host in self._secure_hosts:
                 self._warn(
                     "leave",
-                    f"the session cookie {options.name!r} is set over http at {host!r}, "
-                    "where it was set with Secure over https before: a browser that has "
-                    "that one keeps it, and ignores this one. Serve one scheme, or set "
-                    "secure=True",
+                    f"the session cookie {options.name!r} is set over http at "
+                    f"{host!r}, where it was set with Secure over https before: a "
+                    "browser that has that one keeps it, and ignores this one. Serve "
+                    "one scheme, or set secure=True",
                 )
 
     def _warn(self, once: str, message: str) -> None:
@@ -329,19 +328,31 @@ class CookieTransport(Transport):
             logger.warning("%s", message)
 
 
+def _header_that_says_https(request: HTTPServerRequest) -> str | None:
+    """Return the header by which a proxy says that the client uses https."""
+    for name, pattern in _HTTPS.items():
+        value = request.headers.get(name)
+        if value is not None and pattern.search(value):
+            return name
+    return None
+
+
 # Proxies tell by these that the client came over https. Tornado's xheaders=True looks
 # at the first two, and takes the last value of a list.
-_SCHEME_HEADERS = (
-    "X-Scheme",
-    "X-Forwarded-Proto",
-    "X-Forwarded-Protocol",
-    "X-Forwarded-Scheme",
-    "X-Url-Scheme",
-    "Forwarded",
-    "CloudFront-Forwarded-Proto",
-    "CF-Visitor",
-)
-_TLS_HEADERS = ("X-Forwarded-Ssl", "Front-End-Https")
+_SCHEME = re.compile(r"\bhttps\b", re.IGNORECASE)
+_ON = re.compile(r"^\s*(on|1|true|https)\s*$", re.IGNORECASE)
+_HTTPS = {
+    "X-Scheme": _SCHEME,
+    "X-Forwarded-Proto": _SCHEME,
+    "X-Forwarded-Protocol": _SCHEME,
+    "X-Forwarded-Scheme": _SCHEME,
+    "X-Url-Scheme": _SCHEME,
+    "CloudFront-Forwarded-Proto": _SCHEME,
+    "CF-Visitor": _SCHEME,
+    "Forwarded": re.compile(r'\bproto="?https\b', re.IGNORECASE),
+    "X-Forwarded-Ssl": _ON,
+    "Front-End-Https": _ON,
+}
 
 
 class HeaderTransport(Transport):
@@ -385,8 +396,6 @@ class _Checked(Transport):
         if vary is not None and not isinstance(vary, str):
             raise type_error(f"vary of {type(own).__name__}", vary, "text or None")
         self.vary = (vary,) if vary else ()
-        self.write = own.write
-        self.clear = own.clear
 
     def present(self, handler: RequestHandler) -> Carried:
         value = self._own.read(handler)
@@ -401,6 +410,14 @@ class _Checked(Transport):
                 "text, ASCII bytes or None",
             )
         return Carried((value,) if ids.is_valid(value) else (), seen=True)
+
+    def write(
+        self, handler: RequestHandler, headers: HTTPHeaders, session: Session
+    ) -> None:
+        self._own.write(handler, headers, session)
+
+    def clear(self, handler: RequestHandler, headers: HTTPHeaders) -> None:
+        self._own.clear(handler, headers)
 
 
 class _Several(Transport):

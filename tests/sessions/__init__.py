@@ -1,0 +1,1 @@
+"""Sessions, whatever the server and the store."""

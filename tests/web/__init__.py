@@ -1,0 +1,1 @@
+"""What clients and handlers see of sessions over HTTP."""
