@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import secrets
 import select
 import socket
 import ssl
@@ -189,7 +190,7 @@ class Connector:
             raise ValueError("tls: a Unix socket has none; use memcached:// for it")
         self._address = address
         self._access = access
-        self._made = 0
+        self._made = secrets.randbelow(1000)  # processes begin with different ones
         self.forked()
 
     def forked(self) -> None:
