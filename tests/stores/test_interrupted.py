@@ -31,7 +31,7 @@ def interrupt(error: type[BaseException]) -> int:
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, TimeoutError])
 @pytest.mark.parametrize("operation", OPERATIONS)
 async def test_the_node_is_not_lost(proxy, connect, operation, error):
-    """More often than there are threads: each operation ends, and the next ones work."""
+    """More often than there are threads: each operation ends, and the next work."""
     store = connect(proxy.url + "?timeout=10&threads=2")
     await store.add("key", b"1", TTL)
     for number in range(5):

@@ -233,7 +233,7 @@ SEVERAL = [["127.0.0.1", "127.0.0.2"], ["::1", "127.0.0.1", "127.0.0.2"]]
 async def test_several_addresses_are_several_servers(
     memcached, name_server, connect, operation, addresses
 ):
-    """Which of them keeps a session? Nothing is asked, and the error says what to do."""
+    """Which of them keeps a session? None is asked, and the error says what to do."""
     name_server.addresses = addresses
     before = memcached.stats()["total_connections"]
     error = await outage(OPERATIONS[operation](connect(url(memcached)), "key"))
@@ -374,7 +374,7 @@ async def test_a_connection_outlives_its_name_server(name_server, connect, often
 
 @pytest.mark.gen_test
 async def test_a_balancer_before_several_servers_is_found(memcached_factory, connect):
-    """What is written on one connection is not on the next one: the node is not well."""
+    """What is written on one connection is not on the next: the node is not well."""
     ports = [memcached_factory().port for _ in range(2)]
     with DividingProxy(*ports) as balancer:
         (node,) = (await connect(balancer.url + "?timeout=10").health()).values()
