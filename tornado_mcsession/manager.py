@@ -34,7 +34,7 @@ from .sessions.tasks import Tasks
 from .settings import Settings, build_serializer, build_store
 from .stores.base import NodeCallback
 from .web.request import COUNTERS, Requests
-from .web.transport import build_transport, is_from_another_site
+from .web.transport import Carried, build_transport, is_from_another_site
 
 if TYPE_CHECKING:
     from tornado.httputil import HTTPHeaders
@@ -163,10 +163,18 @@ class SessionManager:
         self, handler: RequestHandler, loop: asyncio.AbstractEventLoop | None = None
     ) -> Session:
         """Return the session of a request, which is still to be `load`-ed."""
-        presented = self.transport.present(handler)
-        session = Session(self, handler, presented.ids, loop)
-        if not presented.ids:
-            session._loaded(_UNREADABLE if presented.seen else NOTHING)
+        return self.session_for(handler, self.transport.present(handler), loop)
+
+    def session_for(
+        self,
+        handler: RequestHandler,
+        carried: Carried,
+        loop: asyncio.AbstractEventLoop | None,
+    ) -> Session:
+        """Return the session of a request, whose ids were read."""
+        session = Session(self, handler, carried.ids, loop)
+        if not carried.ids:
+            session._loaded(_UNREADABLE if carried.seen else NOTHING)
         return session
 
     async def load(self, session: Session) -> None:

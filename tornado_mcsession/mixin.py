@@ -19,6 +19,7 @@ from .session import Session
 from .sessions.state import Phase, Reach
 from .web.request import RequestSession, default_page
 from .web.response import HeldResponse
+from .web.transport import Carried
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -124,6 +125,7 @@ class SessionMixin(_Handler):
     __request: RequestSession | None = None
     __response: HeldResponse | None = None
     __reason: str = _NEVER_PREPARED
+    __carried: Carried | None = None
     __task: asyncio.Task[Any] | None = None
     __loop: asyncio.AbstractEventLoop | None = None
     __flushed: bool = False  # headers have been sent to the connection
@@ -210,10 +212,13 @@ class SessionMixin(_Handler):
         self.__loop = asyncio.get_running_loop()
         if self.session_load == "eager":
             self.__reason = _READING
-            session = self.__session = manager.session_of(self, self.__loop)
+            carried = manager.transport.present(self)
             self.__reason = _NOT_AWAITED
-            if session._phase is Phase.UNLOADED:
+            if carried.ids:
+                session = manager.session_for(self, carried, self.__loop)
+                self.__session = session
                 return self.__load(manager, session)
+            self.__carried = carried  # a session is made when it is used: most are not
             return _Prepared(self, _PREPARED, super().prepare)
         one_of("session_load", self.session_load, ("eager", "lazy", "off"))
         self.__reason = _NOT_AWAITED
@@ -266,7 +271,8 @@ class SessionMixin(_Handler):
 
     def flush(self, include_footers: bool = False) -> asyncio.Future[None]:
         """Flush, with a Vary header where the headers leave before the end."""
-        self.__refuse_unprepared()
+        if self.__reason is _NOT_AWAITED:
+            self.__refuse_unprepared()
         if include_footers:
             self.__ended = True
             if self.__response is not None:
@@ -286,7 +292,10 @@ class SessionMixin(_Handler):
     async def __get(self, *arguments: Any, **keywords: Any) -> None:
         """Save what was done before a WebSocket opens, then open it."""
         self.__refuse_unprepared()
-        session, manager = self.__session, self.__manager
+        manager = self.__manager
+        if self.__session is None and self.__carried is not None:
+            self.__session = self.__made()
+        session = self.__session
         if session is not None and manager is not None:
             if self.__request is None:
                 self.__request = RequestSession(self, manager.requests, session)
@@ -346,6 +355,8 @@ class SessionMixin(_Handler):
     def __made(self) -> Session:
         """Return the session where `prepare` has not made it."""
         manager, reason = self.__manager, self.__reason
+        if manager is not None and self.__carried and reason is _PREPARED:
+            return manager.session_for(self, self.__carried, self.__loop)
         if manager is not None and reason is _LAZY:
             session = manager.session_of(self, self.__loop)
             session._why_unloaded = _LAZY
@@ -361,7 +372,8 @@ class SessionMixin(_Handler):
         return session
 
     def __watch(self, session: Session) -> None:
-        self.__refuse_unprepared()
+        if self.__reason is _NOT_AWAITED:
+            self.__refuse_unprepared()
         assert self.__manager is not None
         request = RequestSession(self, self.__manager.requests, session)
         self.__request = request

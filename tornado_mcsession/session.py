@@ -848,7 +848,8 @@ class Session(MutableMapping[str, Any]):
             self._data = found.values
             self._is_new = False
             self._presented_ids = ()
-            self._had_principal = _of(found.stored).principal is not None
+            record = found.stored.record
+            self._had_principal = record is not None and record.principal is not None
             self._advance(Event.FOUND)
             return
         if found.others:
@@ -890,7 +891,7 @@ class Session(MutableMapping[str, Any]):
 
         Most requests change nothing: for them this is all that is asked.
         """
-        record = self._record
+        record = self._stored and self._stored.record
         if (
             record is None
             or self._flashed
@@ -1015,11 +1016,14 @@ class Session(MutableMapping[str, Any]):
             seen = seen._replace(
                 flashed=tuple(f for f in seen.flashed if f.id not in lost)
             )
-        self._drop_seen(seen)
+        if self._flashed or self._flashes_read or self._options:
+            self._drop_seen(seen)
         self._stored = stored
         self._presented_ids = ()
-        self._had_principal |= record.principal is not None
-        self._advance(Event.SAVED)
+        if record.principal is not None:
+            self._had_principal = True
+        if self._phase is not Phase.STORED:
+            self._advance(Event.SAVED)
 
     def _take_in(self, values: dict[str, Any], seen: Changes) -> None:
         self._take_in_values(values, seen)
@@ -1313,7 +1317,7 @@ class Session(MutableMapping[str, Any]):
         return NOTHING
 
     def _renewal_is_due(self) -> bool:
-        record = self._record
+        record = self._stored and self._stored.record
         return record is not None and self._manager.lifetime.renewal_due(
             record, self._manager.settings.clock()
         )

@@ -249,7 +249,7 @@ def watch_package(
 
 def texts_of(codec: Codec, record: Record) -> Iterator[str | bytes]:
     """By what the contents of a record are known again: as bytes and as values."""
-    yield from record.writes[:1]
+    yield record.writes[:10]
     yield record.principal or ""
     yield from (flash.message for flash in record.flashes)
     if type(codec.serializer) not in (MsgpackSerializer, JSONSerializer):

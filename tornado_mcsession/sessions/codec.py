@@ -13,7 +13,7 @@ from ..exceptions import DecodeError
 from .ids import record_key
 from .lifetime import is_sound
 from .record import NewerRecord, Record
-from .serializers import Serializer, is_too_deep, may_be_deep
+from .serializers import MAX_DEPTH, Serializer, is_too_deep, may_be_deep
 
 __all__ = ["Codec", "Layout"]
 
@@ -39,6 +39,8 @@ class Layout(Generic[_Plain]):
         self._encode = msgspec.msgpack.Encoder().encode
         self._decode = msgspec.msgpack.Decoder(plain).decode
         self._split = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
+        # What a value of this release begins with, which nearly all do.
+        self._head = b"\xdc" + len(self._fields).to_bytes(2, "big")
 
     def encode(self, value: _Plain) -> bytes:
         """Return the bytes of ``value``."""
@@ -54,7 +56,7 @@ class Layout(Generic[_Plain]):
         data = data[1:]
         try:
             value = self._decode(data)
-            if _array_length(data) > len(self._fields):
+            if data[:3] != self._head and _array_length(data) > len(self._fields):
                 unknown = tuple(
                     msgspec.Raw(bytes(raw))
                     for raw in self._split(data)[len(self._fields) :]
@@ -150,7 +152,12 @@ class Codec:
             raise DecodeError(f"with data the serializer refuses ({name})") from None
         if not isinstance(values, dict) or not {str}.issuperset(map(type, values)):
             raise DecodeError("with data that is no mapping of text")
-        if may_be_deep(self.serializer, record.data) and is_too_deep(values):
+        data = record.data
+        if (
+            len(data) > MAX_DEPTH  # it takes a byte to begin each level
+            and may_be_deep(self.serializer, data)
+            and is_too_deep(values)
+        ):
             raise DecodeError("with data nested too deep")
         return values
 

@@ -91,7 +91,12 @@ class Lifetime:
         ahead = now + MAX_AHEAD
         if record.created > ahead or record.renewed_at > ahead:
             return True
-        return not record.retired and now >= self.last_end_of(record)
+        if record.retired:
+            return False
+        if record.end is not None and now >= record.end:
+            return True
+        lifetime = self.lifetime
+        return lifetime is not None and now >= record.created + lifetime
 
 
 def ttl(record: Record, now: float) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import struct
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple, TypeVar
 
@@ -25,10 +24,10 @@ __all__ = [
 _Struct = TypeVar("_Struct", bound=msgspec.Struct)
 
 # A record remembers the writes of the last seconds, so that a write whose response
-# was lost can be recognised. It remembers a few whatever their age, and no more
-# than this under fire: each takes 12 bytes.
-FEWEST_WRITES = 4
-MOST_WRITES = 64
+# was lost can be recognised: a few whatever their age, and no more than 64.
+WRITE = 10  # bytes
+FEWEST_WRITES = 4 * WRITE
+MOST_WRITES = 64 * WRITE
 
 
 class Flash(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -51,8 +50,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=Fals
     renewed_at: float
     expires_at: float
     data: bytes
-    writes: tuple[bytes, ...] = ()
-    """The ids of the newest writes, newest first; see `new_write_id`."""
+    writes: bytes = b""
+    """The ids of the newest writes, newest first, one behind the other."""
     flashes: tuple[Flash, ...] = ()
     principal: str | None = None
     authenticated_at: float | None = None
@@ -77,11 +76,13 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=Fals
 
     def write_of(self, mine: Collection[bytes]) -> bytes | None:
         """Return which of ``mine`` is the newest write that this record knows."""
-        return next((write for write in self.writes if write in mine), None)
+        writes = self.writes
+        known = (writes[at : at + WRITE] for at in range(0, len(writes), WRITE))
+        return next((write for write in known if write in mine), None)
 
     def has_forgotten(self, number: int) -> bool:
         """Return whether write ``number`` is older than all of ``writes``."""
-        return self.written - number >= len(self.writes)
+        return (self.written - number) * WRITE >= len(self.writes)
 
     def stamped(self, write: bytes, before: Record | None, memory: float) -> Record:
         """Return this record as the write that follows ``before``.
@@ -89,15 +90,13 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=Fals
         Writes of the last ``memory`` seconds are remembered.
         """
         if before is None:
-            return msgspec.structs.replace(self, writes=(write,), written=1)
-        kept = before.writes
-        if len(kept) >= FEWEST_WRITES:
-            kept = kept[: FEWEST_WRITES - 1] + _recent(
-                kept[FEWEST_WRITES - 1 : MOST_WRITES - 1], write, memory
-            )
-        return msgspec.structs.replace(
-            self, writes=(write, *kept), written=before.written + 1
-        )
+            return msgspec.structs.replace(self, writes=write, written=1)
+        writes = (write + before.writes)[:MOST_WRITES]
+        end = len(writes)
+        while end > FEWEST_WRITES and _age(writes[end - WRITE : end], write) > memory:
+            end -= WRITE
+        writes = writes[:end]
+        return msgspec.structs.replace(self, writes=writes, written=before.written + 1)
 
 
 class NewerRecord(Record, frozen=True, kw_only=True, array_like=True, gc=False):
@@ -120,18 +119,14 @@ def new_write_id(now: float) -> bytes:
     generator anew.
     """
     time = int(now * _TICKS) & 0xFFFFFFFF
-    return struct.pack(">I", time) + random.randbytes(6)  # nosec B311 # guards nothing
+    number = time << 48 | random.getrandbits(48)  # nosec B311 # guards nothing
+    return number.to_bytes(WRITE, "big")
 
 
-def _recent(
-    writes: tuple[bytes, ...], newest: bytes, memory: float
-) -> tuple[bytes, ...]:
-    now = int.from_bytes(newest[:4], "big")
-    return tuple(
-        write
-        for write in writes
-        if (now - int.from_bytes(write[:4], "big")) & 0xFFFFFFFF <= memory * _TICKS
-    )
+def _age(write: bytes, newest: bytes) -> float:
+    """Return by how many seconds a write is older than the newest one."""
+    ticks = int.from_bytes(newest[:4], "big") - int.from_bytes(write[:4], "big")
+    return (ticks & 0xFFFFFFFF) / _TICKS
 
 
 NO_OPTIONS: Mapping[str, Any] = {}

@@ -35,7 +35,7 @@ from ..stores.memory import MemoryStore
 from . import ids
 from .codec import Codec
 from .lifetime import Lifetime, ttl
-from .record import Record, new_write_id
+from .record import WRITE, Record, new_write_id
 
 __all__ = [
     "Attempt",
@@ -105,9 +105,9 @@ class Follow(enum.Enum):
 class Replaced(SessionGone):
     """There is a tombstone, which tells whether the session ``has_new_id``."""
 
-    def __init__(self, tombstone: Record) -> None:
+    def __init__(self, session_id: str, tombstone: Record) -> None:
         super().__init__("session was ended or given a new id by another request")
-        self.has_new_id = tombstone.successor is not None
+        self.has_new_id = ids.successor_of(session_id, tombstone) is not None
 
 
 class Operations:
@@ -323,7 +323,7 @@ class Repository:
                     found = await self._look(at, None, lost)
                     if found is not None:
                         assert found.record is not None
-                        mine = found.record.write_of(record.writes[:1])
+                        mine = found.record.write_of((record.writes[:WRITE],))
                         return at._replace(record=record) if mine else None
                     if lost is None:
                         return None
@@ -354,7 +354,7 @@ class Repository:
         before = None
         if found is not None and (before := found.record) is not None:
             if before.retired and not self.is_over(before):
-                raise Replaced(before)
+                raise Replaced(at.id, before)
             if not self.is_over(before) and self.values(found) is not None:
                 return False
         attempt = self._write(Stored(at.id, at.key, before, entry.token), record)
@@ -378,8 +378,9 @@ class Repository:
 
     def done(self, attempt: Attempt) -> Stored:
         """Return what ``attempt`` has stored, and let the next writer go on."""
-        self._writers.leave(attempt.at.key)
-        return attempt.at._replace(record=attempt.record, token=None)
+        at = attempt.at
+        self._writers.leave(at.key)
+        return Stored(at.id, at.key, attempt.record)
 
     async def change(
         self,
@@ -432,7 +433,7 @@ class Repository:
                             if record.retired and not mine[write].retired:
                                 # Done, and ended since; or carried to the new id.
                                 if record.successor is None:
-                                    raise Replaced(record)
+                                    raise Replaced(found.id, record)
                             return found._replace(record=mine[write], token=None)
                         if any(map(record.has_forgotten, lost_numbers)):
                             assert lost is not None
@@ -456,7 +457,7 @@ class Repository:
                             raise lost from lost.__cause__
                         attempt = self._write(found, edited)
                         is_writing = True
-                    mine[attempt.record.writes[0]] = attempt.record
+                    mine[attempt.record.writes[:WRITE]] = attempt.record
                     number += 1
                     try:
                         result = await self.operations.answer(attempt.answer)
@@ -526,7 +527,7 @@ class Repository:
             leads = follow is Follow.LOGIN and record.same_login
         newer = ids.successor_of(found.id, record) if leads else None
         if newer is None or steps > MAX_STEPS:
-            raise Replaced(record)
+            raise Replaced(found.id, record)
         return self.at(newer)
 
     def _write(self, at: Stored, record: Record) -> Attempt:
@@ -627,13 +628,15 @@ class _Writers:
             asyncio.AbstractEventLoop, dict[str, _Queue | None]
         ] = weakref.WeakKeyDictionary()
 
+        self._latest: tuple[Any, dict[str, _Queue | None]] = (lambda: None, {})
+
     def _of_loop(self) -> dict[str, _Queue | None]:
         loop = asyncio.get_running_loop()
-        try:
-            return self._queues[loop]
-        except KeyError:
-            queues = self._queues[loop] = {}
-            return queues
+        known, queues = self._latest  # mostly there is one loop
+        if known() is not loop:
+            queues = self._queues.setdefault(loop, {})
+            self._latest = weakref.ref(loop), queues
+        return queues
 
     def take(self, key: str) -> bool:
         """Take the turn for ``key`` if nobody has it; return whether it was taken."""

@@ -214,11 +214,18 @@ def cookie_values(headers: Iterable[str], name: str) -> list[str]:
     for header in headers:
         if name not in header:
             continue
+        if ";" not in header and header.startswith(name + "="):  # the usual one
+            values.append(_unquoted(header[len(name) + 1 :]))
+            continue
         for match in _pattern(name).finditer(header):
-            value = match[1].rstrip(" \t")
-            if len(value) > 1 and value[0] == value[-1] == '"':
-                value = value[1:-1]
-            values.append(value)
+            values.append(_unquoted(match[1]))
             if len(values) == MOST_VALUES:
                 return values
     return values
+
+
+def _unquoted(value: str) -> str:
+    value = value.strip(" \t")
+    if len(value) > 1 and value[0] == value[-1] == '"':
+        return value[1:-1]
+    return value

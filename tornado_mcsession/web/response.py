@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 from tornado.httputil import (
@@ -60,6 +60,7 @@ class HeldResponse(HTTPConnection):
         self._loop = loop
         self._stage = Stage.BODY if headers_left else Stage.HEADERS
         self._head: Head | None = None
+        self._late: list[tuple[str, str]] | None = None  # what the headers must be
         self._queue = _Queue(loop)
         self._finished = False  # the handler writes nothing any more
         self._is_saving = False
@@ -71,8 +72,12 @@ class HeldResponse(HTTPConnection):
 
     def __getattr__(self, name: str) -> Any:
         # The request and the handler use more of an HTTP/1 connection than its
-        # interface has: set_close_callback, stream.
+        # interface has, as its stream.
         return getattr(self._connection, name)
+
+    def set_close_callback(self, callback: Callable[[], None] | None) -> None:
+        """Pass the handler's callback on to the connection."""
+        self._connection.set_close_callback(callback)  # type: ignore[attr-defined]
 
     # What the handler writes.
 
@@ -91,7 +96,8 @@ class HeldResponse(HTTPConnection):
         if start_line.code < 200:
             return self._connection.write_headers(start_line, headers, chunk)
         if not self._finished:
-            self._head = Head(start_line, _copy(headers))
+            # What the handler sets after a flush is too late, as without a session.
+            self._head = Head(start_line, _headers(headers.get_all()))
             self._loop.call_soon(self.commit)  # the handler may be far from its end
             return self._queue.add(chunk)
         # The usual response is whole when its headers come.
@@ -106,7 +112,7 @@ class HeldResponse(HTTPConnection):
             self._fail(error)
             return held
         if pending is not None:
-            self._head = Head(start_line, _copy(headers))
+            self._late = list(headers.get_all())
             held = self._queue.add(chunk)
             self._wait_for(pending, final=True)
             return held
@@ -252,12 +258,15 @@ class HeldResponse(HTTPConnection):
         assert self._request is not None
         if self._stage is Stage.HEADERS:
             assert self._head is not None
+            self._undo_late_headers()
             try:
                 self._request.leave(self._head.headers, final=final)
             except Exception as error:
                 self._fail(error)
                 return
-        queue, self._queue = self._queue, _Queue(self._loop)
+        queue = self._queue
+        if not final:
+            self._queue = _Queue(self._loop)
         try:
             written = self._send(queue.chunks, final)
         except Exception as error:
@@ -284,10 +293,14 @@ class HeldResponse(HTTPConnection):
             self._stage = Stage.BODY
             if not final:
                 self._body_left = _content_length(self._head)
-            first = self._without_the_end(chunks.pop(0) or b"", final)
-            written = self._connection.write_headers(*self._head, first or None)
+            first = chunks.pop(0)
+            if self._body_left is not None and first:
+                first = self._without_the_end(first)
+            written = self._connection.write_headers(*self._head, first)
         for chunk in chunks:
-            written = self._connection.write(self._without_the_end(chunk or b"", final))
+            if not final:
+                chunk = self._without_the_end(chunk or b"")
+            written = self._connection.write(chunk or b"")
         if final:
             self._connection.finish()
         return written
@@ -298,13 +311,13 @@ class HeldResponse(HTTPConnection):
         assert self._request is not None
         return self._request.is_head()
 
-    def _without_the_end(self, chunk: bytes, final: bool = False) -> bytes:
+    def _without_the_end(self, chunk: bytes) -> bytes:
         """Hold the last byte of a handler's own Content-Length back.
 
         With that byte the client has the whole response, which must wait until the
         session is stored as it is at the end.
         """
-        if final or self._body_left is None or not chunk:
+        if self._body_left is None or not chunk:
             return chunk
         if self._last_byte:  # more than its Content-Length: Tornado says so
             chunk, self._last_byte = self._last_byte + chunk, b""
@@ -314,6 +327,15 @@ class HeldResponse(HTTPConnection):
             return chunk
         self._last_byte = chunk[-1:]
         return chunk[:-1]
+
+    def _undo_late_headers(self) -> None:
+        """Let the headers be those of the moment of finish()."""
+        before, self._late = self._late, None
+        if before is None or self._head is None:
+            return
+        headers = self._head.headers
+        if list(headers.get_all()) != before:  # copying costs more than comparing
+            self._head = Head(self._head.start_line, _headers(before))
 
     def _fail(self, error: Exception) -> None:
         if self._stage is not Stage.HEADERS:
@@ -327,7 +349,9 @@ class HeldResponse(HTTPConnection):
         assert self._head is not None
         assert self._request is not None
         try:
-            head = Head(self._head.start_line, _copy(self._head.headers))
+            self._undo_late_headers()
+            pairs = self._head.headers.get_all()
+            head = Head(self._head.start_line, _headers(pairs))
             head, body = self._request.error_page(head, error)
             written = self._connection.write_headers(*head, body)
             self._connection.finish()
@@ -359,12 +383,11 @@ class HeldResponse(HTTPConnection):
             self._sent.set_result(None)
 
 
-def _copy(headers: HTTPHeaders) -> HTTPHeaders:
-    # What a handler sets after flush() or finish() is too late, as without a session.
-    copy = HTTPHeaders()
-    for name, value in headers.get_all():
-        copy.add(name, value)
-    return copy
+def _headers(pairs: Iterable[tuple[str, str]]) -> HTTPHeaders:
+    headers = HTTPHeaders()
+    for name, value in pairs:
+        headers.add(name, value)
+    return headers
 
 
 def _content_length(head: Head) -> int | None:

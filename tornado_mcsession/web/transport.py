@@ -230,15 +230,14 @@ class CookieTransport(Transport):
         values = cookie_values(headers, name)
         if not values:
             return _NOTHING
-        found: list[str] = []
+        found: tuple[str, ...] = ()
+        signer = self._signer
         for value in values:
-            signer = self._signer
             session_id = value if signer is None else signer.unsign(name, value)
-            if session_id is None or session_id in found:
-                continue
-            if ids.is_valid(session_id):
-                found.append(session_id)
-        return Carried(tuple(found[:MOST_IDS]), seen=True)
+            if session_id is not None and session_id not in found:
+                if ids.is_valid(session_id):
+                    found += (session_id,)
+        return Carried(found[:MOST_IDS], True)
 
     def write(
         self, handler: RequestHandler, headers: HTTPHeaders, session: Session
