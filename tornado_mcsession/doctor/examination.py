@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from socket import gaierror
+from types import SimpleNamespace
 from typing import Any
 
 from pymemcache import exceptions as pymemcache
@@ -265,7 +266,8 @@ class _Examination:
         return self._ask(lambda client: client.read([key]))
 
     def _write(self, kind: str, command: bytes) -> Any:
-        (result,) = self._ask(lambda client: client.write([kind], [command]))
+        call: Any = SimpleNamespace(kind=kind, request=command)
+        (result,) = self._ask(lambda client: client.write([call]))
         if isinstance(result, Exception):
             raise result
         return result
