@@ -54,7 +54,7 @@ class Machine:
     async def start(self) -> None:
         """Start it; it accepts connections when this returns."""
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(  # noqa: ASYNC220  # nosec B603
+            self._process = subprocess.Popen(  # noqa: ASYNC220  # nosec B603 # programs of its own
                 self._command, stdin=subprocess.PIPE, stdout=log, stderr=log, cwd=ROOT
             )
         limit = time.monotonic() + START_TIMEOUT

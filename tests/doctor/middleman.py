@@ -25,6 +25,14 @@ class Middleman(FaultProxy):
         """Close the connection that ``command`` comes on, as twemproxy does."""
         self._hangs_up_on.add(command)
 
+    def answer_line(self, line: bytes, data: bytes) -> None:
+        """Answer this very line with ``data``."""
+        self._answers[line] = data
+
+    def hang_up_line(self, line: bytes) -> None:
+        """Close the connection that this very line comes on."""
+        self._hangs_up_on.add(line)
+
     def change(self, change: Callable[[bytes], bytes]) -> None:
         """Let answers arrive as ``change`` returns them."""
 
@@ -38,9 +46,9 @@ class Middleman(FaultProxy):
 
         async def ask(data: bytes) -> None:
             self.sent.append(data)
-            command = data.split()[0]
-            answer = self._answers.get(command)
-            if command in self._hangs_up_on:
+            command, line = data.split()[0], data.removesuffix(b"\r\n")
+            answer = self._answers.get(command, self._answers.get(line))
+            if {command, line} & self._hangs_up_on:
                 link.close()
             elif answer is None:
                 await forward(data)

@@ -183,10 +183,9 @@ def run(
     node = Node("node", ("host", 1), connector, limits, lambda *_: None, None)
     calls = []
     for kind, key in commands:
-        call = Call(kind, REQUESTS[kind](key), time.monotonic() + 1000)
-        call.future = NOBODY_WAITS_IN_VAIN
-        call.waiters = NOBODY_IS_TOLD
-        calls.append(call)
+        end = time.monotonic() + 1000
+        request = REQUESTS[kind](key)
+        calls.append(Call(kind, request, end, NOBODY_WAITS_IN_VAIN, NOBODY_IS_TOLD))
     if connect:
         node._run(calls[:1])
         del calls[0]

@@ -32,7 +32,7 @@ def record(data: bytes = b"\x80", **fields: Any) -> Record:
             renewed_at=NOW - 10,
             expires_at=NOW + 3600,
             data=data,
-            writes=(b"12345678", b"abcdefgh"),
+            writes=b"1234567890abcdefghij",
             flashes=(Flash(b"flash-id", "info", PLANTED),),
             principal="alice",
             authenticated_at=NOW - 5,
@@ -65,7 +65,7 @@ def check(data: bytes) -> None:
     assert_bounded(values, len(found.data))
     assert len(found.writes) + len(found.flashes) <= len(rest)
     # A record that was read can be written, whatever it was made of.
-    again = codec.decode(codec.encode(found, NAME), NAME)
+    again = codec.decode(codec.encode(found, NAME), 0, NAME)
     assert again == found
     codec.serializer.dumps(values)
     assert_silent()

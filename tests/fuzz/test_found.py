@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import time
 import tracemalloc
+from types import SimpleNamespace
 
 import pytest
 from pymemcache.exceptions import MemcacheUnknownError
@@ -118,7 +119,12 @@ def test_an_endless_answer_to_writes_is_left():
     client = Client(("localhost", 1))
     client.sock = EndlessLine()
     with pytest.raises(MemcacheUnknownError):
-        client.write(["touch", "delete"], [b"touch a 1\r\n", b"delete b\r\n"])
+        client.write(
+            [
+                SimpleNamespace(kind="touch", request=b"touch a 1\r\n"),
+                SimpleNamespace(kind="delete", request=b"delete b\r\n"),
+            ]
+        )
 
 
 def test_an_endless_answer_is_left(monkeypatch):

@@ -251,7 +251,7 @@ class ArgumentContract(Contract):
         assert await store.get("nothing") is None
 
     @pytest.mark.gen_test
-    @pytest.mark.parametrize("data", BAD_DATA, ids=repr)
+    @pytest.mark.parametrize("data", BAD_DATA, ids=lambda data: type(data).__name__)
     async def test_only_bytes_are_stored(self, store, data):
         """What is not bytes is an error, whatever is there."""
         await store.add("key", b"1", TTL)

@@ -117,3 +117,85 @@ class ScriptedServer:
             script(connection)
         for connection in held:
             connection.close()
+
+
+class ForgettingProxy(FaultProxy):
+    """A firewall: it may forget connections, and then drops what comes on them."""
+
+    def __init__(self, target_port: int) -> None:
+        self._forgotten: set[Link] = set()
+        super().__init__(target_port)
+
+    def forget(self) -> None:
+        """Drop all that comes on the connections there are; neither end is told."""
+
+        async def forget() -> None:
+            self._forgotten |= self._links
+
+        self._run(forget())
+
+    async def _forward_requests(self, link: Link) -> None:
+        ask = link.ask
+
+        async def drop_or_ask(data: bytes) -> None:
+            if link not in self._forgotten:
+                await ask(data)
+
+        link.ask = drop_or_ask  # type: ignore[method-assign]
+        await super()._forward_requests(link)
+
+
+class LosingProxy(FaultProxy):
+    """Loses the answer to the next piece that names ``what``, once it is told to.
+
+    The connection breaks then, or is silent for ever.
+    """
+
+    def __init__(self, target_port: int, what: bytes, *, breaks: bool) -> None:
+        self._what = what
+        self._breaks = breaks
+        self._is_on = False
+        self._lost: set[Link] = set()
+        self.then: Callable[[], object] = lambda: None
+        """What to do when the answer is lost."""
+        super().__init__(target_port)
+        self._answer = self._lose
+
+    def lose_one(self, what: bytes | None = None) -> None:
+        """Lose the next answer; from now on, to what names ``what``."""
+        self._what = self._what if what is None else what
+        self._is_on = True
+
+    async def _lose(self, link: Link, data: bytes) -> None:
+        if link not in self._lost:
+            await link.send(data)
+            return
+        self.then()
+        if self._breaks:
+            link.close()
+
+    async def _forward_requests(self, link: Link) -> None:
+        ask = link.ask
+
+        async def watch(data: bytes) -> None:
+            if self._is_on and self._what in data:
+                self._is_on = False
+                self._lost.add(link)
+            await ask(data)
+
+        link.ask = watch  # type: ignore[method-assign]
+        await super()._forward_requests(link)
+
+
+class DividingProxy(FaultProxy):
+    """A balancer: each new connection leads to the next one of its targets."""
+
+    def __init__(self, *ports: int) -> None:
+        self._ports = ports
+        self._turn = 0
+        super().__init__(ports[0])
+
+    async def _serve(self, link: Link) -> None:
+        self._target_port = self._ports[self._turn % len(self._ports)]
+        self._turn += 1
+        await super()._serve(link)

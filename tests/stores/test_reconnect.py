@@ -131,6 +131,47 @@ async def test_closing_ends_the_waiting(own_memcached, connect):
             assert isinstance(failed, StoreUnavailable)
 
 
+@pytest.mark.parametrize("how", ["close", "close in time", "stop_waiting"])
+async def test_closing_does_not_wait_for_the_node(own_memcached, connect, how):
+    """Those who wait are told at once; so is who comes while the rest is ending."""
+    store = connect(own_memcached.url + "?timeout=5&reconnect_timeout=60")
+    await store.get(KEY)
+    away = outage(store)
+    own_memcached.kill()
+    waiting = [
+        asyncio.ensure_future(OPERATIONS[operation](store, KEY))
+        for operation in OPERATIONS
+    ]
+    await comes(away)
+    began = time.monotonic()
+    if how == "stop_waiting":
+        store.stop_waiting()
+        with pytest.raises(StoreUnavailable):
+            await store.get(KEY)
+    elif how == "close":
+        await store.close()
+    else:
+        await store.close(timeout=1)
+    for failed in await asyncio.gather(*waiting, return_exceptions=True):
+        assert isinstance(failed, StoreUnavailable)
+    assert time.monotonic() - began < 2
+
+
+async def test_closing_takes_no_longer_than_it_may(own_memcached, connect):
+    """What hangs is left after the time that close was given."""
+    store = connect(own_memcached.url + "?timeout=20")
+    await store.get(KEY)
+    own_memcached.stop()
+    hanging = store.get(KEY)
+    await asyncio.sleep(0.05)
+    began = time.monotonic()
+    await store.close(timeout=0.2)
+    assert 0.2 <= time.monotonic() - began < 2
+    own_memcached.kill()  # which ends the thread
+    with pytest.raises(StoreUnavailable):
+        await hanging
+
+
 async def test_get_many_waits_too(own_memcached, memcached, connect):
     """For the node of each of its keys."""
     store = connect(

@@ -1,7 +1,9 @@
 """Host names: looked up within the deadline, to each of their addresses.
 
 The name server that a test needs is one that hangs on cue, so `socket.getaddrinfo`
-is replaced where a name is looked up. Addresses, and "localhost", are real.
+is replaced where a name is looked up. Addresses, and "localhost", are real. How often a
+name is looked up again is a number inside of the package, which is changed where a test
+cannot wait for half a minute.
 """
 
 from __future__ import annotations
@@ -16,10 +18,12 @@ from pathlib import Path
 
 import pytest
 
-from tornado_mcsession import StoreUnavailable
+from tornado_mcsession import MemcachedStore, StoreUnavailable
+from tornado_mcsession.stores.memcached import connection
 
 from ..support.processes import LOOPBACKS, free_port
 from .contract import OPERATIONS, TTL
+from .recording import DividingProxy
 
 pytestmark = pytest.mark.integration
 
@@ -218,6 +222,167 @@ async def test_where_no_address_answers_the_outage_is_told(name_server, connect)
     assert isinstance(error.__cause__, OSError)
     assert not isinstance(error.__cause__, TimeoutError)
     assert not error.outcome_unknown
+
+
+SEVERAL = [["127.0.0.1", "127.0.0.2"], ["::1", "127.0.0.1", "127.0.0.2"]]
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize("addresses", SEVERAL, ids=len)
+async def test_several_addresses_are_several_servers(
+    memcached, name_server, connect, operation, addresses
+):
+    """Which of them keeps a session? None is asked, and the error says what to do."""
+    name_server.addresses = addresses
+    before = memcached.stats()["total_connections"]
+    error = await outage(OPERATIONS[operation](connect(url(memcached)), "key"))
+    assert "2 addresses" in error.reason
+    assert "one by one" in error.reason
+    assert not error.outcome_unknown
+    # One of them is that which asks.
+    assert int(memcached.stats()["total_connections"]) - int(before) <= 1
+
+
+@pytest.mark.gen_test
+async def test_health_tells_of_several_addresses(memcached, name_server, connect):
+    """And a store that is told that they are the same is well."""
+    name_server.addresses = SEVERAL[0]
+    (node,) = (await connect(url(memcached)).health()).values()
+    assert not node["ok"]
+    assert "addresses=same" in node["error"]
+    (node,) = (await connect(url(memcached, addresses="same")).health()).values()
+    assert node["ok"]
+
+
+class Empty:
+    """Servers at several addresses and one port, which hold nothing.
+
+    Each connection has so many ``answers``.
+    """
+
+    def __init__(self, *addresses: str, answers: int = 1000) -> None:
+        port = free_port()
+        self.port = port
+        self._answers = answers
+        self.asked = dict.fromkeys(addresses, 0)
+        self.connections = dict.fromkeys(addresses, 0)
+        self._listeners = []
+        for address in addresses:
+            listener = socket.create_server((address, port))
+            self._listeners.append(listener)
+            threading.Thread(
+                target=self._accept, args=(listener, address), daemon=True
+            ).start()
+
+    def __enter__(self) -> Empty:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for listener in self._listeners:
+            listener.shutdown(socket.SHUT_RDWR)
+            listener.close()
+
+    def _accept(self, listener: socket.socket, address: str) -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            self.connections[address] += 1
+            threading.Thread(
+                target=self._answer, args=(connection, address), daemon=True
+            ).start()
+
+    def _answer(self, connection: socket.socket, address: str) -> None:
+        with connection:
+            for _ in range(self._answers):
+                if not connection.recv(10_000):
+                    return
+                self.asked[address] += 1
+                connection.sendall(b"END\r\n")
+
+
+@pytest.mark.gen_test
+async def test_addresses_that_are_the_same_are_all_used(name_server, connect):
+    """New connections go to each of them in turn."""
+    name_server.addresses = ["127.0.0.1", "127.0.0.2"]
+    with Empty("127.0.0.1", "127.0.0.2", answers=1) as servers:
+        store = connect(url(servers, timeout=10, addresses="same"))
+        for _ in range(10):
+            assert await store.get("key") is None
+        assert servers.asked == {"127.0.0.1": 5, "127.0.0.2": 5}
+    with pytest.raises(ValueError, match="addresses must be"):
+        MemcachedStore(NAME, addresses="other")
+
+
+@pytest.fixture
+def often(monkeypatch):
+    """Names are looked up again after 50 ms, where they are by default after 30 s."""
+    monkeypatch.setattr(connection, "LOOKUP_EVERY", 0.05)
+
+
+async def used_for_a_while(store) -> None:
+    for _ in range(30):
+        await store.get("key")
+        await asyncio.sleep(0.01)
+
+
+@pytest.mark.gen_test
+async def test_a_connection_to_an_old_address_is_left(name_server, connect, often):
+    """Though it is in use, when the name has another address by now."""
+    name_server.addresses = ["127.0.0.1"]
+    with Empty("127.0.0.1", "127.0.0.2") as servers:
+        store = connect(url(servers, timeout=10))
+        await used_for_a_while(store)
+        assert servers.connections == {"127.0.0.1": 1, "127.0.0.2": 0}
+        assert name_server.lookups > 2
+        name_server.addresses = ["127.0.0.2"]
+        await used_for_a_while(store)
+        assert servers.connections == {"127.0.0.1": 1, "127.0.0.2": 1}
+        before = servers.asked["127.0.0.1"]
+        await used_for_a_while(store)
+        assert servers.asked["127.0.0.1"] == before
+
+
+@pytest.mark.gen_test
+async def test_a_name_that_gets_more_addresses_is_refused(name_server, connect, often):
+    """A service that was scaled out is no longer one server."""
+    name_server.addresses = ["127.0.0.1"]
+    with Empty("127.0.0.1", "127.0.0.2") as servers:
+        store = connect(url(servers, timeout=10))
+        await used_for_a_while(store)
+        name_server.addresses = ["127.0.0.1", "127.0.0.2"]
+        with pytest.raises(StoreUnavailable, match="2 addresses"):
+            await used_for_a_while(store)
+
+
+@pytest.mark.gen_test
+async def test_a_connection_outlives_its_name_server(name_server, connect, often):
+    """While no name can be looked up, or it takes long, what is connected stays so."""
+    name_server.addresses = ["127.0.0.1"]
+    with Empty("127.0.0.1") as servers:
+        store = connect(url(servers, timeout=10))
+        await used_for_a_while(store)
+        name_server.failure = socket.gaierror(socket.EAI_AGAIN, "Try again")
+        await used_for_a_while(store)
+        name_server.failure = None
+        name_server.answers.clear()
+        await used_for_a_while(store)
+        assert servers.connections == {"127.0.0.1": 1}
+
+
+@pytest.mark.gen_test
+async def test_a_balancer_before_several_servers_is_found(memcached_factory, connect):
+    """What is written on one connection is not on the next: the node is not well."""
+    ports = [memcached_factory().port for _ in range(2)]
+    with DividingProxy(*ports) as balancer:
+        (node,) = (await connect(balancer.url + "?timeout=10").health()).values()
+        assert not node["ok"]
+        assert "different servers" in node["error"]
+    with DividingProxy(ports[0], ports[0]) as balancer:
+        (node,) = (await connect(balancer.url + "?timeout=10").health()).values()
+        assert node["ok"]
 
 
 @pytest.mark.gen_test

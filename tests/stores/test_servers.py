@@ -24,20 +24,31 @@ SECRET = "s3cret"
         ("[::1]:11212", ["[::1]:11212"]),
         ("[::1]", ["[::1]:11211"]),
         ([("fe80::1%eth0", 1)], ["[fe80::1%eth0]:1"]),
+        ("[fe80::1%25eth0]", ["[fe80::1%eth0]:11211"]),
+        ("[fe80::1%br-lan.100]:1", ["[fe80::1%br-lan.100]:1"]),
+        ("[fe80::1%251]:1", ["[fe80::1%251]:1"]),
+        ("LOCALHOST, Cache.Example.:1", ["localhost:11211", "cache.example:1"]),
+        ("[::0001]:1,[FE80:0::A]:1", ["[::1]:1", "[fe80::a]:1"]),
+        ("[::ffff:127.0.0.1]:1", ["127.0.0.1:1"]),
+        ("127.1:1", ["127.0.0.1:1"]),
+        ("h\u00f6st:1", ["xn--hst-sna:1"]),
+        ("one=cache1:1,two=[::1]:1,three=10.0.0.1", ["one", "two", "three"]),
+        ("cache1:11211=10.0.0.1:5", ["cache1:11211"]),
+        (["Disk=/run/m.sock"], ["Disk"]),
         ("/run/memcached.sock", ["/run/memcached.sock"]),
         ("a:65535", ["a:65535"]),
     ],
 )
 def test_servers_have_stable_names(servers, names):
-    """However a server is written, it has one name, with its port."""
+    """However a server is written, it has one name, with its port, or its own."""
     assert [server.name for server in parse_servers(servers)] == names
 
 
 def test_servers_have_addresses():
     """A server's address is host and port, or a path."""
-    parsed = parse_servers(["[::1]:5", "host", "/run/m.sock"])
+    parsed = parse_servers(["[::1]:5", "host", "/run/m.sock", "a=Host2.:1", "b=/x"])
     addresses = [server.address for server in parsed]
-    assert addresses == [("::1", 5), ("host", 11211), "/run/m.sock"]
+    assert addresses == [("::1", 5), ("host", 11211), "/run/m.sock", ("host2", 1), "/x"]
 
 
 @pytest.mark.parametrize(
@@ -65,7 +76,22 @@ def test_servers_have_addresses():
         "a\n:1",
         f"user:{SECRET}@host:1",
         "a,a",
+        "a,A",
+        "localhost:1,LOCALHOST.:1",
+        "[::1]:1,[0::1]:1",
+        "127.0.0.1:1,[::ffff:127.0.0.1]:1",
         "a:11211,a",
+        "x=a,x=b",
+        "x=a,y=a",
+        "x=a,a:11211=b,a",
+        "=a",
+        "x=",
+        "x=y=z",
+        "a b=c",
+        "h\uff1a1",
+        "[fe80::1%]:1",
+        "[::1%a/b]:1",
+        "[1::2::3]:1",
         [("", 1)],
         [("a", 0)],
     ],
@@ -109,6 +135,10 @@ def test_servers_of_a_wrong_type_are_refused(servers):
         ("memcached:///run/a%20b@c.sock", ["/run/a b@c.sock"], {}),
         ("memcacheds://h", ["h"], {"tls": True}),
         ("memcached://h?tls=1", ["h"], {"tls": True}),
+        ("memcached://[fe80::1%25eth0]:1", ["[fe80::1%eth0]:1"], {}),
+        ("memcached://[fe80::1%251]:1", ["[fe80::1%1]:1"], {}),
+        ("memcached://a=h:1,b=i", ["a=h:1", "b=i"], {}),
+        ("memcached://h?addresses=same", ["h"], {"addresses": "same"}),
         ("memcached://h?timeout=0.5", ["h"], {"timeout": 0.5}),
         (
             "memcached://h/?connect_timeout=2&threads=3&max_pending=4",
@@ -158,6 +188,7 @@ def test_a_url_says_servers_and_options(url, servers, options):
         ("memcached://h?tls_ca=/x", "tls_ca needs tls=True"),
         ("memcacheds:///x.sock", "tls: a Unix socket has none"),
         ("memcached://h?weights=1,2", "weights must be as many"),
+        ("memcached://h?addresses=all", "addresses must be one of 'same'"),
         ("memcached://h?weights=x", "weights must be numbers"),
         ("memcached://h?weights=-1", "a weight must be"),
         ("memcached://h?reconnect_timeout=-1", "reconnect_timeout must be"),

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 import ssl
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives import serialization
 
 from tornado_mcsession import MemcachedStore
 
-from ..support.tls import tls_url
+from ..support.tls import LOCAL, Authority, Pair, TLSMemcached, tls_url
 from .test_tls import both_ways, outage
 
 pytestmark = pytest.mark.integration
@@ -47,6 +49,80 @@ async def test_a_context_of_the_application_is_used_as_it_is(
     error = await outage(store.get("key"))
     assert "certificate is not accepted" in error.reason
     await store.close()
+
+
+def replace(target: Path, source: Path) -> None:
+    """Put a file in the place of another one, as those who renew certificates do."""
+    new = target.with_suffix(".new")
+    shutil.copyfile(source, new)
+    new.replace(target)
+
+
+@pytest.mark.gen_test
+async def test_a_renewed_authority_is_read(certificates, tmp_path, connect):
+    """Its file and the server's are replaced, and the server restarted: no error."""
+    old, new = Authority(tmp_path, "old"), Authority(tmp_path, "new")
+    pairs = old.pair("server-1", LOCAL), new.pair("server-2", LOCAL)
+    used = Pair(tmp_path / "used.pem", tmp_path / "used.key")
+    trusted = tmp_path / "trusted.pem"
+    replace(trusted, old.ca)
+    replace(used.cert, pairs[0].cert)
+    replace(used.key, pairs[0].key)
+    server = TLSMemcached(certificates, pair=used)
+    try:
+        store = connect(tls_url(server.port, tls_ca=trusted, timeout=10))
+        await both_ways(store)
+        replace(trusted, new.ca)
+        replace(used.cert, pairs[1].cert)
+        replace(used.key, pairs[1].key)
+        await both_ways(store)  # what is connected stays so
+        server.restart()
+        await both_ways(store)
+    finally:
+        server.close()
+
+
+@pytest.mark.gen_test
+async def test_a_renewed_certificate_is_shown(
+    tls_memcached_factory, certificates, tmp_path, connect
+):
+    """A client's certificate and its key are read again for new connections."""
+    server = tls_memcached_factory(demands_client=True)
+    cert, key = tmp_path / "client.pem", tmp_path / "client.key"
+    replace(cert, certificates.stranger.cert)
+    replace(key, certificates.stranger.key)
+    store = connect(f"{server.url}&tls_cert={cert}&tls_key={key}&timeout=10")
+    await outage(store.get("key"))
+    replace(cert, certificates.client.cert)
+    replace(key, certificates.client.key)
+    await both_ways(store)
+
+
+@pytest.mark.gen_test
+async def test_files_that_are_half_written_are_not_used(
+    tls_memcached_factory, certificates, tmp_path, connect, caplog
+):
+    """The ones before are, with one warning; and the new ones when they are whole."""
+    server = tls_memcached_factory(demands_client=True)
+    cert, key = tmp_path / "client.pem", tmp_path / "client.key"
+    replace(cert, certificates.client.cert)
+    replace(key, certificates.client.key)
+    store = connect(f"{server.url}&tls_cert={cert}&tls_key={key}&timeout=10")
+    await both_ways(store)
+    cert.write_text("-----BEGIN")
+    for _ in range(2):
+        server.restart()
+        await both_ways(store)
+    (warning,) = [record.getMessage() for record in caplog.records]
+    assert "tls_cert" in warning
+    assert "not used" in warning
+    key.unlink()
+    server.restart()
+    await both_ways(store)
+    replace(cert, certificates.stranger.cert)
+    replace(key, certificates.stranger.key)
+    server.restart()
+    await outage(store.get("key"))
 
 
 @pytest.mark.parametrize(

@@ -12,43 +12,17 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from socket import gaierror
+from types import SimpleNamespace
 from typing import Any
 
-from pymemcache.exceptions import (
-    MemcacheClientError,
-    MemcacheServerError,
-    MemcacheUnexpectedCloseError,
-    MemcacheUnknownCommandError,
-)
+from pymemcache import exceptions as pymemcache
 
 from ..stores.base import CasResult
-from ..stores.memcached import MemcachedStore, protocol
+from ..stores.memcached import MemcachedStore, errors, protocol, servers
 from ..stores.memcached.connection import Access, Connector
-from ..stores.memcached.errors import (
-    AuthenticationFailed,
-    CasDisabled,
-    NotConnected,
-    SeveralAddresses,
-    reason,
-    said,
-)
 from ..stores.memcached.protocol import Client
-from ..stores.memcached.servers import (
-    Router,
-    Server,
-    parse_servers,
-    parse_url,
-    parse_weights,
-)
-from .findings import (
-    COMMANDS,
-    Clock,
-    Connections,
-    Encryption,
-    Findings,
-    Memory,
-    RoundTrip,
-)
+from ..stores.memcached.servers import Server
+from .findings import Clock, Connections, Encryption, Findings, Memory, RoundTrip
 
 __all__ = ["DIAGNOSES", "Doctor"]
 
@@ -66,6 +40,7 @@ _VALUE = b"x" * 300
 # memcached's counters have 64 bits; what is larger is none of them.
 _MAX_NUMBER = 2**64
 _MAX_TEXT = 40
+_ANYTHING = object()
 
 _ACCESS = (
     "connect_timeout",
@@ -100,11 +75,11 @@ class Doctor:
                 "node to examine"
             )
         self._timeout = MemcachedStore.from_url(url).timeout
-        names, options = parse_url(url)
-        self._servers = parse_servers(names)
+        names, options = servers.parse_url(url)
+        self._servers = servers.parse_servers(names)
         self._access = {name: options[name] for name in _ACCESS if name in options}
-        weights = parse_weights(self._servers, options.get("weights"))
-        self._shares = Router(weights).shares()
+        weights = servers.parse_weights(self._servers, options.get("weights"))
+        self._shares = servers.Router(weights).shares()
 
     @property
     def names(self) -> list[str]:
@@ -163,17 +138,12 @@ class _Examination:
         self._findings = findings
         self._client = self._new_client(access)
         self._key = _own_key()
-        self._failures: dict[str, Exception] = {}
 
     def run(self) -> None:
         """Find out all there is to find out."""
         findings = self._findings
         try:
-            try:
-                self._try_commands()
-            finally:
-                self._leave_nothing()
-            self._report_commands()
+            self._try_commands()
             if findings.commands["gets"]:
                 self._try_reads()
             if any(findings.commands.values()):
@@ -213,75 +183,73 @@ class _Examination:
     # What sessions need, tried with an item of the doctor's own.
 
     def _try_commands(self) -> None:
-        key, works = self._key, self._findings.commands
-        self._try("gets", self._gets, {})
-        adds = protocol.add(key, _VALUE, _EXPIRE, 0)
-        self._try("add", lambda: self._write("add", adds), True)
-        self._try("add", lambda: self._write("add", adds), False)
-        token = self._token()
-        if self._findings.cas is not False:
-            changes = protocol.cas(key, _VALUE, _EXPIRE, token, 0)
-            stored = self._try("cas", lambda: self._write("cas", changes))
-            if works["add"] and works["cas"]:
-                # Where cas is off, each is refused, as if another had been faster.
-                self._findings.cas = stored is CasResult.STORED
-            if self._findings.cas:
-                again = CasResult.CONFLICT
-                self._try("cas", lambda: self._write("cas", changes), again)
-        if works["add"] and works["gets"]:
-            self._try_fresh_connections()
-        expected = (True,) if works["add"] else ()
-        touches = protocol.touch(key, _EXPIRE)
-        self._try("touch", lambda: self._write("touch", touches), *expected)
-        self._try("delete", self._delete, *expected)
-        if works["delete"]:
-            self._try("gets", self._gets, {})
-
-    def _try(self, command: str, call: Callable[[], Any], *expected: Any) -> Any:
-        """Return the result; `None` if the command does not work.
-
-        Raises what ends the examination: the node does not answer, or refuses who
-        asks.
-        """
-        works = self._findings.commands
-        if works[command] is False:
-            return None
+        """Do once what sessions do; stop where it fails."""
+        findings = self._findings
         try:
-            result = call()
-            if expected and result != expected[0]:
+            self._use_an_item()
+        except errors.CasDisabled:
+            findings.cas = False
+            findings.problem(
+                "cas",
+                "cas is off: no session could be changed once it is stored",
+                "Start memcached without -C.",
+            )
+        except _Fails as failure:
+            code, text, advice = _diagnosis(failure.error)
+            if failure.command != "gets" or findings.commands["add"]:
+                text = f"sessions need {failure.command}: {text}"
+                advice += " Does a proxy in front let it through?"
+            findings.problem(code, text, advice)
+        finally:
+            if findings.commands["delete"] is None:
+                with contextlib.suppress(Exception):
+                    self._write("delete", protocol.delete(self._key))
+
+    def _use_an_item(self) -> None:
+        key, findings = self._key, self._findings
+        adds = protocol.add(key, _VALUE, _EXPIRE, 0)
+        self._try("gets", {}, self._read, key)
+        self._try("add", True, self._write, "add", adds)
+        self._try("add", False, self._write, "add", adds)
+        found = self._try("gets", _ANYTHING, self._read, key)
+        token = found[key].token if key in found else b"1"
+        self._try_new_connections()
+        changes = protocol.cas(key, _VALUE, _EXPIRE, token, 0)
+        stored = self._try("cas", _ANYTHING, self._write, "cas", changes)
+        if stored is not CasResult.STORED:
+            # Each is refused, as if another request had been faster.
+            raise errors.CasDisabled
+        findings.cas = True
+        self._try("cas", CasResult.CONFLICT, self._write, "cas", changes)
+        self._try("touch", True, self._write, "touch", protocol.touch(key, _EXPIRE))
+        self._try("delete", True, self._write, "delete", protocol.delete(key))
+        self._try("gets", {}, self._read, key)
+
+    def _try(
+        self, command: str, expected: Any, ask: Callable[..., Any], *a: Any
+    ) -> Any:
+        """Return the result; raise `_Fails` if it does not work, or is another one."""
+        try:
+            result = ask(*a)
+            if expected is not _ANYTHING and result != expected:
                 raise _WrongAnswer
-        except CasDisabled:
-            raise
         except Exception as error:
-            if _is_final(error):
+            # The others end the examination.
+            if isinstance(error, errors.CasDisabled) or _is_final(error):
                 raise
-            works[command] = False
-            self._failures[command] = error
-            return None
-        works[command] = True
+            self._findings.commands[command] = False
+            raise _Fails(command, error) from error
+        self._findings.commands[command] = True
         return result
 
-    def _token(self) -> bytes:
-        try:
-            found = self._try("gets", self._gets) or {}
-        except CasDisabled:
-            self._findings.cas = False
-            found = {}
-        token: bytes = found[self._key].token if self._key in found else b"1"
-        return token
-
-    def _try_fresh_connections(self) -> None:
+    def _try_new_connections(self) -> None:
         """Find out whether each new connection leads to the same server."""
-        if isinstance(self._server.address, str) or self._findings.cas is False:
+        if isinstance(self._server.address, str):
             return
         client = self._new_client(self._access)
         for _ in range(_FRESH):
             try:
                 found = self._ask(lambda client: client.read([self._key]), client)
-            except Exception as error:
-                if _is_final(error):
-                    raise
-                return  # a trouble of the command's own, which is told elsewhere
             finally:
                 client.close()
             self._findings.same_server = bool(found)
@@ -290,66 +258,38 @@ class _Examination:
                     "several-servers",
                     "what is written on one connection is not found on another: this "
                     "name or address leads to different servers",
-                    "List the nodes one by one in the URL, each by an address of its "
-                    "own.",
+                    "List the nodes one by one in the URL, each by its own address.",
                 )
                 return
 
-    def _leave_nothing(self) -> None:
-        if self._findings.commands["delete"] is None:
-            with contextlib.suppress(Exception):
-                self._delete()
-
-    def _gets(self) -> Any:
-        return self._ask(lambda client: client.read([self._key]))
-
-    def _delete(self) -> Any:
-        return self._write("delete", protocol.delete(self._key))
+    def _read(self, key: str) -> Any:
+        return self._ask(lambda client: client.read([key]))
 
     def _write(self, kind: str, command: bytes) -> Any:
-        (result,) = self._ask(lambda client: client.write([kind], [command]))
+        call: Any = SimpleNamespace(kind=kind, request=command)
+        (result,) = self._ask(lambda client: client.write([call]))
         if isinstance(result, Exception):
             raise result
         return result
 
-    def _report_commands(self) -> None:
-        if self._findings.cas is False:
-            self._findings.problem(
-                "cas",
-                "cas is off: no session could be changed once it is stored",
-                "Start memcached without -C.",
-            )
-        failures = self._failures
-        if len(failures) == len(COMMANDS):  # not one command's trouble
-            self._findings.problem(*_diagnosis(failures["gets"]))
-            return
-        for meaning in dict.fromkeys(map(_diagnosis, failures.values())):
-            code, text, advice = meaning
-            names = [name for name in failures if _diagnosis(failures[name]) == meaning]
-            self._findings.problem(
-                code,
-                f"sessions need {', '.join(names)}: {text}",
-                f"{advice} Does a proxy in front let it through?",
-            )
-
     def _try_reads(self) -> None:
         """Measure reads of different keys: behind a proxy they have different nodes."""
         times: list[float] = []
-        errors: list[Exception] = []
+        failures: list[Exception] = []
         end = time.monotonic() + self._timeout
-        while len(times) + len(errors) < _READS and time.monotonic() < end:
+        while len(times) + len(failures) < _READS and time.monotonic() < end:
             began = time.perf_counter()
             try:
-                self._ask(lambda client: client.read([_own_key()]))
+                self._read(_own_key())
             except Exception as error:
                 if _is_final(error):
                     raise
-                errors.append(error)
+                failures.append(error)
             else:
                 times.append(time.perf_counter() - began)
-        if errors:
-            code, text, advice = _diagnosis(errors[0])
-            some = f"{len(errors)} of {len(times) + len(errors)} reads fail: {text}"
+        if failures:
+            code, text, advice = _diagnosis(failures[0])
+            some = f"{len(failures)} of {len(times) + len(failures)} reads fail: {text}"
             self._findings.problem(code, some, advice)
         if not times:
             return
@@ -463,6 +403,15 @@ class _WrongAnswer(Exception):
     """The answer is well formed, and not what has to come."""
 
 
+class _Fails(Exception):
+    """A command does not work."""
+
+    def __init__(self, command: str, error: Exception) -> None:
+        super().__init__(command)
+        self.command = command
+        self.error = error
+
+
 def _own_key() -> str:
     """Return a key that nothing else uses."""
     return f"mcsession:doctor:{secrets.token_hex(16)}"
@@ -498,14 +447,24 @@ def _plain(value: object) -> str | None:
 # What errors mean, and what to do.
 
 
-_CLOSED = (ConnectionResetError, BrokenPipeError, MemcacheUnexpectedCloseError)
+_CLOSED = (
+    ConnectionResetError,
+    BrokenPipeError,
+    pymemcache.MemcacheUnexpectedCloseError,
+)
 
 
 def _wants_credentials(error: Exception) -> bool:
     """Return whether the node refuses who asks, not what is asked."""
-    if isinstance(error, AuthenticationFailed):
+    if isinstance(error, errors.AuthenticationFailed):
         return True
-    return isinstance(error, MemcacheClientError) and b"auth" in said(error)
+    return isinstance(error, pymemcache.MemcacheClientError) and b"auth" in errors.said(
+        error
+    )
+
+
+def _has_no_memory(error: Exception) -> bool:
+    return b"out of memory" in errors.said(error)
 
 
 def _is_final(error: Exception) -> bool:
@@ -521,99 +480,49 @@ def _is_final(error: Exception) -> bool:
 
 def _diagnosis(error: Exception) -> tuple[str, str, str]:
     """Return a code, what happened, and what to do: no part of keys or answers."""
-    if isinstance(error, NotConnected) and isinstance(error.__cause__, Exception):
+    if isinstance(error, errors.NotConnected) and isinstance(
+        error.__cause__, Exception
+    ):
         error = error.__cause__
     for fits, code, text, advice in DIAGNOSES:
         if isinstance(error, fits) if isinstance(fits, type | tuple) else fits(error):
-            return code, text or reason(error), advice
-    return "nonsense", reason(error), "Is it a memcached that listens there?"
+            return code, text or errors.reason(error), advice
+    return "nonsense", errors.reason(error), "Is it a memcached that listens there?"
 
 
+_LIMIT = "Is its connection limit (-c) reached?"
 # The first that fits. Without a text: the one that applications see.
 DIAGNOSES: list[tuple[Any, str, str, str]] = [
-    (
-        AuthenticationFailed,
-        "refused",
-        "the user name or the password is refused",
-        "Correct them in the URL, encoded as in memcached://user:p%40ss@host, "
-        "or in the file that memcached's -Y names, and restart it.",
-    ),
-    (
-        _wants_credentials,
-        "credentials",
-        "a user name and a password are wanted",
-        "Put them into the URL: memcached://user:password@host:port.",
-    ),
-    (
-        lambda error: b"out of memory" in said(error),
-        "full",
-        "the node is out of memory",
-        "Give it more (-m), or let the oldest items make room (no -M).",
-    ),
-    (
-        SeveralAddresses,
-        "addresses",
-        "",
-        "Each may be another server, and a session would be found on one of them.",
-    ),
+    (errors.AuthenticationFailed, "refused", "the user name or the password is refused",
+     "Correct them in the URL, encoded as in memcached://user:p%40ss@host, or in the "
+     "file that memcached's -Y names, and restart it."),
+    (_wants_credentials, "credentials", "a user name and a password are wanted",
+     "Put them into the URL: memcached://user:password@host:port."),
+    (_has_no_memory, "full", "the node is out of memory",
+     "Give it more (-m), or let the oldest items make room (no -M)."),
+    (errors.SeveralAddresses, "addresses", "",
+     "Each may be another server, and a session would be found on one of them."),
     (gaierror, "name", "", "Correct the URL, or the name service."),
-    (
-        TimeoutError,
-        "silent",
-        "no answer in time",
-        "Is it overloaded or stopped? Does a firewall swallow what is sent to it?",
-    ),
-    (
-        (ConnectionRefusedError, FileNotFoundError),
-        "down",
-        "nothing listens there",
-        "Start memcached, or correct the URL.",
-    ),
-    (
-        PermissionError,
-        "permission",
-        "this user may not connect",
-        "Give it the right to the socket (memcached's -a), or ask as another user.",
-    ),
-    (
-        ssl.SSLCertVerificationError,
-        "certificate",
-        "",
-        "Name the authority that signed it (tls_ca=/path in the URL), and the node "
-        "by a name that is in it; renew it where it has expired.",
-    ),
-    (
-        ssl.SSLError,
-        "tls",
-        "",
-        "Without TLS the URL begins with memcached://. Where the node wants a "
-        "client's certificate, give tls_cert=/path and tls_key=/path in the URL.",
-    ),
-    (
-        _CLOSED,
-        "closed",
-        "the connection is closed without an answer",
-        "If it wants TLS, the URL begins with memcacheds://. Is its connection limit "
-        "(-c) reached? If it runs with SASL (-S), it needs -Y instead.",
-    ),
-    (
-        MemcacheUnknownCommandError,
-        "error",
-        "the answer is ERROR",
-        "Is its connection limit (-c) reached?",
-    ),
-    (
-        MemcacheServerError,
-        "error",
-        "the answer is an error",
-        "memcached's own log may tell more; where a proxy is in front, its servers "
-        "may be down.",
-    ),
-    (
-        ConnectionError,
-        "error",
-        "the connection is not taken",
-        "Is its connection limit (-c) reached? Is it a memcached that listens there?",
-    ),
+    (TimeoutError, "silent", "no answer in time",
+     "Is it overloaded or stopped? Does a firewall swallow what is sent to it?"),
+    ((ConnectionRefusedError, FileNotFoundError), "down", "nothing listens there",
+     "Start memcached, or correct the URL."),
+    (PermissionError, "permission", "this user may not connect",
+     "Give it the right to the socket (memcached's -a), or ask as another user."),
+    (ssl.SSLCertVerificationError, "certificate", "",
+     "Name the authority that signed it (tls_ca=/path in the URL), and the node by a "
+     "name that is in it; renew it where it has expired."),
+    (ssl.SSLError, "tls", "",
+     "Without TLS the URL begins with memcached://. Where the node wants a client's "
+     "certificate, give tls_cert=/path and tls_key=/path in the URL."),
+    (_CLOSED, "closed", "the connection is closed without an answer",
+     f"If it wants TLS, the URL begins with memcacheds://. {_LIMIT} If it runs with "
+     "SASL (-S), it needs -Y instead."),
+    (pymemcache.MemcacheUnknownCommandError, "error", "the answer is ERROR", _LIMIT),
+    (pymemcache.MemcacheServerError, "error", "the answer is an error",
+     "memcached's own log may tell more; where a proxy is in front, its servers may be "
+     "down."),
+    (ConnectionError, "error", "the connection is not taken",
+     f"{_LIMIT} Is it a memcached that listens there?"),
     (OSError, "network", "", "Correct the URL, or the way to that host."),
-]
+]  # fmt: skip

@@ -105,9 +105,9 @@ class Follow(enum.Enum):
 class Replaced(SessionGone):
     """There is a tombstone, which tells whether the session ``has_new_id``."""
 
-    def __init__(self, tombstone: Record) -> None:
+    def __init__(self, session_id: str, tombstone: Record) -> None:
         super().__init__("session was ended or given a new id by another request")
-        self.has_new_id = tombstone.successor is not None
+        self.has_new_id = ids.successor_of(session_id, tombstone) is not None
 
 
 class Operations:
@@ -354,7 +354,7 @@ class Repository:
         before = None
         if found is not None and (before := found.record) is not None:
             if before.retired and not self.is_over(before):
-                raise Replaced(before)
+                raise Replaced(at.id, before)
             if not self.is_over(before) and self.values(found) is not None:
                 return False
         attempt = self._write(Stored(at.id, at.key, before, entry.token), record)
@@ -433,7 +433,7 @@ class Repository:
                             if record.retired and not mine[write].retired:
                                 # Done, and ended since; or carried to the new id.
                                 if record.successor is None:
-                                    raise Replaced(record)
+                                    raise Replaced(found.id, record)
                             return found._replace(record=mine[write], token=None)
                         if any(map(record.has_forgotten, lost_numbers)):
                             assert lost is not None
@@ -527,7 +527,7 @@ class Repository:
             leads = follow is Follow.LOGIN and record.same_login
         newer = ids.successor_of(found.id, record) if leads else None
         if newer is None or steps > MAX_STEPS:
-            raise Replaced(record)
+            raise Replaced(found.id, record)
         return self.at(newer)
 
     def _write(self, at: Stored, record: Record) -> Attempt:

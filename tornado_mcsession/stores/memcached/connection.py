@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import secrets
 import select
 import socket
 import ssl
@@ -189,7 +190,7 @@ class Connector:
             raise ValueError("tls: a Unix socket has none; use memcached:// for it")
         self._address = address
         self._access = access
-        self._made = 0
+        self._made = secrets.randbelow(1000)  # processes begin with different ones
         self.forked()
 
     def forked(self) -> None:
@@ -246,7 +247,8 @@ class Connector:
         """Return whether ``link`` may be used: its name still has its address."""
         if link.made <= self._distrusted:
             return False
-        return self._names is None or self._names.has(link.peer)
+        names = self._names
+        return names is None or names.peers is None or names.has(link.peer)
 
 
 class _Names:
@@ -264,7 +266,8 @@ class _Names:
         self._lock = threading.Lock()
         self._running: Future[Found] | None = None
         self._began = -math.inf
-        self._peers: set[str] | None = None
+        self.peers: set[str] | None = None
+        """Those of the last lookup. An address needs none, and has none here."""
 
     def look_up(self, limit: float) -> Found:
         """Return what `socket.getaddrinfo` does for a stream.
@@ -292,11 +295,9 @@ class _Names:
         The name is looked up again now and then, in the background. While that does
         not succeed, the addresses are those that were found before.
         """
-        if self._peers is None:
-            return True  # of an address
         if time.monotonic() - self._began > LOOKUP_EVERY:
             self._begin()
-        return peer in self._peers
+        return self.peers is not None and peer in self.peers
 
     def _begin(self) -> Future[Found]:
         with self._lock:
@@ -324,12 +325,12 @@ class _Names:
             # First: who comes now must not get what was found before.
             self._running = None
             if failure is None:
-                self._peers = {address[0] for *_, address in found}
+                self.peers = {address[0] for *_, address in found}
         if failure is None:
             try:
                 self._check(found)
             except SeveralAddresses:
-                self._peers = set()
+                self.peers = set()
             future.set_result(found)
         else:
             future.set_exception(failure)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import threading
 import time
@@ -62,13 +63,19 @@ class Call:
         "waiters",
     )
 
-    future: asyncio.Future[Any]
-    waiters: _Waiters
-
-    def __init__(self, kind: str, request: Any, deadline: float) -> None:
+    def __init__(
+        self,
+        kind: str,
+        request: Any,
+        deadline: float,
+        future: asyncio.Future[Any],
+        waiters: _Waiters,
+    ) -> None:
         self.kind = kind
         self.request = request
         self.deadline = deadline
+        self.future = future
+        self.waiters = waiters
         self.started = False
         self.sent = False
         """Whether it may have been done by a try whose response did not come."""
@@ -164,13 +171,21 @@ class Executor:
         future: asyncio.Future[Any] = loop.create_future()
         if self.is_stopped:
             future.set_exception(StoreUnavailable(kind, self._node, CLOSED))
-        elif self._pending + len(waiters.new) >= self._max_pending:
+            return future
+        if self._pending + len(waiters.new) >= self._max_pending:
             future.set_exception(StoreUnavailable(kind, self._node, OVERLOADED))
-        else:
-            call = Call(kind, request, time.monotonic() + self._timeout)
-            call.future = future
-            call.waiters = waiters
-            waiters.add(call)
+            return future
+        call = Call(kind, request, time.monotonic() + self._timeout, future, waiters)
+        if not waiters.new:
+            loop.call_soon(self._hand_over, waiters)
+        waiters.new.append(call)
+        unfinished = waiters.unfinished
+        while unfinished and unfinished[0].future.done():
+            unfinished.popleft()
+        unfinished.append(call)
+        if waiters.timer is None:
+            # One timer for all calls, not one for each.
+            waiters.timer = loop.call_later(self._timeout, waiters.expire)
         return future
 
     def _waiters_of(self, loop: asyncio.AbstractEventLoop) -> _Waiters:
@@ -186,8 +201,9 @@ class Executor:
                 waiters = self._waiters[loop] = _Waiters(loop, self)
             return waiters
 
-    def hand_over(self, calls: list[Call]) -> None:
-        """Let the threads take ``calls``."""
+    def _hand_over(self, waiters: _Waiters) -> None:
+        """Let the threads take what is new, at the end of a turn of its loop."""
+        calls, waiters.new = waiters.new, []
         with self._lock:
             self._queue.extend(calls)
             self._pending += len(calls)
@@ -233,35 +249,33 @@ class Executor:
     def _work(self, alarm: SimpleQueue[None]) -> None:
         """Run what is waiting; then rest, or end the job on the given executor."""
         self._own.add(threading.current_thread())
+        queue = self._queue
         goes_on = True
         try:
             while goes_on:
-                batch = self._next()
+                with self._lock:
+                    batch = list(itertools.islice(queue, BATCH))
+                    if len(batch) == len(queue):
+                        queue.clear()
+                    else:
+                        for _ in batch:
+                            queue.popleft()
+                    if not batch:
+                        # Noted under the lock: what is handed over from now on wakes
+                        # or starts one.
+                        if self._given is not None or alarm is not self._alarm:
+                            goes_on = False
+                            continue
+                        self._resting += 1
                 if batch:
                     self._run_batch(batch)
                 else:
-                    goes_on = self._rest(alarm)
+                    alarm.get()
+                    goes_on = not self._ended and alarm is self._alarm
         except BaseException as error:
             self._tell(error)
         finally:
             self._leave(alarm, was_killed=goes_on)
-
-    def _next(self) -> list[Call]:
-        queue = self._queue
-        with self._lock:
-            return [queue.popleft() for _ in range(min(BATCH, len(queue)))]
-
-    def _rest(self, alarm: SimpleQueue[None]) -> bool:
-        """Wait for something to do; return whether to go on."""
-        with self._lock:
-            if self._queue:
-                return True
-            # Noted under the lock: what is handed over from now on wakes or starts one.
-            if self._given is not None or alarm is not self._alarm:
-                return False
-            self._resting += 1
-        alarm.get()
-        return not self._ended and alarm is self._alarm
 
     def _run_batch(self, batch: list[Call]) -> None:
         try:
@@ -368,43 +382,23 @@ class _Waiters:
         self.executor = executor
         self.new: list[Call] = []
         """Those that are handed over at the end of this turn of the loop."""
-        self._unfinished: deque[Call] = deque()
-        self._timer: asyncio.TimerHandle | None = None
+        self.unfinished: deque[Call] = deque()
+        self.timer: asyncio.TimerHandle | None = None
 
-    def add(self, call: Call) -> None:
-        """Hand ``call`` over at the end of this turn of the loop."""
-        if not self.new:
-            self.loop.call_soon(self._hand_over)
-        self.new.append(call)
-        unfinished = self._unfinished
-        while unfinished and unfinished[0].future.done():
-            unfinished.popleft()
-        unfinished.append(call)
-        if self._timer is None:
-            # One timer for all calls, not one for each.
-            delay = call.deadline - time.monotonic()
-            self._timer = self.loop.call_later(delay, self._expire)
-
-    def _hand_over(self) -> None:
-        new, self.new = self.new, []
-        calls = [call for call in new if not call.future.cancelled()]
-        if calls:
-            self.executor.hand_over(calls)
-
-    def _expire(self) -> None:
-        self._timer = None
+    def expire(self) -> None:
+        """End the calls whose time is over; all have the same, the oldest is first."""
         now = time.monotonic()
-        unfinished = self._unfinished
-        # All have the same time, so that the oldest ends first.
+        unfinished = self.unfinished
         while unfinished and (
             unfinished[0].future.done() or unfinished[0].deadline <= now
         ):
             call = unfinished.popleft()
             if not call.future.done():
                 call.future.set_exception(self.executor.timed_out(call))
+        self.timer = None
         if unfinished:
             delay = max(0.0, unfinished[0].deadline - now)
-            self._timer = self.loop.call_later(delay, self._expire)
+            self.timer = self.loop.call_later(delay, self.expire)
 
     def call_soon(self, callback: Callable[..., object], *args: Any) -> None:
         """Call back on the loop, from any thread; not where it is closed."""
@@ -432,4 +426,5 @@ def _deliver(calls: list[Call]) -> None:
     for call in calls:
         by_waiters.setdefault(call.waiters, []).append(call)
     for waiters, own in by_waiters.items():
-        waiters.call_soon(waiters.settle, own)  # nobody waits on a closed loop
+        with contextlib.suppress(RuntimeError):  # nobody waits on a closed loop
+            waiters.loop.call_soon_threadsafe(waiters.settle, own)

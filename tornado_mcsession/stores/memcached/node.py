@@ -148,13 +148,14 @@ class Node:
         """
         if self._limits.reconnect_timeout:
             return self._ask_patiently(kind, request)
+        if self._breaker.is_closed:
+            return self._executor.submit(kind, request)
         return self._submit(kind, request)
 
     def _submit(self, kind: str, request: Any) -> asyncio.Future[Any]:
-        if self._breaker.is_closed or self._breaker.admits():
+        # A stopped executor says so itself.
+        if self._executor.is_stopped or self._breaker.admits():
             return self._executor.submit(kind, request)
-        if self._executor.is_stopped:
-            return self._executor.submit(kind, request)  # which says so
         refused: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         refused.set_exception(self._not_asked(kind))
         return refused
@@ -399,8 +400,7 @@ class Node:
             call.error = error
 
     def _do(self, ping: Call, kind: str, request: Any) -> None:
-        call = Call(kind, request, ping.deadline)
-        call.future = ping.future
+        call = Call(kind, request, ping.deadline, ping.future, ping.waiters)
         self._ask([call])
         if isinstance(call.error, TimedOut):
             raise translate(kind, self.name, TimeoutError())
@@ -447,9 +447,7 @@ def _note_sent(calls: Sequence[Call]) -> None:
 def _exchange(client: Client, calls: Sequence[Call]) -> list[Any]:
     """Ask for ``calls`` on one connection; return the result of each."""
     if calls[0].kind != "get":
-        return client.write(
-            [call.kind for call in calls], [call.request for call in calls]
-        )
+        return client.write(calls)
     keys: dict[str, None] = {}
     for call in calls:
         if isinstance(call.request, str):

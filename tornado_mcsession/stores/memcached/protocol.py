@@ -23,6 +23,7 @@ from pymemcache.exceptions import (
 from ..base import CasResult, Entry
 from .connection import Link
 from .errors import CasDisabled
+from .executor import Call
 
 __all__ = ["Client", "add", "cas", "delete", "touch"]
 
@@ -104,7 +105,9 @@ class Client(PymemcacheClient):  # type: ignore[misc]  # pymemcache has no py.ty
         """
         link = self.sock
         assert link is not None
-        names = {key.encode("ascii"): key for key in keys}
+        names: dict[bytes, str] = {}
+        for asked in keys:
+            names[asked.encode("ascii")] = asked
         link.sendall(b"gets %b\r\n" % b" ".join(names))
         found: dict[str, Entry] = {}
         text: bytes | bytearray = link.recv(_CHUNK)
@@ -133,8 +136,8 @@ class Client(PymemcacheClient):  # type: ignore[misc]  # pymemcache has no py.ty
             found[name] = Entry(bytes(text[begin:end]), token, int(flags))
             at = end + 2
 
-    def write(self, kinds: Sequence[str], commands: Sequence[bytes]) -> list[Any]:
-        """Send all ``commands`` at once; return the result of each, of its kind.
+    def write(self, calls: Sequence[Call]) -> list[Any]:
+        """Send the commands of all ``calls`` at once; return the result of each.
 
         In place of a result there may be a `MemcacheServerError`, which is about this
         command alone. Raises where there are not as many results; then nobody knows
@@ -142,18 +145,22 @@ class Client(PymemcacheClient):  # type: ignore[misc]  # pymemcache has no py.ty
         """
         link = self.sock
         assert link is not None
-        link.sendall(commands[0] if len(commands) == 1 else b"".join(commands))
+        count = len(calls)
+        if count == 1:
+            link.sendall(calls[0].request)
+        else:
+            link.sendall(b"".join([call.request for call in calls]))
         text = link.recv(_CHUNK)
-        while text.count(b"\r\n") < len(commands):
-            if not text or len(text) > _LONGEST_LINE * len(commands):
+        while text.count(b"\r\n") < count:
+            if not text or len(text) > _LONGEST_LINE * count:
                 raise MemcacheUnknownError if text else MemcacheUnexpectedCloseError
             text = bytes(_longer(text, link))
         *lines, rest = text.split(b"\r\n")
-        if rest or len(lines) != len(commands):
+        if rest or len(lines) != count:
             raise MemcacheUnknownError
         results: list[Any] = []
-        for kind, line in zip(kinds, lines, strict=True):
-            known = _RESULTS[kind]
+        for call, line in zip(calls, lines, strict=True):
+            known = _RESULTS[call.kind]
             if line in known:
                 results.append(known[line])
             elif line.startswith(_SERVER_ERROR):

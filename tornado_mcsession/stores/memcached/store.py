@@ -120,6 +120,7 @@ class MemcachedStore(Store):
             )
             for name, address in parsed
         }
+        self._only = next(iter(self._nodes.values())) if len(parsed) == 1 else None
         self._connected: list[NodeCallback] = []
         self._disconnected: list[NodeCallback] = []
         for node in self._nodes.values():
@@ -213,7 +214,8 @@ class MemcachedStore(Store):
         return f"<MemcachedStore nodes={len(self._nodes)}>"
 
     def _node(self, key: str) -> Node:
-        return self._nodes[self._router.node_for(check_key(key))]
+        check_key(key)
+        return self._only or self._nodes[self._router.node_for(key)]
 
     def _note(self, node: Node, answers: bool, before: bool | None) -> None:
         if not answers:
