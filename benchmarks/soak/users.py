@@ -95,6 +95,8 @@ class User:
         """How often a session was gone without a logout."""
         self.size = 0
         """How many characters a write puts into the session besides."""
+        self.bursts = [1, 2, 4, 12]
+        """How many increments are made at once."""
         self._confirms = confirms
         self.dead: list[Dead] = []
         self.is_leaving = False
@@ -177,7 +179,7 @@ class User:
 
     async def count_up(self, device: Device) -> None:
         """Count up, several times at once."""
-        times = self._chance.choice([1, 2, 4, 12])
+        times = self._chance.choice(self.bursts)
         await self._together(device, [self._count(device) for _ in range(times)])
 
     async def write(self, device: Device) -> None:
