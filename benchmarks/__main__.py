@@ -14,11 +14,11 @@ import sys
 from pathlib import Path
 
 from . import plot
-from .programs import Missing, require
+from .load import Missing, require
 from .report import Report
 from .rounds import FULL, QUICK, Plan
 from .rows import ROWS, Row
-from .running import Fleet
+from .servers import Fleet
 
 GROUPS = list(dict.fromkeys(row.group for row in ROWS))
 # A quick look at everything leaves out what is there for comparison.

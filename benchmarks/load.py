@@ -1,20 +1,79 @@
-"""Load by wrk, and what it says of it."""
+"""Load by wrk, what it says of it, and what processes use meanwhile. Linux only."""
 
 from __future__ import annotations
 
+import ctypes
+import importlib.util
 import json
+import os
+import platform
 import re
-import subprocess  # nosec B404 # runs wrk
-from collections.abc import Sequence
+import resource
+import shutil
+import subprocess  # nosec B404 # runs wrk, and asks programs for their versions
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
+from typing import NamedTuple
 
-from .measure import Meter, cpu_seconds
-from .programs import find
-
-__all__ = ["Sample", "parsed", "run"]
+from tests.support.processes import SERVER_PATH
 
 SCRIPT = Path(__file__).with_name("wrk.lua")
+TICKS = os.sysconf("SC_CLK_TCK")
+
+_libc = ctypes.CDLL(None)
+
+
+class Missing(Exception):
+    """Something that the measurements cannot do without is not there."""
+
+
+def find(name: str) -> str:
+    """Return where a program is."""
+    path = shutil.which(name, path=SERVER_PATH)
+    if path is None:
+        raise Missing(f"{name} is needed: apt-get install {name}, brew install {name}")
+    return path
+
+
+def is_importable(name: str) -> bool:
+    return importlib.util.find_spec(name) is not None
+
+
+def require(modules: Iterable[str] = ()) -> None:
+    """Raise `Missing` for what is needed and not there."""
+    if platform.system() != "Linux":
+        raise Missing("Linux is needed: its clocks and /proc tell what servers use")
+    for program in ("wrk", "memcached"):
+        find(program)
+    absent = [name for name in modules if not is_importable(name)]
+    if absent:
+        names = ", ".join(absent)
+        raise Missing(f"{names} is needed: pip install -e '.[test,bench]'")
+
+
+def machine() -> str:
+    """Return what the figures were measured on, in a line."""
+    parts = [
+        f"{os.cpu_count()} CPUs",
+        f"Python {platform.python_version()}",
+        f"Tornado {version('tornado')}",
+        f"memcached {_said('memcached', '-V')}",
+        f"wrk {_said('wrk', '-v')}",
+    ]
+    if shutil.which("node"):
+        parts.append(f"Node.js {_said('node', '--version')}")
+    return ", ".join(parts)
+
+
+def _said(program: str, option: str) -> str:
+    done = subprocess.run(  # nosec B603 # no shell, nothing from outside
+        [find(program), option], capture_output=True, text=True
+    )
+    found = re.search(r"\d+\.\d+\.\d+", done.stdout + done.stderr)
+    return found[0] if found else "of unknown version"
 
 
 @dataclass(frozen=True)
@@ -24,8 +83,8 @@ class Sample:
     requests: int
     seconds: float
     broken: int  # connections that could not be made, or were closed
-    statuses: int  # answers with a status above 399
-    timeouts: int  # answers that took more than two seconds
+    statuses: int  # responses with a status above 399
+    timeouts: int  # responses that took more than two seconds
     mean_us: float
     p50_us: float
     p99_us: float
@@ -44,7 +103,7 @@ class Sample:
 
     @property
     def waiting(self) -> float:
-        """How many connections waited for an answer, of those that got one.
+        """How many connections waited for a response, of those that got one.
 
         By Little's law. Far fewer than there are: the others were forgotten.
         """
@@ -88,3 +147,64 @@ def run(
     return replace(
         sample, connections=connections, cpu_seconds=used, others=meter.others()
     )
+
+
+class Usage(NamedTuple):
+    """What a process holds at a moment."""
+
+    memory: int  # bytes, resident
+    threads: int
+
+
+def usage(pid: int) -> Usage:
+    """Return what a process holds now."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    fields = dict(re.findall(r"^(VmRSS|Threads):\s+(\d+)", status, re.MULTILINE))
+    return Usage(int(fields["VmRSS"]) * 1024, int(fields["Threads"]))
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU time of a process so far, user and system, in all threads.
+
+    By its CPU-time clock, in nanoseconds: /proc counts hundredths of a second.
+    """
+    clock = ctypes.c_int()
+    error = _libc.clock_getcpuclockid(pid, ctypes.byref(clock))
+    if error:
+        raise ProcessLookupError(error, os.strerror(error))
+    return time.clock_gettime(clock.value)
+
+
+class Meter:
+    """Tells which share of the machine went to programs that are not ours."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._before = _machine_seconds() - own_seconds()
+
+    def others(self) -> float:
+        """Return the share, of all CPUs, since this meter was made."""
+        used = _machine_seconds() - own_seconds() - self._before
+        whole = (time.monotonic() - self._began) * (os.cpu_count() or 1)
+        return max(0.0, used / whole)
+
+
+def _machine_seconds() -> float:
+    """Return the CPU time that all programs and the kernel have used."""
+    fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
+    user, nice, system, _idle, _waiting, interrupts, soft, stolen = map(int, fields[:8])
+    return (user + nice + system + interrupts + soft + stolen) / TICKS
+
+
+def own_seconds() -> float:
+    """Return the CPU time of this process and its children, ended ones too."""
+    used = sum(map(cpu_seconds, _children()))
+    for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN):
+        mine = resource.getrusage(whose)
+        used += mine.ru_utime + mine.ru_stime
+    return used
+
+
+def _children() -> Iterator[int]:
+    for task in Path("/proc/self/task").iterdir():
+        yield from map(int, (task / "children").read_text().split())

@@ -7,16 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .load import Sample
-from .pairs import quiet
-from .rounds import Plan, Taken, play, spread
-from .running import Fleet
-from .scenarios import Scenario, bare
-from .subjects import OURS, SUBJECTS
+from .rounds import Plan, Scenario, Taken, bare, play, quiet, spread
+from .servers import OURS, SUBJECTS, Fleet
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-__all__ = ["connections_of", "draw", "measure"]
 
 # The colours of Okabe and Ito, which colour-blind people tell apart.
 COLOURS = {"bare": "#999999", "dict": "#009E73", OURS: "#0072B2", "hop": "#D55E00"}

@@ -1,22 +1,30 @@
-"""All that was measured in one run."""
+"""All that was measured in one run, and the tables of it."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
-from .measure import Meter
-from .pairs import LEAST_ROUNDS, MOST_OTHERS, Pair
-from .programs import machine
-from .rounds import Plan, Taken, play
-from .rows import EXTRA, Row, Single
-from .running import FAILURES, Fleet
-from .subjects import SUBJECTS
-from .table import added_table, load_table, main_table
-from .verdict import Result
+from .load import Meter, machine
+from .result import Result
+from .rounds import (
+    LEAST_ROUNDS,
+    MOST_OTHERS,
+    Plan,
+    Taken,
+    added,
+    cpu_us,
+    play,
+    quiet,
+    spread,
+    trouble,
+)
+from .rows import EXTRA, PEERS, Pair, Row, Single, added_cpu
+from .servers import FAILURES, OURS, SUBJECTS, Fleet
 
-__all__ = ["Report"]
+PATHS = {"/read": "reading", "/write": "writing"}
+REACHED = {"missed": "**missed**", "must": "yes", "aim": "yes, and the aim", "": ""}
 
 
 @dataclass(frozen=True)
@@ -77,26 +85,19 @@ class Report:
 
     def missed(self) -> list[str]:
         """Return the names of rows that did not reach what they must."""
-        return [
-            name
-            for name, result in self.results.items()
-            if result.reached not in ("must", "aim")
-        ]
+        results = self.results.items()
+        return [name for name, each in results if each.reached not in ("must", "aim")]
 
     def json(self) -> str:
         """Return all figures."""
         samples = {
-            group: {
-                str(scenario): [asdict(sample) for sample in samples]
-                for scenario, samples in taken.items()
-            }
+            group: {str(each): list(map(asdict, taken[each])) for each in taken}
             for group, taken in self.taken.items()
         }
-        results = {name: asdict(result) for name, result in self.results.items()}
         whole = {
             "machine": machine(),
             "others": self.others,
-            "rows": results,
+            "rows": {name: asdict(result) for name, result in self.results.items()},
             "samples": samples,
             "not_measured": self.failed,
         }
@@ -108,3 +109,59 @@ def _measured(row: Single, fleet: Fleet, plan: Plan) -> Result:
         return row.measure(fleet, plan)
     except FAILURES as error:
         return Result(why_not=str(error))
+
+
+def render(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table in Markdown whose columns are aligned."""
+    cells = [list(columns), *map(list, rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    cells.insert(1, ["-" * width for width in widths])
+    lines = [map(str.ljust, line, widths) for line in cells]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def main_table(rows: Iterable[Row], results: Mapping[str, Result]) -> str:
+    """Return what each row must reach and has reached."""
+    columns = ["what", "must", "aim", "measured (quartiles)", "µs of CPU", "reached"]
+    lines = []
+    for row in rows:
+        result = results[row.name]
+        shown = result.shown or f"not measured: {result.why_not}"
+        reached = REACHED[result.reached]
+        lines.append([row.what, row.must, row.aim, shown, result.cpu, reached])
+    return render(columns, lines)
+
+
+def load_table(taken: Taken) -> str:
+    """Return what each server did under each kind of load."""
+    figures = ["requests/s", "µs of CPU", "p50 ms", "p99 ms", "errors"]
+    lines = []
+    for scenario, samples in taken.items():
+        rate, p50, p99 = (
+            spread([getattr(sample, figure) for sample in quiet(samples)]).median
+            for figure in ("rate", "p50_us", "p99_us")
+        )
+        cells = [f"{rate:.0f}", f"{cpu_us(taken, scenario):.0f}"]
+        cells += [f"{p50 / 1000:.2f}", f"{p99 / 1000:.2f}"]
+        errors = str(sum(sample.errors for sample in samples))
+        title = SUBJECTS[scenario.subject].title
+        lines.append([title, scenario.load, *cells, errors])
+    return render(["server", "load", *figures], lines)
+
+
+def added_table(taken: Taken, failed: dict[str, str]) -> str:
+    """Return what a session adds to each framework's own CPU time for a request."""
+    lines = [
+        [SUBJECTS[name].title, *(_added(path, name, taken, failed) for path in PATHS)]
+        for name in (OURS, *PEERS)
+    ]
+    return render(["µs of CPU that a session adds", *PATHS.values()], lines)
+
+
+def _added(path: str, name: str, taken: Taken, failed: dict[str, str]) -> str:
+    pair = added(path, name)
+    if any(trouble(scenario, taken, failed) for scenario in pair):
+        return "not measured"
+    values = [added_cpu(*each) for each in zip(*map(taken.get, pair), strict=True)]
+    median, low, high = spread(values)
+    return f"{median:.0f} ({low:.0f} to {high:.0f})"

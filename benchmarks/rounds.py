@@ -13,18 +13,66 @@ from typing import NamedTuple
 
 from . import load
 from .load import Sample
-from .running import FAILURES, Fleet, Wrong
-from .scenarios import Scenario
-from .subjects import SUBJECTS
+from .servers import FAILURES, NOBODY, OURS, SUBJECTS, Fleet, Wrong
 
-__all__ = ["FULL", "QUICK", "Plan", "Spread", "Taken", "check_counts", "play", "spread"]
+CONNECTIONS = 32
 
-# Of the writes that were answered: two in parallel for one user may count once.
+# Of the writes that were confirmed: two in parallel for one user may count once.
 LEAST_COUNTED = 0.99
+
+# wrk takes some time of its own between a response and the next request.
+LEAST_WAITING = 0.5
+
+# Rounds in which other programs used more of the machine than that are left out, as
+# long as so many remain.
+MOST_OTHERS = 0.1
+LEAST_ROUNDS = 3
 
 # Seconds of load before the first round. Node.js compiles while it runs: after one
 # second it still takes a third more time than later.
 WARM_UP, WARM_UP_NODE = 1, 4
+
+
+class Scenario(NamedTuple):
+    """Which server is asked for what, by whose users, on how many connections."""
+
+    subject: str
+    path: str = "/read"
+    connections: int = CONNECTIONS
+    visitors_of: str = ""  # another server, whose cookies are sent
+
+    @property
+    def visitors(self) -> str:
+        return self.visitors_of or self.subject
+
+    @property
+    def servers(self) -> tuple[str, str]:
+        """The server that is asked, and the one that its users have visited."""
+        return self.subject, self.visitors
+
+    @property
+    def load(self) -> str:
+        """How it is asked, as the tables say it."""
+        of = ", no cookie" if self.visitors_of == NOBODY else ""
+        at = "" if self.connections == CONNECTIONS else f" × {self.connections}"
+        return f"{self.path}{of}{at}"
+
+    def __str__(self) -> str:
+        return f"{self.subject}{self.load}"
+
+
+def bare(
+    kind: str = "bare", visitors_of: str = OURS, connections: int = CONNECTIONS
+) -> Scenario:
+    """Return a site without sessions, asked exactly as the one with them is."""
+    return Scenario(kind, "/read", connections, visitors_of)
+
+
+def added(path: str, name: str) -> tuple[Scenario, Scenario]:
+    """Return a site with sessions, and the same framework without."""
+    kind = "bare" if name == OURS else f"{name}-bare"
+    return Scenario(name, path), bare(kind, visitors_of=name)
+
 
 Taken = dict[Scenario, list[Sample]]
 
@@ -79,8 +127,11 @@ def play(fleet: Fleet, scenarios: Iterable[Scenario], plan: Plan) -> Taken:
             sample = _load(fleet, scenario, plan.seconds)
             if sample is not None:
                 taken[scenario].append(sample)
-                line = f"{scenario!s:<26}{_line(sample)}"
-                fleet.tell(f"{number + 1}/{plan.rounds} {line}")
+                figures = f"{sample.rate:7.0f}/s {sample.cpu_us:5.0f} µs"
+                errors = f" {sample.errors} errors" if sample.errors else ""
+                fleet.tell(
+                    f"{number + 1}/{plan.rounds} {scenario!s:<26}{figures}{errors}"
+                )
     for name, count in _counts(fleet, taken).items():
         try:
             check_counts(name, count - before[name], _written(taken, name))
@@ -93,13 +144,13 @@ def play(fleet: Fleet, scenarios: Iterable[Scenario], plan: Plan) -> Taken:
     }
 
 
-def check_counts(name: str, counted: int, answered: int) -> None:
-    """Check that what was answered as written has been counted.
+def check_counts(name: str, counted: int, confirmed: int) -> None:
+    """Check that the writes that were confirmed have been counted.
 
     More may have been: the last requests of a slice are made and not waited for.
     """
-    if counted < answered * LEAST_COUNTED:
-        raise Wrong(f"{name} answered {answered} writes and counted {counted}")
+    if counted < confirmed * LEAST_COUNTED:
+        raise Wrong(f"{name} confirmed {confirmed} writes and counted {counted}")
 
 
 def _load(fleet: Fleet, scenario: Scenario, seconds: int) -> Sample | None:
@@ -140,6 +191,46 @@ def _written(taken: Taken, name: str) -> int:
     )
 
 
-def _line(sample: Sample) -> str:
-    errors = f" {sample.errors} errors" if sample.errors else ""
-    return f"{sample.rate:7.0f}/s {sample.cpu_us:5.0f} µs{errors}"
+# What the samples of a run are worth.
+
+
+def undisturbed(rounds: list[tuple[Sample, ...]]) -> list[tuple[Sample, ...]]:
+    """Return the rounds in which the machine was quiet; all, where hardly any was."""
+    kept = [each for each in rounds if all(s.others <= MOST_OTHERS for s in each)]
+    return kept if len(kept) >= LEAST_ROUNDS else rounds
+
+
+def quiet(samples: Sequence[Sample]) -> Sequence[Sample]:
+    """Return those during which other programs did little; all, if there are none."""
+    return [each for each in samples if each.others <= MOST_OTHERS] or samples
+
+
+def cpu_us(taken: Taken, scenario: Scenario) -> float:
+    """Return the microseconds of CPU time that a request took."""
+    return spread([sample.cpu_us for sample in quiet(taken[scenario])]).median
+
+
+def trouble(scenario: Scenario, taken: Taken, failed: dict[str, str]) -> str:
+    """Return why a scenario's samples are not there, or are worth nothing."""
+    samples = taken.get(scenario)
+    if samples is None:
+        reasons = [failed[name] for name in scenario.servers if name in failed]
+        return reasons[0] if reasons else "not asked for"
+    if not all(sample.requests and not sample.errors for sample in samples):
+        return f"{scenario}: {errors_of(samples)}"
+    forgotten = min(sample.waiting / sample.connections for sample in samples)
+    if forgotten < LEAST_WAITING:
+        return f"{scenario}: {1 - forgotten:.0%} of the connections got no response"
+    return ""
+
+
+def errors_of(samples: Sequence[Sample]) -> str:
+    """Return how many requests went wrong, and how."""
+    kinds = {
+        "broken connections": sum(sample.broken for sample in samples),
+        "error statuses": sum(sample.statuses for sample in samples),
+        "timeouts": sum(sample.timeouts for sample in samples),
+    }
+    seen = [f"{count} {kind}" for kind, count in kinds.items() if count]
+    responses = sum(sample.requests for sample in samples)
+    return f"{', '.join(seen) or 'no errors'} in {responses} responses"

@@ -15,38 +15,39 @@ import sys
 import time
 from collections import Counter
 
-from tornado_mcsession.stores.memcached.servers import Router
+from tornado_mcsession import MemcachedStore
 
 SIZES = (1, 2, 3, 10, 100, 1000)
 ROUNDS = 5
 
 
-def router(count: int) -> Router:
-    return Router({f"10.0.{n // 250}.{n % 250}:11211": 1.0 for n in range(count)})
+def store_of(count: int) -> MemcachedStore:
+    """Return a store of so many nodes. It asks none of them."""
+    return MemcachedStore([f"10.0.{n // 250}.{n % 250}:11211" for n in range(count)])
 
 
-def seconds_to_place(placed: Router, keys: list[str]) -> float:
+def seconds_to_place(store: MemcachedStore, keys: list[str]) -> float:
     """Return the median of what placing one key takes."""
     rounds = []
     for _ in range(ROUNDS):
         began = time.perf_counter()
         for key in keys:
-            placed.node_for(key)
+            store.node_of(key)
         rounds.append((time.perf_counter() - began) / len(keys))
     return statistics.median(rounds)
 
 
 def row(count: int, keys: list[str]) -> str:
     began = time.perf_counter()
-    placed = router(count)
+    store = store_of(count)
     start = time.perf_counter() - began
-    shares = Counter(map(placed.node_for, keys))
+    shares = Counter(map(store.node_of, keys))
     even = len(keys) / count
-    larger = router(count + 1)
-    moved = sum(placed.node_for(key) != larger.node_for(key) for key in keys)
+    larger = store_of(count + 1)
+    moved = sum(store.node_of(key) != larger.node_of(key) for key in keys)
     cells = [
         f"{count}",
-        f"{seconds_to_place(placed, keys) * 1e6:.2f}",
+        f"{seconds_to_place(store, keys) * 1e6:.2f}",
         f"{start * 1e3:.0f}",
         f"{min(shares.values()) / even:.2f}–{max(shares.values()) / even:.2f}",
         f"{moved / len(keys):.1%}",

@@ -1,6 +1,6 @@
 """Count a visitor's visits.
 
-memcached -l 127.0.0.1 -p 11211 &
+memcached -u nobody -l 127.0.0.1 -p 11211 &
 python demo/hello.py
 curl -i -c jar -b jar http://127.0.0.1:8888/
 """

@@ -15,13 +15,11 @@ from pathlib import Path
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks.measure import cpu_seconds, own_seconds, usage
+from benchmarks.load import cpu_seconds, own_seconds, usage
 from benchmarks.report import Report
-from benchmarks.rounds import Plan, play
+from benchmarks.rounds import Plan, Scenario, play
 from benchmarks.rows import ROWS
-from benchmarks.running import Fleet, Server, Wrong
-from benchmarks.scenarios import Scenario
-from benchmarks.subjects import Subject
+from benchmarks.servers import Fleet, Server, Subject, Wrong
 from tests.support.memcached import Memcached
 from tests.support.processes import find_server
 

@@ -5,26 +5,25 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tornado.httpserver import HTTPServer
 from tornado.web import Application, RequestHandler, authenticated
 
-from tornado_mcsession import SessionManager, SessionMixin
+from tornado_mcsession import SessionMixin
 
 from .support.browser import Browser
 from .support.memcached import Memcached
-from .support.processes import Process, free_port
+from .support.processes import SERVER_PATH, Process, free_port
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.S)
 (TRANSCRIPT,) = re.findall(r"```console\n(.*?)```", README, re.S)
-PROGRAM, HANDLERS, PAGE, BY_ID, SHUTDOWN = PYTHON
+PROGRAM, HANDLERS, PAGE = PYTHON
+(COMMANDS,) = re.findall(r"```sh\n(.*?)```", README, re.S)
 
 
 def with_ports(text: str, port: int, memcached: Memcached) -> str:
@@ -68,6 +67,15 @@ def test_the_first_program_answers_as_the_transcript_says(
             assert got == [without_chance(line) for line in expected.splitlines()]
     finally:
         server.kill()
+
+
+@pytest.mark.integration
+def test_memcached_starts_as_it_says() -> None:
+    """The README's command works for root as well, as in a container."""
+    port = free_port()
+    command = COMMANDS.splitlines()[0].partition(" &")[0].replace("11211", str(port))
+    server = Process(["env", f"PATH={SERVER_PATH}", *command.split()], port)
+    server.kill()
 
 
 class Show(SessionMixin, RequestHandler):
@@ -128,30 +136,3 @@ async def test_the_handlers_do_what_their_comments_say(browser: Browser) -> None
     await browser.post("/logout", form={})
     assert browser.cookie("session") is None
     assert (await browser.get("/")).json()["cart"] is None
-
-
-async def run(block: str, names: dict[str, Any]) -> dict[str, Any]:
-    """Run a block of the README as the body of a coroutine; return its names."""
-    body = textwrap.indent(f"{block}\nreturn locals()", "    ")
-    exec(f"async def block():\n{body}", names)
-    result: dict[str, Any] = await names["block"]()
-    return result
-
-
-@pytest.mark.gen_test
-async def test_sessions_can_be_used_by_their_id() -> None:
-    """The README's block for code outside a request leaves no session behind."""
-    given = {"SessionManager": SessionManager, "session_id": "a" * 43}
-    names = await run(BY_ID, given)
-    assert names["session"]["n"] == 2
-    assert names["manager"].stats()["saves"] == 1
-
-
-@pytest.mark.gen_test
-async def test_the_shutdown_runs_as_it_stands() -> None:
-    """The README's order of shutting down ends with a store that is closed."""
-    app = Application([])
-    manager = SessionManager(app, store="memory://")
-    await run(SHUTDOWN, {"server": HTTPServer(app), "manager": manager})
-    with pytest.raises(Exception, match="closed"):
-        await manager.get("a" * 43)

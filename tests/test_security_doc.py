@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ast
-import functools
-import hashlib
 import os
 import re
 import secrets
@@ -26,13 +24,13 @@ from tornado_mcsession import MemoryStore, SessionManager, SessionMixin, Session
 from tornado_mcsession.settings import DAY, Settings
 
 from .support.browser import Browser
-from .unit.visits import key_of, stored_data, stored_id, visit
+from .unit.visits import FakeHandler, key_of, stored_data, stored_id, visit
 
 ROOT = Path(__file__).parent.parent
 DOCUMENT = ROOT / "docs" / "security.md"
 TEXT = DOCUMENT.read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.S)
-PRODUCTION, ENDINGS, JOB, FRESH, LIMIT, DEVICES, MOVING = BLOCKS
+PRODUCTION, ENDINGS, JOB, FRESH, LIMIT, DEVICES = BLOCKS
 
 # OWASP ASVS 5.0.0: each requirement's level.
 LEVELS = {
@@ -117,32 +115,6 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
 # The text.
 
 
-def headings(path: Path) -> set[str]:
-    """The anchors of a document, made as GitHub makes them."""
-    found = re.findall(r"^#+ (.*)$", path.read_text(), re.M)
-    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in found}
-
-
-@functools.cache
-def functions(path: Path) -> set[str]:
-    tree = ast.parse(path.read_text())
-    kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
-    return {node.name for node in ast.walk(tree) if isinstance(node, kinds)}
-
-
-@pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\(([^)]+)\)", TEXT))))
-def test_each_link_leads_somewhere(target: str) -> None:
-    """To a file that is there, and in it to a heading or a test of that name."""
-    if target.startswith("https:"):
-        return
-    name, _, fragment = target.partition("#")
-    path = (DOCUMENT.parent / name).resolve() if name else DOCUMENT
-    assert path.is_file()
-    assert path.is_relative_to(ROOT)
-    if fragment:
-        assert fragment in (functions(path) if name.endswith(".py") else headings(path))
-
-
 @pytest.mark.parametrize("row", rows("What the defaults are for"), ids=lambda r: r[0])
 def test_each_default_is_that_of_the_code(row: list[str]) -> None:
     """A setting that the table names is there, with the default that it says."""
@@ -195,6 +167,23 @@ async def headers_of_a_new_session(manager: SessionManager) -> Any:
 
 
 @pytest.mark.gen_test
+async def test_a_text_secret_is_number_0_of_a_dict(
+    app: Application, http_server: Any, http_port: int
+) -> None:
+    """Sessions and logins from before the rotation stay valid, and can be revoked."""
+    browser = await logged_in(http_port)
+    assert browser.cookie("session").value.startswith("2|1:0|")
+    store = app.settings["session"]["store"]
+    secrets_of = {0: app.settings["cookie_secret"], 1: "n" * 43}
+    rotated = Application([], cookie_secret=secrets_of, key_version=1)
+    manager = SessionManager(rotated, store=store)
+    handler: Any = FakeHandler(browser.cookie_header())
+    assert (await manager.open(handler)).principal == "ann"
+    assert await manager.revoke("ann")
+    assert await who(browser) is None
+
+
+@pytest.mark.gen_test
 async def test_another_prefix_ends_all_sessions() -> None:
     """Of whomever, logged in or not."""
     store = MemoryStore()
@@ -227,33 +216,11 @@ async def test_what_is_put_back_is_alive_but_no_longer(
         await end
         assert await manager.get(ann) is None
     for name, entry in kept.items():
+        await store.delete(name)
         await store.add(name, entry.data, 100 * DAY)
     assert (await manager.get(ann)).principal == "ann"
     clock.advance(1.2 * DAY)
     assert await manager.get(ann) is None
-
-
-@pytest.mark.gen_test
-async def test_records_under_other_keys_live_on(run: Any) -> None:
-    """A session of the former key is found, and moved to where it belongs."""
-    store = MemoryStore()
-    before = SessionManager(store=store, key_prefix="sessions:")
-    session_id = await stored_id(before, cart=["book"])
-    first = await visit(before)
-    await first.session.login("ann")
-    ann = await first.leave_with_cookie()
-    names = await run(MOVING, hashlib=hashlib)
-    assert names.key_before(session_id) == key_of(before, session_id)
-    manager = SessionManager(store=store, legacy_key=names.key_before)
-    late = await visit(manager, session_id)
-    assert dict(late.session) == {"cart": ["book"]}
-    late.session["cart"].append("pen")
-    await late.leave()
-    assert await stored_data(before, session_id) is None
-    after = SessionManager(store=store)
-    assert await stored_data(after, session_id) == {"cart": ["book", "pen"]}
-    assert (await visit(manager, ann)).session.principal == "ann"
-    assert (await visit(after, ann)).session.principal == "ann"
 
 
 # The recipes.

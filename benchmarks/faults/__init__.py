@@ -1,6 +1,6 @@
-"""What users and operators see of each fault: injected, measured, and tabled.
+"""What users and operators see of each fault, by injecting it.
 
-`catalogue` has the faults. For each one a `stage` starts servers and `site` in
-a process of its own, `users` work on it, and `judge` holds what they are told
-against what they were told before. `report` makes a row of it.
+`catalogue` has the faults, `stage` plays one of them on a real site, and `page` makes
+a page for operators of what was seen. The site and its users are those of
+`benchmarks.soak`.
 """

@@ -1,9 +1,11 @@
-"""What users and operators see of each fault, by injecting it.
+"""Play the faults, and write the page for operators.
 
-    python -m benchmarks.faults --write docs/faults.md
+    python -m benchmarks.faults
+    python -m benchmarks.faults --only killed hung
+    python -m benchmarks.faults --write    # docs/faults.md and its figures
 
 Starts all that it needs: memcached, twemproxy, a faulty network, and a site that
-users work on. Ends with status 1 where an answer was wrong, overlong or missing.
+users work on. Ends with status 1 where a response was wrong, late or missing.
 """
 
 from __future__ import annotations
@@ -16,42 +18,49 @@ import time
 from pathlib import Path
 from typing import Any
 
-from .catalogue import FAULTS
-from .fault import Fault
-from .report import row
+from .catalogue import FAULTS, Fault
+from .page import document
 from .stage import Stage
-from .table import document
 
 __all__ = ["play"]
 
 USERS = 20
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE, FIGURES = DOCS / "faults.md", DOCS / "figures" / "faults.json"
 
 
 async def play(fault: Fault, users: int = USERS) -> dict[str, Any]:
-    """Play a fault; return its row."""
+    """Play a fault; return what was seen of it."""
     began = time.monotonic()
-    stage = Stage(users)
+    stage = Stage(users, frozenset(fault.statuses), fault.waits)
     try:
         async with stage:
             await fault.act(stage)
+            if not fault.stays:
+                await stage.over()
     except Exception as error:
-        stage.play.problems.append(f"the run failed: {error!r}")
+        stage.seen.problems[f"the run failed: {error!r}"] += 1
+    figures = stage.seen.figures()
+    # A fault that nobody notices was none.
+    if fault.loses and not figures["lost_sessions"]:
+        figures["problems"]["no session is gone: the fault has no effect"] = 1
+    elif 503 in fault.statuses and not fault.loses and not figures["errors"]:
+        figures["problems"]["nobody got a 503: the fault has no effect"] = 1
     seconds = round(time.monotonic() - began, 1)
-    return {**row(fault, stage.play), "users": users, "seconds": seconds}
+    return {"name": fault.name, "users": users, "seconds": seconds, **figures}
 
 
-def progress(result: dict[str, Any]) -> None:
-    """Print one line about a fault that was played."""
-    state = "ok" if result["ok"] else "FAILED"
-    wrong = sum(result["wrong"].values())
+def progress(figures: dict[str, Any]) -> None:
+    """Print a line about a fault that was played."""
+    state = "FAILED" if figures["problems"] else "ok"
     print(
-        f"{result['name']:<16}{state:<8}{result['seconds']:>5} s "
-        f"{result['requests']:>6} answers {result['errors']:>5} errors "
-        f"{result['longest_ms']:>6} ms longest {wrong:>4} wrong",
+        f"{figures['name']:<16}{state:<8}{figures['seconds']:>5} s "
+        f"{figures['requests']:>6} responses {figures['errors']:>5} errors "
+        f"{figures['longest_ms']:>6} ms longest",
         file=sys.stderr,
     )
-    for text in (*result["problems"], *result["wrong"]):
-        print(f"{'':<14}{text}", file=sys.stderr)
+    for text, count in figures["problems"].items():
+        print(f"{'':<16}{count} × {text}", file=sys.stderr)
 
 
 async def main(options: argparse.Namespace) -> int:
@@ -60,13 +69,13 @@ async def main(options: argparse.Namespace) -> int:
     for name in options.only or FAULTS:
         results.append(await play(FAULTS[name], options.users))
         progress(results[-1])
+    figures = json.dumps(results, indent=1, ensure_ascii=False) + "\n"
     if options.write:
-        options.write.write_text(document(results))
-    if options.json:
-        print(json.dumps(results, indent=2, ensure_ascii=False))
-    elif not options.write:
-        print(document(results))
-    return 0 if all(result["ok"] for result in results) else 1
+        PAGE.write_text(document(results))
+        FIGURES.write_text(figures)
+    else:
+        print(figures if options.json else document(results))
+    return 1 if any(each["problems"] for each in results) else 0
 
 
 if __name__ == "__main__":
@@ -75,9 +84,9 @@ if __name__ == "__main__":
     )
     parser.add_argument("--only", nargs="+", choices=FAULTS, metavar="NAME")
     parser.add_argument("--users", type=int, default=USERS)
-    parser.add_argument("--json", action="store_true", help="print all that was seen")
-    parser.add_argument("--write", type=Path, help="write the table to this file")
+    parser.add_argument("--json", action="store_true", help="print all figures")
+    parser.add_argument("--write", action="store_true", help="write the page")
     arguments = parser.parse_args()
     if arguments.write and arguments.only:
-        parser.error("--write is for the whole table")
+        parser.error("--write is for all faults")
     sys.exit(asyncio.run(main(arguments)))

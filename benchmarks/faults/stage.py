@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import bisect
+import math
+import random
+import re
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -13,69 +17,177 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
 
+from benchmarks.soak.ledger import Ledger
+from benchmarks.soak.machines import Application
+from benchmarks.soak.users import User, World
+from benchmarks.soak.web import CONNECT_TIMEOUT, LIMIT, TIMEOUT, Reply, Web
 from tests.support.memcached import Memcached
 from tests.support.proxy import FaultProxy
 
-from .answer import Answer
-from .process import SiteProcess
-from .users import User
-
-__all__ = [
-    "CONNECT_TIMEOUT",
-    "LIMIT",
-    "PROCESSES",
-    "TIMEOUT",
-    "Play",
-    "Stage",
-    "hashed",
-]
+__all__ = ["PROCESSES", "Stage"]
 
 T = TypeVar("T")
 
-TIMEOUT = 0.5
-CONNECT_TIMEOUT = 0.25
-# What a busy machine may add to an answer, and to a recovery.
-MARGIN = 2.0
-# A load, and a save: each of them may take two timeouts.
-LIMIT = 2 * TIMEOUT + 2 * TIMEOUT + MARGIN
 PROCESSES = 2
 CALM = 0.4
 LASTING = 1.2
-# A logout that could not be confirmed is tried again when the node answers, at
-# the latest after 1, 2, 4 … seconds.
+END_TIMEOUT = 10.0
+# An end that could not be confirmed is tried again when the node responds, at the
+# latest after 1, 2, 4 … seconds.
 FINISH = 10.0
+MOVES = ("/login", "/regenerate", "/revoke")
+DURING = ("during", "recovering")
+OURS = "tornado_mcsession"
+# What the counters of a site without any fault do as well.
+ORDINARY = {
+    "conflicts",
+    "dropped_saves",
+    "held_answers",
+    "hits",
+    "loads",
+    "misses",
+    "renewals",
+    "running_saves",
+    "saves",
+}
+
+
+class Losses(World):
+    """Whose sessions memcached may have lost, and when."""
+
+    def __init__(self) -> None:
+        super().__init__({})
+        self.at: dict[str, float] = {}
+
+    def may_have_lost(self, ledger: Ledger, since: float) -> bool:
+        return self.at.get(ledger.owner, -math.inf) >= since
 
 
 @dataclass
-class Play:
-    """What happened while a fault was played."""
+class Seen:
+    """What was seen of a fault."""
 
-    answers: list[tuple[str, Answer]] = field(default_factory=list)
+    replies: list[tuple[str, Reply]] = field(default_factory=list)
     """With the phase: before, during, recovering or after."""
-    told: list[dict[str, Any]] = field(default_factory=list)
-    """What the site told its operator."""
-    seen: list[list[dict[str, Any]]] = field(default_factory=list)
+    problems: Counter[str] = field(default_factory=Counter)
+    """What must not be."""
+    facts: list[list[dict[str, Any]]] = field(default_factory=list)
     """What `stats` and `health` said in each process, as often as was looked."""
-    recovery: float | None = None
-    """The seconds until each user had an answer again."""
-    lost: int = 0
-    """How many sessions were gone because memcached had lost them."""
-    problems: list[str] = field(default_factory=list)
-    """What must not be, beside wrong answers."""
+    told: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
+    """What each process told its operator."""
     names: dict[str, str] = field(default_factory=dict)
     """What to call the servers, by their addresses."""
     groups: dict[str, str] = field(default_factory=dict)
     """What to call sessions, by their hashed ids, where that matters."""
+    recovery: float | None = None
+    """The seconds until each user had a response again."""
+    lost: int = 0
+    """How many sessions were gone because memcached had lost them."""
+
+    def figures(self) -> dict[str, Any]:
+        """Return all that is known, ready for JSON."""
+        hit = [reply for phase, reply in self.replies if phase in DURING]
+        return {
+            "problems": dict(self.problems),
+            "requests": len(hit),
+            "errors": sum(reply.status >= 500 for reply in hit),
+            "statuses": self._statuses(hit),
+            "longest_ms": round(1000 * max((r.seconds for r in hit), default=0.0)),
+            "recovery_seconds": self.recovery and round(self.recovery, 2),
+            "lost_sessions": self.lost,
+            "log": self._log(),
+            "events": self._events(),
+            "health": [self._health(facts) for facts in self.facts[1:]],
+            "counters": self._moved(),
+        }
+
+    def _statuses(self, hit: list[Reply]) -> dict[str, dict[str, int]]:
+        """Return what users got, by the sessions that it matters to tell apart."""
+        groups: dict[str, Counter[str]] = {}
+        for reply in hit:
+            group = "all sessions"
+            if self.groups:
+                group = self.groups.get(hashed(reply.sent), "new sessions")
+                if reply.path in MOVES:
+                    group = "new ids"  # which may be placed on any node
+            seen = str(reply.status or "none")
+            if reply.ok and not reply.told.get("available", True):
+                seen += ", empty"
+            groups.setdefault(group, Counter())[seen] += 1
+        return {name: dict(counts.most_common()) for name, counts in groups.items()}
+
+    def _named(self, text: str) -> str:
+        for address, name in self.names.items():
+            text = text.replace(address, name)
+        return text
+
+    def _log(self) -> dict[str, int]:
+        """Return the lines that were logged, without what differs in each."""
+        lines: Counter[str] = Counter()
+        for _, told in self.told:
+            if "line" in told:
+                line = self._named(told["line"])
+                line = re.sub(r"(GET|POST) /\w+", "<request>", line)
+                line = re.sub(r"session of \d+ bytes", "session of 20100 bytes", line)
+                lines[re.sub(r"(logouts .*: )\d+", r"\1<n>", line)] += 1
+        return dict(lines.most_common())
+
+    def _events(self) -> dict[str, int]:
+        """Return the callbacks that were called, without those of a first contact."""
+        events: Counter[str] = Counter()
+        away = set()
+        for process, told in self.told:
+            if told.get("event") == "on_disconnect":
+                away.add((process, told["node"]))
+            elif (process, told.get("node")) not in away:
+                continue
+            events[f"{told['event']}({self._named(told['node'])})"] += 1
+        return dict(events)
+
+    def _health(self, facts: list[dict[str, Any]]) -> str:
+        """Return what the processes' `health` said, once where they agree."""
+        said = {}
+        for each in facts:
+            failed = [
+                f"{self._named(node)}: {self._named(found['error'])}"
+                for node, found in each["health"]["nodes"].items()
+                if not found["ok"]
+            ]
+            said[", ".join([each["health"]["status"], *failed])] = True
+        return " / ".join(said)
+
+    def _moved(self) -> dict[str, int]:
+        """Return by how much the counters of all processes have grown."""
+        if not self.facts:
+            return {}
+        first, last = (
+            Counter[str](
+                {
+                    name: sum(each["stats"][name] for each in facts)
+                    for name, value in facts[0]["stats"].items()
+                    if isinstance(value, int) and name not in ORDINARY
+                }
+            )
+            for facts in (self.facts[0], self.facts[-1])
+        )
+        return dict(last - first)
 
 
 class Stage:
-    """Plays one fault: after `open`, what is between `hit` and `over`."""
+    """Plays one fault: it begins when `open` returns, and ends with `over`.
 
-    def __init__(self, users: int) -> None:
-        self.play = Play()
+    Besides 200 and 409, users may get ``statuses``. A response may take ``waits``
+    seconds beyond the store's timeouts.
+    """
+
+    def __init__(self, users: int, statuses: frozenset[int], waits: float) -> None:
+        self.seen = Seen()
         self.users: list[User] = []
-        self.sites: list[SiteProcess] = []
+        self.applications: list[Application] = []
         self.directory: Path
+        self._losses = Losses()
+        self._statuses = statuses
+        self._limit = LIMIT + waits
         self._phases = [(0.0, "before")]
         self._count = users
         self._stack = AsyncExitStack()
@@ -88,8 +200,8 @@ class Stage:
 
     async def __aexit__(self, *_: object) -> None:
         try:
-            await self._stop_users()
-            self.play.lost = sum(user.expected.losses for user in self.users)
+            await self.stop_users()
+            self.seen.lost = sum(user.losses for user in self.users)
         finally:
             await self._stack.aclose()
 
@@ -122,33 +234,46 @@ class Stage:
         """
         names = [f"127.0.0.1:{server.port}" for server in servers]
         for number, name in enumerate(names, 1):
-            self.play.names[name] = f"node {number}" if len(names) > 1 else "memcached"
+            self.seen.names[name] = f"node {number}" if len(names) > 1 else "memcached"
         scheme = "memcacheds" if "tls_ca" in options else "memcached"
         limits = f"timeout={TIMEOUT}&connect_timeout={CONNECT_TIMEOUT}"
         store = f"{scheme}://{login}{','.join(names)}/?{limits}{options}"
-        self._stack.push_async_callback(self._close_sites)
-        async with asyncio.TaskGroup() as group:
-            for _ in range(PROCESSES):
-                group.create_task(self._start_site({"store": store, **settings}))
-        await self._move_in(not settings.keys() & {"on_error", "persist"})
-
-    async def _start_site(self, session: dict[str, Any]) -> None:
-        self.sites.append(await self.blocking(SiteProcess, session))
-
-    async def _move_in(self, writes_promise: bool) -> None:
-        ports = [site.port for site in self.sites]
+        session = {"store": store, **settings}
+        for number in range(PROCESSES):
+            log = self.directory / f"application{number}.log"
+            self.applications.append(Application(session, log))
+        self._stack.push_async_callback(self._close)
+        await asyncio.gather(*(each.start() for each in self.applications))
+        web = Web(
+            self.applications,
+            self._report,
+            random.Random(0),  # nosec B311 # which process is asked
+            statuses=frozenset({200, 409}) | self._statuses,
+            limit=self._limit,
+            on_reply=self._note,
+        )
+        self._web = web
+        confirms = not settings.keys() & {"on_error", "persist"}
         for number in range(self._count):
-            user = User(number, ports, self._note, writes_promise=writes_promise)
+            chance = random.Random(number)  # nosec B311 # what a user does next
+            name = f"user{number}"
+            user = User(name, web, self._losses, chance, confirms=confirms)
             self.users.append(user)
-        await self._everybody(User.login)
-        await self._everybody(User.write)
-        self._tasks = [asyncio.create_task(user.work()) for user in self.users]
+            await user.login(user.devices[0])
+        self.start_users()
         await asyncio.sleep(CALM)
         await self.look()
+        self.hit()
 
     def hit(self) -> None:
-        """Note that the fault begins."""
+        """Note that the fault begins, where it does before `open`."""
         self._enter("during")
+
+    async def on_memcached(self, *args: str, **settings: Any) -> Memcached:
+        """Start the site on a memcached that is started with ``args``."""
+        node = await self.memcached(*args)
+        await self.open(node, **settings)
+        return node
 
     async def last(self, seconds: float = LASTING) -> None:
         """Let the fault last, and look at what the operator sees of it."""
@@ -158,7 +283,15 @@ class Stage:
     def lose(self, *users: User, at: float | None = None) -> None:
         """Note that memcached loses the sessions of all, or of these users."""
         for user in users or self.users:
-            user.expected.may_be_lost(time.monotonic() if at is None else at)
+            self._losses.at[user.name] = time.monotonic() if at is None else at
+
+    async def overwrite(
+        self, server: Memcached, key: str, user: User, record: bytes
+    ) -> None:
+        """Put ``record`` in the place of a user's session."""
+        self.lose(user)
+        await self.blocking(server.set, key, record)
+        self.lose(user)
 
     async def restart(self, server: Any) -> None:
         """Start a killed server again: it is empty."""
@@ -169,99 +302,118 @@ class Stage:
     async def over(self) -> None:
         """Note that the fault is over, and see that all is well again."""
         began = self._enter("recovering")
-        self.play.recovery = await self._recovered(began)
-        # Each user had an answer of one process; the other may not have probed a
+        self.seen.recovery = await self._recovered(began)
+        # Each user had a response of one process; the other may not have probed a
         # node yet, and this makes it.
-        await asyncio.gather(*(site.ask() for site in self.sites))
+        await asyncio.gather(*(each.facts() for each in self.applications))
         self._enter("after")
         await asyncio.sleep(CALM)
-        await self._stop_users()
-        await self._everybody(User.read)
-        await self._everybody(self._see_ended)
+        await self.stop_users()
+        await self._ends_are_done()
+        for user in self.users:
+            await user.look_again()
         await self.look()
 
     async def look(self) -> None:
         """Take down what an operator sees now."""
-        seen = await asyncio.gather(*(site.ask() for site in self.sites))
-        self.play.seen.append(seen)
+        looking = (each.facts() for each in self.applications)
+        self.seen.facts.append(await asyncio.gather(*looking))
 
-    async def end(self, site: SiteProcess) -> None:
+    async def end(self, application: Application) -> None:
         """Tell a process of the site to end (SIGTERM), and see that it does."""
-        if not await self.blocking(site.terminate, LIMIT):
-            self.play.problems.append("a process does not end by SIGTERM")
+        if await application.end(END_TIMEOUT) != 0:
+            self._report("a process did not end by SIGTERM", "")
 
     def keys(self, *servers: Memcached) -> dict[str, User]:
         """Return which keys of the servers hold which user's session."""
-        users = {hashed(user.session_id): user for user in self.users}
+        users = {
+            hashed(device.session_id): user
+            for user in self.users
+            for device in user.devices
+            if device.session_id
+        }
         keys = [key for server in servers for key in server.keys()]
         return {key: users[key[-64:]] for key in keys if key[-64:] in users}
 
     def group(self, server: Memcached, *others: Memcached) -> None:
         """Tell the sessions on ``server`` from those on the others."""
-        found = [
-            (self.keys(server), "its sessions"),
-            (self.keys(*others), "the others"),
-        ]
-        for keys, name in found:
-            for user in keys.values():
-                self.play.groups[hashed(user.session_id)] = name
+        for servers, name in [((server,), "its sessions"), (others, "other sessions")]:
+            for key in self.keys(*servers):
+                self.seen.groups[key[-64:]] = name
+
+    async def crowd(self, session_id: str, count: int) -> None:
+        """Send many requests at once."""
+        requests = (self._web.ask("/read", session_id) for _ in range(count))
+        await asyncio.gather(*requests)
+
+    def start_users(self) -> None:
+        """Let the users work."""
+        for user in self.users:
+            user.is_leaving = False
+        self._tasks = [asyncio.create_task(user.work()) for user in self.users]
+
+    async def stop_users(self) -> None:
+        """Let the users stop, between two requests."""
+        for user in self.users:
+            user.is_leaving = True
+        await asyncio.gather(*self._tasks)
+        self._tasks = []
 
     # How it goes.
 
     async def _recovered(self, began: float) -> float:
-        """Wait until each user had an answer, and each process gave one."""
+        """Wait until each user had a response, and each process gave one."""
         waiting = {user.name for user in self.users}
-        waiting |= {f"port {site.port}" for site in self.sites}
-        seen = len(self.play.answers)
-        while waiting and time.monotonic() < began + LIMIT:
+        waiting |= {f"port {each.port}" for each in self.applications}
+        seen = len(self.seen.replies)
+        while waiting and time.monotonic() < began + self._limit:
             await asyncio.sleep(0.01)
-            news, seen = self.play.answers[seen:], len(self.play.answers)
-            for _, answer in news:
-                if answer.is_of_store and answer.began > began:
-                    waiting -= {answer.user, f"port {answer.port}"}
+            news, seen = self.seen.replies[seen:], len(self.seen.replies)
+            for _, reply in news:
+                available = reply.told.get("available", True)
+                if reply.ok and available and reply.sent and reply.began > began:
+                    waiting -= {reply.who, f"port {reply.application.port}"}
         if waiting:
-            self.play.problems.append(f"not well again: {', '.join(sorted(waiting))}")
+            self._report("not well again", ", ".join(sorted(waiting)))
         return time.monotonic() - began
+
+    async def _ends_are_done(self) -> None:
+        limit = time.monotonic() + FINISH
+        while time.monotonic() < limit:
+            facts = [await each.facts() for each in self.applications]
+            if not any(each["stats"]["pending_destroys"] for each in facts):
+                return
+            await asyncio.sleep(0.1)
+        self._report("ends were never finished", "")
+
+    def _report(self, what: str, detail: str) -> None:
+        self.seen.problems[f"{what}: {detail}" if detail else what] += 1
 
     def _enter(self, phase: str) -> float:
         now = time.monotonic()
         self._phases.append((now, phase))
         return now
 
-    def _note(self, answer: Answer) -> None:
+    def _note(self, reply: Reply) -> None:
         # What was asked before the fault may have been hit by it; what was asked
-        # while it lasted is not the answer of a site that is well again.
-        begun = bisect.bisect([at for at, _ in self._phases], answer.began) - 1
-        last = len(self._phases) - 1
-        self.play.answers.append((self._phases[max(begun, min(1, last))][1], answer))
+        # while it lasted is not the response of a site that is well again.
+        begun = bisect.bisect([at for at, _ in self._phases], reply.began) - 1
+        phase = self._phases[max(begun, min(1, len(self._phases) - 1))][1]
+        self.seen.replies.append((phase, reply))
+        if phase not in DURING and reply.status not in (200, 409):
+            self._report(f"{phase} the fault: {reply.status} for {reply.path}", "")
 
-    async def _everybody(self, act: Callable[[User], Any]) -> None:
-        # A few at once: it is the fault that overloads.
-        async def alone(user: User) -> None:
-            async with few:
-                await act(user)
-
-        few = asyncio.Semaphore(4)
-        await asyncio.gather(*map(alone, self.users))
-
-    async def _stop_users(self) -> None:
-        # Between two requests, or what they had asked for would be unknown.
-        for user in self.users:
-            user.leaving = True
-        await asyncio.gather(*self._tasks)
-        self._tasks = []
-
-    async def _see_ended(self, user: User) -> None:
-        for session_id in user.doomed:
-            await user.until_dead(session_id, FINISH)
-        for session_id in (*user.doomed, *user.dead):
-            await user.try_dead(session_id)
-
-    async def _close_sites(self) -> None:
-        for number, site in enumerate(self.sites):
-            await self.end(site)
-            self.play.told += [{**told, "process": number} for told in site.told]
-            self.play.problems += site.stray
+    async def _close(self) -> None:
+        for number, application in enumerate(self.applications):
+            if application.is_up:
+                await self.end(application)
+            told, stray = application.told()
+            self.seen.told += [(number, each) for each in told]
+            for line in stray:
+                self._report("printed", line)
+            for each in told:
+                if "line" in each and (each["logger"] != OURS or each["exception"]):
+                    self._report(f"logged by {each['logger']}", each["line"])
 
 
 def hashed(session_id: str | None) -> str:

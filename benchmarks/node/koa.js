@@ -2,7 +2,7 @@
 
 // koa: bare, and with koa-generic-session over koa-store-memcached.
 //
-//     node koa.js bare|sessions PORT MEMCACHED
+//     node koa.js bare|all PORT MEMCACHED
 
 const Koa = require("koa");
 const { BARE, SECRET, firstData, shown } = require("./contents");

@@ -1,7 +1,41 @@
 """The sites that are measured. All serve ``/make?user=7``, ``/read``, ``/write``.
 
-``/make`` begins the session of a user, with 300 bytes in it; ``/read`` tells what
-is in it, and ``/write`` counts up first. The answer is ``7 12``: the user and the
-count. A bare site keeps no sessions and always answers ``0 0``; its routes are those
-of the site that it is compared with, for each that does not match takes time.
+``/make`` begins the session of a user, with 300 bytes in it; ``/read`` shows what is in
+it, and ``/write`` counts up first. The response is ``7 12``: the user and the count. A
+bare site keeps no sessions and always responds with ``0 0``; it has as many routes as
+the site that it is compared with, for each that does not match takes time.
 """
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["BACKLOG", "BARE", "SECRET", "first_data", "shown"]
+
+# Connections that may wait to be accepted: as many as come at once. Tornado's 128
+# would have some of a thousand tried again, a second later.
+BACKLOG = 1024
+
+BARE = "0 0"
+SECRET = "a secret of forty-three characters, for all"  # nosec B105 # serves nobody
+
+
+def first_data(user: int) -> dict[str, Any]:
+    """Return what a new session holds: 300 bytes as msgpack."""
+    return {
+        "user": user,
+        "n": 0,
+        "name": "Ada Lovelace",
+        "email": "ada.lovelace@example.org",
+        "seen": 1795345905.25,
+        "cart": [{"item": f"notebook, lined, {n}", "price": 4.5} for n in range(4)],
+        "address": "12 St James's Square",
+        "theme": "dark",
+        "languages": ["en", "fr", "de"],
+    }
+
+
+def shown(session: Mapping[str, Any]) -> str:
+    """Return what a page shows of a session."""
+    return f"{session['user']} {session['n']}"

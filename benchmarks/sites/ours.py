@@ -8,9 +8,9 @@ from tornado.web import Application, RequestHandler
 
 from tornado_mcsession import SessionManager, SessionMixin
 
-from .contents import BACKLOG, BARE, SECRET, first_data, shown
+from . import BACKLOG, BARE, SECRET, first_data, shown
 
-__all__ = ["encrypted", "in_memory", "make_app", "memcached", "renewing"]
+__all__ = ["make_app"]
 
 
 class Make(SessionMixin, RequestHandler):
@@ -53,22 +53,28 @@ def make_app(**session: Any) -> Application:
     return app
 
 
+def serve(port: int, **session: Any) -> None:
+    make_app(**session).listen(port, "127.0.0.1", backlog=BACKLOG)
+
+
 async def memcached(port: int, memcached: str) -> None:
-    make_app(store=f"memcached://{memcached}").listen(
-        port, "127.0.0.1", backlog=BACKLOG
-    )
+    serve(port, store=f"memcached://{memcached}")
 
 
 async def in_memory(port: int, memcached: str) -> None:
-    make_app(store="memory://").listen(port, "127.0.0.1", backlog=BACKLOG)
+    serve(port, store="memory://")
 
 
 async def encrypted(port: int, memcached: str) -> None:
-    app = make_app(store=f"memcached://{memcached}", encryption_keys=[b"k" * 32])
-    app.listen(port, "127.0.0.1", backlog=BACKLOG)
+    serve(port, store=f"memcached://{memcached}", encryption_keys=[b"k" * 32])
 
 
 async def renewing(port: int, memcached: str) -> None:
     """Each request renews its session: what one that is due costs."""
-    app = make_app(store=f"memcached://{memcached}", renew_after=0)
-    app.listen(port, "127.0.0.1", backlog=BACKLOG)
+    serve(port, store=f"memcached://{memcached}", renew_after=0)
+
+
+async def over_emcache(port: int, memcached: str) -> None:
+    from .over_emcache import EmcacheStore
+
+    serve(port, store=await EmcacheStore.connected(memcached))

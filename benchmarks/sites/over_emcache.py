@@ -1,4 +1,4 @@
-"""The library over emcache, an asyncio client, instead of threads."""
+"""A store over emcache, an asyncio client, to compare the library's threads with."""
 
 from __future__ import annotations
 
@@ -11,18 +11,15 @@ import emcache
 
 from tornado_mcsession import CasResult, Entry, Store, StoreUnavailable
 
-from .contents import BACKLOG
-from .ours import make_app
+__all__ = ["EmcacheStore"]
 
-__all__ = ["EmcacheStore", "serve"]
-
-# Each waiting operation has one: with fewer, some time out (emcache 1.3.3). Its
-# batches of reads do not help: a gets() that is alone in one never returns.
+# Each waiting operation has one: with fewer, some time out (1.3.3). Its batches of
+# reads do not help: a gets() that is alone in one never returns.
 CONNECTIONS = 32
 
 
 @contextlib.contextmanager
-def telling(operation: str) -> Iterator[None]:
+def translated(operation: str) -> Iterator[None]:
     """Raise the store's own error for what the network raises."""
     try:
         yield
@@ -31,21 +28,31 @@ def telling(operation: str) -> Iterator[None]:
 
 
 class EmcacheStore(Store):
-    """Sessions by emcache."""
+    """Sessions by emcache; what the measured sites need of a store."""
 
     keeps_deadline = True  # each of its operations has a second
 
     def __init__(self, client: emcache.Client) -> None:
         self._client = client
 
+    @classmethod
+    async def connected(cls, address: str) -> EmcacheStore:
+        host, _, port = address.partition(":")
+        client = await emcache.create_client(
+            [emcache.MemcachedHostAddress(host, int(port))],
+            max_connections=CONNECTIONS,
+            min_connections=CONNECTIONS,
+        )
+        return cls(client)
+
     async def get(self, key: str) -> Entry | None:
-        with telling("get"):
+        with translated("get"):
             item = await self._client.gets(key.encode())
         return None if item is None else Entry(item.value, item.cas)
 
     async def add(self, key: str, data: bytes, ttl: float) -> bool:
         try:
-            with telling("add"):
+            with translated("add"):
                 await self._client.add(key.encode(), data, exptime=math.ceil(ttl))
         except emcache.NotStoredStorageCommandError:
             return False
@@ -54,39 +61,17 @@ class EmcacheStore(Store):
     async def cas(self, key: str, data: bytes, ttl: float, token: Any) -> CasResult:
         seconds = math.ceil(ttl)
         try:
-            with telling("cas"):
+            with translated("cas"):
                 await self._client.cas(key.encode(), data, token, exptime=seconds)
-        except emcache.NotStoredStorageCommandError:
-            return CasResult.CONFLICT
         except emcache.StorageCommandError:
-            return CasResult.MISSING
+            return CasResult.CONFLICT
         return CasResult.STORED
 
     async def touch(self, key: str, ttl: float) -> bool:
-        try:
-            with telling("touch"):
-                await self._client.touch(key.encode(), math.ceil(ttl))
-        except emcache.NotFoundCommandError:
-            return False
-        return True
+        raise NotImplementedError
 
     async def delete(self, key: str) -> bool:
-        try:
-            with telling("delete"):
-                await self._client.delete(key.encode())
-        except emcache.NotFoundCommandError:
-            return False
-        return True
+        raise NotImplementedError
 
     async def close(self) -> None:
-        await self._client.close()
-
-
-async def serve(port: int, memcached: str) -> None:
-    host, _, at = memcached.partition(":")
-    client = await emcache.create_client(
-        [emcache.MemcachedHostAddress(host, int(at))],
-        max_connections=CONNECTIONS,
-        min_connections=CONNECTIONS,
-    )
-    make_app(store=EmcacheStore(client)).listen(port, "127.0.0.1", backlog=BACKLOG)
+        """The process is killed."""

@@ -7,15 +7,10 @@ from aiohttp import web
 from aiohttp_session import get_session, setup
 from aiohttp_session.memcached_storage import MemcachedStorage
 
-from .contents import BACKLOG, BARE, first_data, shown
-
-__all__ = ["bare", "with_sessions"]
-
-CONNECTIONS = 8
-DAY = 86400
+from . import BACKLOG, BARE, first_data, shown
 
 
-async def answer(request: web.Request) -> web.Response:
+async def nothing(request: web.Request) -> web.Response:
     return web.Response(text=BARE)
 
 
@@ -43,15 +38,15 @@ async def listen(app: web.Application, port: int) -> None:
 
 async def bare(port: int, memcached: str) -> None:
     app = web.Application()
-    app.add_routes([web.get(path, answer) for path in ("/make", "/read", "/write")])
+    app.add_routes([web.get(path, nothing) for path in ("/make", "/read", "/write")])
     await listen(app, port)
 
 
-async def with_sessions(port: int, memcached: str) -> None:
+async def all(port: int, memcached: str) -> None:
     host, _, at = memcached.partition(":")
-    client = aiomcache.Client(host, int(at), pool_size=CONNECTIONS)
+    client = aiomcache.Client(host, int(at), pool_size=8)
     app = web.Application()
-    setup(app, MemcachedStorage(client, max_age=DAY))
+    setup(app, MemcachedStorage(client, max_age=86400))
     pages = [("/make", make), ("/read", read), ("/write", write)]
     app.add_routes([web.get(path, handler) for path, handler in pages])
     await listen(app, port)

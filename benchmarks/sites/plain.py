@@ -11,18 +11,17 @@ import msgspec
 from pymemcache.client.base import PooledClient
 from tornado.web import Application, RequestHandler
 
-from .contents import BACKLOG, BARE, SECRET, first_data, shown
+from . import BACKLOG, BARE, SECRET, first_data, shown
 
 __all__ = ["bare", "hop", "kept_in_a_dict"]
 
-DAY = 86400
-
 encode = msgspec.msgpack.encode
 decode = msgspec.msgpack.Decoder(dict[str, Any]).decode
+kept: dict[str, bytes] = {}
 
 
 class Bare(RequestHandler):
-    """Answers."""
+    """Has no session."""
 
     def get(self) -> None:
         self.write(BARE)
@@ -42,31 +41,24 @@ class Signed(RequestHandler):
         return session_id
 
 
-class InDict(Signed):
+class MakeInDict(Signed):
     """Keeps encoded sessions in a dict of this process."""
 
-    kept: dict[str, bytes]
-
-    def initialize(self, kept: dict[str, bytes]) -> None:
-        self.kept = kept
-
-
-class MakeInDict(InDict):
     def get(self) -> None:
-        self.kept[self.new_id()] = encode(first_data(int(self.get_argument("user"))))
+        kept[self.new_id()] = encode(first_data(int(self.get_argument("user"))))
 
 
-class ReadInDict(InDict):
+class ReadInDict(Signed):
     def get(self) -> None:
-        self.write(shown(decode(self.kept[self.session_id()])))
+        self.write(shown(decode(kept[self.session_id()])))
 
 
-class WriteInDict(InDict):
+class WriteInDict(Signed):
     def get(self) -> None:
         session_id = self.session_id()
-        session = decode(self.kept[session_id])
+        session = decode(kept[session_id])
         session["n"] += 1
-        self.kept[session_id] = encode(session)
+        kept[session_id] = encode(session)
         self.write(shown(session))
 
 
@@ -85,7 +77,7 @@ class Hop(Signed):
         return decode(await self.call(self.client.get, session_id))
 
     async def save(self, session_id: str, session: dict[str, Any]) -> None:
-        await self.call(self.client.set, session_id, encode(session), DAY)
+        await self.call(self.client.set, session_id, encode(session), 86400)
 
 
 class MakeByHop(Hop):
@@ -107,30 +99,27 @@ class WriteByHop(Hop):
         self.write(shown(session))
 
 
+def serve(port: int, pages: list[Any]) -> None:
+    app = Application(pages, cookie_secret=SECRET)
+    app.listen(port, "127.0.0.1", backlog=BACKLOG)
+
+
 async def bare(port: int, memcached: str) -> None:
     paths = ["/make", "/read", "/write", "/untouched", "/stats"]
-    Application([(path, Bare) for path in paths]).listen(
-        port, "127.0.0.1", backlog=BACKLOG
-    )
+    serve(port, [(path, Bare) for path in paths])
 
 
 async def kept_in_a_dict(port: int, memcached: str) -> None:
-    kept: dict[str, dict[str, bytes]] = {"kept": {}}
-    pages = [
-        ("/make", MakeInDict, kept),
-        ("/read", ReadInDict, kept),
-        ("/write", WriteInDict, kept),
-    ]
-    Application(pages, cookie_secret=SECRET).listen(port, "127.0.0.1", backlog=BACKLOG)
+    pages = [("/make", MakeInDict), ("/read", ReadInDict), ("/write", WriteInDict)]
+    serve(port, pages)
 
 
 async def hop(port: int, memcached: str) -> None:
     # The plain way, without its two usual mistakes: waiting for ever, and 40 ms
-    # for each answer to a small packet.
+    # for each response to a small packet.
     client = PooledClient(
         memcached, timeout=1, connect_timeout=1, no_delay=True, default_noreply=False
     )
     to = {"client": client}
     pages = [("/make", MakeByHop, to), ("/read", ReadByHop, to)]
-    app = Application([*pages, ("/write", WriteByHop, to)], cookie_secret=SECRET)
-    app.listen(port, "127.0.0.1", backlog=BACKLOG)
+    serve(port, [*pages, ("/write", WriteByHop, to)])

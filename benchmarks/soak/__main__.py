@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import random
 import sys
 import tempfile
@@ -31,7 +30,7 @@ from .machines import Application, Node, Usage
 from .network import Network
 from .schedule import Event, schedule
 from .users import User, World
-from .web import LIMIT, TIMEOUT, Web
+from .web import CONNECT_TIMEOUT, LIMIT, TIMEOUT, Web
 
 USERS = 40
 NODES = 3
@@ -104,10 +103,16 @@ class Soak:
             self.networks = doors
             await asyncio.gather(*(network.start() for network in self.networks))
         names = [f"127.0.0.1:{door.port}" for door in doors]
-        servers = ",".join(names)
+        limits = f"timeout={TIMEOUT}&connect_timeout={CONNECT_TIMEOUT}"
+        session = {
+            "store": f"memcached://{','.join(names)}/?{limits}",
+            # Short enough for renewals, long enough that none ends in a run.
+            "idle_timeout": 3600,
+            "renew_after": 0.001,
+        }
         for number in range(APPLICATIONS):
             log = self._directory / f"application{number}.log"
-            self.applications.append(Application(servers, self.options.plant, log))
+            self.applications.append(Application(session, log, self.options.plant))
         await asyncio.gather(*(each.start() for each in self.applications))
         self.web = Web(self.applications, self.problems.report, self.chance("web"))
         self.world = World(
@@ -152,24 +157,19 @@ class Soak:
             for _ in range(10 * APPLICATIONS):
                 form = {"owner": "nobody", "slot": "slot0", "value": 1}
                 await self.web.ask("/slot", None, form)
-            facts = [await self._facts(each) for each in self.applications]
-            names = ("pending_destroys", "running_saves")
-            if not any(fact[name] for fact in facts for name in names):
+            facts = [(await each.facts())["stats"] for each in self.applications]
+            counts = [f["pending_destroys"] + f["running_saves"] for f in facts]
+            if not any(counts):
                 return
             await asyncio.sleep(0.2)
-        self.problems.report("ends were never finished", f"{facts}")
-
-    async def _facts(self, application: Application) -> dict[str, Any]:
-        reader, writer = await asyncio.open_connection("127.0.0.1", application.port)
-        writer.write(b"GET /facts HTTP/1.0\r\n\r\n")
-        content = (await reader.read()).partition(b"\r\n\r\n")[2]
-        writer.close()
-        return dict(json.loads(content))
+        self.problems.report("ends were never finished", f"{counts}")
 
     async def _end(self) -> None:
         for number, application in enumerate(self.applications):
             await self._end_one(application)
-            for line in set(application.tracebacks()):
+            told, stray = application.told()
+            raised = {line["exception"] for line in told if line.get("exception")}
+            for line in {*stray, *raised}:
                 what = f"application {number}: {line}"
                 self.problems.report("an exception was logged", what)
 

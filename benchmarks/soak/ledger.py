@@ -137,12 +137,19 @@ class Ledger:
 
     # What pages show.
 
-    def check(self, view: View, before: Before, *, may_be_gone: bool) -> bool:
-        """Report what is wrong with ``view``; return whether the session is there."""
+    def check(
+        self, view: View, before: Before, *, may_be_gone: bool, is_lost: bool = False
+    ) -> bool:
+        """Report what is wrong with ``view``; return whether the session is there.
+
+        With ``is_lost``, its node may have lost it. A login that comes just then
+        begins another session with less in it.
+        """
         if view.principal not in (None, *self.principals, *before.principals):
             self.report("another user's data", f"{view.principal} to {self.owner}")
             return False
-        # A login in a session that has just been lost begins one without its data.
+        if is_lost and (view.owner is None or self._has_less(view, before)):
+            return False
         if view.owner is None:
             if not may_be_gone:
                 self.report("a session was lost", f"{self.owner}, n={self._n}")
@@ -158,6 +165,10 @@ class Ledger:
         self._check_count(view, before)
         self.confirmed = max(self.confirmed, before.began)
         return True
+
+    def _has_less(self, view: View, before: Before) -> bool:
+        slots = before.slots.items()
+        return view.n < before.n or any(view.slots.get(s, 0) < n for s, n in slots)
 
     def _check_slots(self, view: View, before: Before) -> None:
         for slot in view.slots.keys() | before.slots.keys():

@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 __all__ = ["Application", "Node", "Usage", "free_port"]
 
@@ -54,7 +54,7 @@ class Machine:
     async def start(self) -> None:
         """Start it; it accepts connections when this returns."""
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(  # noqa: ASYNC220  # nosec B603
+            self._process = subprocess.Popen(  # noqa: ASYNC220  # nosec B603 # programs of its own
                 self._command, stdin=subprocess.PIPE, stdout=log, stderr=log, cwd=ROOT
             )
         limit = time.monotonic() + START_TIMEOUT
@@ -154,11 +154,11 @@ class Node(Machine):
 class Application(Machine):
     """A process of the site."""
 
-    def __init__(self, servers: str, plant: str, log: Path) -> None:
+    def __init__(self, session: dict[str, Any], log: Path, plant: str = "") -> None:
         port = free_port()
-        options = json.dumps({"port": port, "servers": servers, "plant": plant})
-        command = [sys.executable, "-m", "benchmarks.soak.site", options]
-        super().__init__(command, port, log)
+        options = json.dumps({"port": port, "session": session, "plant": plant})
+        python = [sys.executable, "-W", "always::ResourceWarning"]
+        super().__init__([*python, "-m", "benchmarks.soak.site", options], port, log)
 
     def usage(self) -> Usage:
         """Return what it holds now."""
@@ -168,10 +168,20 @@ class Application(Machine):
         memory = int(fields["VmRSS"]) / 1024
         return Usage(round(memory, 1), int(fields["Threads"]), descriptors)
 
-    def tracebacks(self) -> list[str]:
-        """Return the last line of each traceback that was logged."""
-        text = self._log.read_text(errors="replace")
-        found = re.findall(
-            r"^Traceback .*\n(?:[ \t].*\n|\n)*(\S.*)", text, re.MULTILINE
-        )
-        return [str(line) for line in found]
+    def told(self) -> tuple[list[dict[str, Any]], list[str]]:
+        """Return what it has told its operator, and whatever else it has printed."""
+        told, stray = [], []
+        for line in self._log.read_text(errors="replace").splitlines():
+            try:
+                told.append(dict(json.loads(line)))
+            except ValueError:
+                stray.append(line)
+        return told, stray
+
+    async def facts(self) -> dict[str, Any]:
+        """Return what its manager's `stats` and `health` say."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        writer.write(b"GET /facts HTTP/1.0\r\n\r\n")
+        content = (await reader.read()).partition(b"\r\n\r\n")[2]
+        writer.close()
+        return dict(json.loads(content))

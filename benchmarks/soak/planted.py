@@ -25,10 +25,17 @@ class PlantedStore(MemcachedStore):
     twenty returns what is under another key.
     """
 
-    def __init__(self, servers: str, fault: str, **limits: float) -> None:
-        super().__init__(servers, **limits)  # type: ignore[arg-type]
-        self._fault = fault
-        self._read: deque[tuple[str, bytes]] = deque(maxlen=50)
+    _fault: str
+    _read: deque[tuple[str, bytes]]
+
+    @classmethod
+    def with_fault(cls, url: str, fault: str) -> PlantedStore:
+        """Return the store of a URL, with this fault."""
+        store = cls.from_url(url)
+        assert isinstance(store, cls)
+        store._fault = fault
+        store._read = deque(maxlen=50)
+        return store
 
     async def get(self, key: str) -> Entry | None:
         entry = await super().get(key)

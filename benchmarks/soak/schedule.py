@@ -51,7 +51,7 @@ def schedule(
     storage = NODE_FAULTS | (NETWORK_FAULTS if network else {})
     courses = [(storage, nodes), (APPLICATION_FAULTS, applications)]
     return [
-        list(_course(total, random.Random(f"{seed} {number}"), *course))  # nosec B311
+        list(_course(total, random.Random(f"{seed} {number}"), *course))  # nosec B311 # a schedule, no secret
         for number, course in enumerate(courses)
     ]
 

@@ -1,9 +1,9 @@
 """The site under test: one process of it.
 
-    python -m benchmarks.soak.site '{"port": 8888, "servers": "...", "plant": ""}'
+    python -m benchmarks.soak.site '{"port": 8888, "session": {...}, "plant": ""}'
 
 Each page returns what was in the session when its request came, and then does what
-its name says.
+its name says. What an operator would see is printed, one JSON object a line.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ from tornado_mcsession import (
 
 from .planted import ENDING, PlantedStore
 
-LIMITS = {"timeout": 0.5, "connect_timeout": 0.25}
 MARKS = 40
 """How many marks of increments a session keeps."""
 
@@ -39,6 +38,7 @@ def shown(session: Session) -> dict[str, Any]:
     return {
         "owner": session.get("owner"),
         "principal": session.principal,
+        "available": session.available,
         "n": session.get("n", 0),
         "marks": list(session.get("marks", [])),
         "slots": {key: session[key] for key in session if key.startswith("slot")},
@@ -93,6 +93,8 @@ class Slot(Page):
     async def act(self) -> None:
         self.session["owner"] = self.get_argument("owner")
         put(self.session, self.get_argument("slot"), int(self.get_argument("value")))
+        if size := int(self.get_argument("size", "0")):
+            self.session["large"] = "x" * size
 
 
 class Count(Page):
@@ -178,17 +180,38 @@ class Socket(SessionMixin, WebSocketHandler):
 
 
 class Facts(RequestHandler):
-    """What the manager's counters say."""
+    """What a metrics page and a readiness check would ask for."""
 
-    def get(self) -> None:
-        self.write(self.settings["session_manager"].stats())
+    async def get(self) -> None:
+        manager: SessionManager = self.settings["session_manager"]
+        self.write({"stats": manager.stats(), "health": await manager.health()})
+
+
+def print_line(**fact: Any) -> None:
+    print(json.dumps(fact), flush=True)
+
+
+class Printer(logging.Handler):
+    """Prints what is logged."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        # Tornado's access log has a line for each request, with or without us.
+        if record.name != "tornado.access":
+            exception = record.exc_info and record.exc_info[1]
+            print_line(
+                logger=record.name,
+                line=record.getMessage(),
+                exception=repr(exception) if exception else "",
+            )
 
 
 PAGES = (Read, Slot, Count, Flash, Flashes, Login, Regenerate, Revoke, Logout, Destroy)
 
 
-async def main(port: int, servers: str, plant: str) -> None:
+async def main(port: int, session: dict[str, Any], plant: str) -> None:
     """Serve until told to stop, or until the parent is gone."""
+    if plant:
+        session["store"] = PlantedStore.with_fault(session["store"], plant)
     app = Application(
         [
             *((f"/{page.__name__.lower()}", page) for page in PAGES),
@@ -196,20 +219,14 @@ async def main(port: int, servers: str, plant: str) -> None:
             ("/facts", Facts),
         ]
     )
-    SessionManager(
-        app,
-        store=PlantedStore(servers, plant, **LIMITS),
-        # Short enough for renewals, long enough that none ends in a run.
-        idle_timeout=3600,
-        renew_after=0.001,
-    )
+    manager = SessionManager(app, **session)
+    manager.on_connect(lambda node: print_line(event="on_connect", node=node))
+    manager.on_disconnect(lambda node: print_line(event="on_disconnect", node=node))
     stop = stop_signal(with_parent=True)
     await serve(app, bind_sockets(port, "127.0.0.1"), stop)
 
 
 if __name__ == "__main__":
     logging.captureWarnings(True)
-    logging.basicConfig(level=logging.WARNING)
-    # A line for each 503 would fill the disk.
-    logging.getLogger("tornado.access").setLevel(logging.CRITICAL)
+    logging.getLogger().addHandler(Printer(logging.WARNING))
     asyncio.run(main(**json.loads(sys.argv[1])))

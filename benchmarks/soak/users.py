@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from hashlib import sha256
 from typing import Any, NamedTuple
 
@@ -40,7 +40,9 @@ class Dead(NamedTuple):
 class World:
     """What users know of the servers: which sessions may have been lost."""
 
-    def __init__(self, nodes: dict[str, Node], store: MemcachedStore) -> None:
+    def __init__(
+        self, nodes: Mapping[str, Node], store: MemcachedStore | None = None
+    ) -> None:
         self._nodes = nodes
         self._store = store
 
@@ -74,18 +76,33 @@ class Device:
 
 
 class User:
-    """One user, who does by chance what users do, often several things at once."""
+    """One user, who does by chance what users do, often several things at once.
+
+    Where a 2xx does not confirm a write, ``confirms`` is false.
+    """
 
     def __init__(
-        self, name: str, web: Web, world: World, chance: random.Random
+        self,
+        name: str,
+        web: Web,
+        world: World,
+        chance: random.Random,
+        *,
+        confirms: bool = True,
     ) -> None:
         self.name = name
+        self.losses = 0
+        """How often a session was gone without a logout."""
+        self.size = 0
+        """How many characters a write puts into the session besides."""
+        self._confirms = confirms
         self.dead: list[Dead] = []
         self.is_leaving = False
+        self._ends_are_done = False
         self._web = web
         self._world = world
         self._chance = chance
-        self._devices = [Device(), Device()]
+        self.devices = [Device(), Device()]
         self._principal = f"{name}.0"
         self._marks = 0
         self._acts: list[tuple[int, Callable[[Device], Awaitable[None]]]] = [
@@ -107,7 +124,7 @@ class User:
         weights = [weight for weight, _ in self._acts]
         while not self.is_leaving:
             await asyncio.sleep(self._chance.uniform(*PAUSE))
-            device = self._chance.choice(self._devices)
+            device = self._chance.choice(self.devices)
             if device.ledger is None:
                 await self.begin(device)
             else:
@@ -115,8 +132,9 @@ class User:
                 await act(device)
 
     async def look_again(self) -> None:
-        """Look at everything once more, when no fault is left."""
-        for device in self._devices:
+        """Look at everything once more, when no fault is left and no end is pending."""
+        self._ends_are_done = True
+        for device in self.devices:
             if device.ledger is not None:
                 await self._must_be_there(device)
         for dead in self.dead:
@@ -144,8 +162,8 @@ class User:
         slot = SLOTS[0]
         value = ledger.next_value(slot)
         form = {"owner": self.name, "slot": slot, "value": value}
-        reply = await self._web.ask("/slot", None, form)
-        if not reply.ok:
+        reply = await self._web.ask("/slot", None, form, self.name)
+        if not reply.ok or not (reply.set_id or self._confirms):
             return
         self._expect_empty(reply, "a visitor without a cookie")
         if not reply.set_id:
@@ -181,6 +199,7 @@ class User:
         if device.ledger is None and reply.sent and reply.ok:
             self._expect_empty(reply, "a session that was gone")
         if reply.alive is False:
+            self.losses += 1
             ledger = self._new_ledger()  # it was gone: the login began another
         if reply.set_id:
             ledger.principals = {self._principal}
@@ -225,7 +244,7 @@ class User:
         form = {"principal": self._principal}
         reply = await self._visit(device, "/revoke", form, moves=True)
         known = reply.ok
-        for each in self._devices:
+        for each in self.devices:
             ledger = each.ledger
             if ledger is None or self._principal not in ledger.principals:
                 continue
@@ -304,6 +323,8 @@ class User:
         assert ledger is not None
         value = ledger.next_value(slot)
         form = {"owner": self.name, "slot": slot, "value": value, "wait": wait}
+        if self.size:
+            form["size"] = self.size
         reply = await self._visit(device, "/slot", form, **options)
         if reply.alive and self._is_firm(ledger, options):
             ledger.wrote(slot, value)
@@ -332,7 +353,7 @@ class User:
         self._marks += 1
         text = f"{self.name}-{self._marks}"
         reply = await self._visit(device, "/flash", {"text": text})
-        firm = bool(reply.alive) and not ledger.unsettled
+        firm = bool(reply.alive) and self._is_firm(ledger, {})
         ledger.flashed(text, confirmed=firm)
         return reply
 
@@ -342,7 +363,7 @@ class User:
         before = ledger.before(time.monotonic())
         reply = await self._visit(device, "/flashes")
         if reply.alive:
-            firm = not ledger.unsettled
+            firm = self._is_firm(ledger, {})
             ledger.read_flashes(reply.told["result"], before, firm=firm)
         else:
             ledger.flashes_unknown()
@@ -353,7 +374,8 @@ class User:
 
         Where the session gets a new id or ends meanwhile, the write is dropped.
         """
-        return not ledger.unsettled and not options.get("overlapped")
+        overlapped = options.get("overlapped", False)
+        return self._confirms and not ledger.unsettled and not overlapped
 
     async def _together(
         self, device: Device, requests: Iterable[Awaitable[Reply]]
@@ -365,6 +387,7 @@ class User:
     def _drop_if_gone(self, device: Device, replies: list[Reply]) -> None:
         for reply in replies:
             if reply.alive is False:
+                self.losses += device.ledger is not None
                 if reply.told.get("principal"):
                     device.forget()
                 else:
@@ -387,7 +410,7 @@ class User:
         if socket is not None:
             reply = await socket.ask(path, device.session_id, form or {})
         else:
-            reply = await self._web.ask(path, device.session_id, form)
+            reply = await self._web.ask(path, device.session_id, form, self.name)
         if ledger is not None and before is not None:
             self._judge(reply, ledger, before, overlapped)
         if reply.set_id and reply.set_id != reply.sent and not moves:
@@ -404,9 +427,13 @@ class User:
             reply.alive = False
             if not excused:
                 self._web.report("told that a session is gone", reply.path)
+        elif reply.ok and not reply.told.get("available", True):
+            if not View.of(reply.told).is_empty or reply.set_id is not None:
+                what = "a session that could not be loaded was replaced"
+                self._web.report(what, reply.path)
         elif reply.ok and "owner" in reply.told:
             view = View.of(reply.told)
-            reply.alive = ledger.check(view, before, may_be_gone=excused)
+            reply.alive = ledger.check(view, before, may_be_gone=excused, is_lost=lost)
             if reply.alive and reply.sent and not overlapped:
                 ledger.nodes = self._world.nodes_of(reply.sent)
         elif reply.ok and reply.path.startswith("ws:"):
@@ -437,9 +464,9 @@ class User:
         self, dead: Dead, path: str = "/read", form: dict[str, Any] | None = None
     ) -> None:
         """Come with a dead id: nothing must be there."""
-        if not dead.is_confirmed and not self.is_leaving:
+        if not dead.is_confirmed and not self._ends_are_done:
             return
-        reply = await self._web.ask(path, dead.session_id, form)
+        reply = await self._web.ask(path, dead.session_id, form, self.name)
         if reply.ok and not (view := View.of(reply.told)).is_empty:
             what = "an ended session is alive"
             if not dead.is_confirmed:

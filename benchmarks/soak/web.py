@@ -21,10 +21,11 @@ from tornado.websocket import (
 
 from .machines import Application
 
-__all__ = ["LIMIT", "TIMEOUT", "Reply", "Socket", "Web"]
+__all__ = ["CONNECT_TIMEOUT", "LIMIT", "TIMEOUT", "Reply", "Socket", "Web"]
 
 TIMEOUT = 0.5
 """The seconds that one operation of the store may take."""
+CONNECT_TIMEOUT = 0.25
 MARGIN = 1.5
 """What a busy machine may add to a response."""
 # A load and a save may take two timeouts each.
@@ -43,6 +44,9 @@ class Reply:
     application: Application
     starts: int
     """How often the application had been started."""
+    who: str = ""
+    began: float = field(default_factory=time.monotonic)
+    seconds: float = 0.0
     status: int = 0
     told: dict[str, Any] = field(default_factory=dict)
     set_id: str | None = None
@@ -62,30 +66,44 @@ class Reply:
 
 
 class Web:
-    """Sends requests to applications that are up, and counts what comes back."""
+    """Sends requests to applications that are up, and counts what comes back.
+
+    ``statuses`` are those that may come, and ``limit`` the longest time that one may
+    take in seconds. ``on_reply`` is called with each reply.
+    """
 
     def __init__(
         self,
         applications: list[Application],
         report: Callable[[str, str], None],
         chance: random.Random,
+        *,
+        statuses: frozenset[int] = frozenset({200, 409, 503}),
+        limit: float = LIMIT,
+        on_reply: Callable[[Reply], None] = lambda reply: None,
     ) -> None:
         self.applications = applications
         self.report = report
         self.counts: dict[str, Counter[int]] = {}
         self.longest = 0.0
         self._chance = chance
+        self._statuses = statuses | {0}
+        self._limit = limit
+        self._on_reply = on_reply
         self._trails: dict[str, deque[str]] = {}
 
     async def ask(
-        self, path: str, sent: str | None, form: dict[str, Any] | None = None
+        self,
+        path: str,
+        sent: str | None,
+        form: dict[str, Any] | None = None,
+        who: str = "",
     ) -> Reply:
-        """Send a request with this session id; check whatever is true of any reply."""
+        """Send a request with this session id; check what must be true of any reply."""
         form = form or {}
         while True:
             application = self.choose()
-            reply = Reply(path, sent, application, application.starts)
-            began = time.monotonic()
+            reply = Reply(path, sent, application, application.starts, who)
             try:
                 async with asyncio.timeout(PATIENCE):
                     await self._ask(reply, form)
@@ -95,10 +113,10 @@ class Web:
             except TimeoutError:
                 self.report("no response at all", f"{path} in {PATIENCE:g} s")
             except (OSError, EOFError) as error:
-                if not application.was_away(began):
+                if not application.was_away(reply.began):
                     self.report("a connection broke", f"{path}: {error!r}")
             break
-        self.note(reply, began, float(form.get("wait", 0)))
+        self.note(reply, float(form.get("wait", 0)))
         return reply
 
     async def open_socket(self, sent: str | None) -> tuple[Reply, Socket | None]:
@@ -110,7 +128,6 @@ class Web:
             HTTPRequest(url, headers=headers, request_timeout=PATIENCE)
         )
         reply = Reply("ws:open", sent, application, application.starts)
-        began = time.monotonic()
         try:
             async with asyncio.timeout(PATIENCE):
                 socket = Socket(self, application, await opening)
@@ -121,9 +138,9 @@ class Web:
             # 599 is the client's own: the server said nothing.
             code = error.code if isinstance(error, HTTPClientError) else 599
             reply.status = 0 if code == 599 else code
-            self.note(reply, began)
+            self.note(reply)
             return reply, None
-        await socket.receive(reply, began)
+        await socket.receive(reply)
         return reply, socket if reply.ok else None
 
     def trail(self, session_id: str | None) -> str:
@@ -136,14 +153,14 @@ class Web:
         up = [each for each in self.applications if each.is_up]
         return self._chance.choice(up)
 
-    def note(self, reply: Reply, began: float, wait: float = 0.0) -> None:
+    def note(self, reply: Reply, wait: float = 0.0) -> None:
         """Count a reply, and check its time, its status and its headers."""
         path, status = reply.path, reply.status
         self.counts.setdefault(path, Counter())[status] += 1
         now = time.monotonic()
         for each in {reply.sent, reply.set_id}:
             if each:
-                line = f"{began:.2f} to {now:.2f} {path}: {status}"
+                line = f"{reply.began:.2f} to {now:.2f} {path}: {status}"
                 if reply.set_id and reply.set_id != each:
                     line += f", new id {reply.set_id[:6]}"
                 if reply.sent and reply.sent != each:
@@ -151,12 +168,13 @@ class Web:
                 if reply.told.get("owner"):
                     line += f", n={reply.told['n']}, {reply.told['slots']}"
                 self._trails.setdefault(each, deque(maxlen=20)).append(line)
-        away = reply.application.seconds_away(began)
-        seconds = now - began - wait - away
+        away = reply.application.seconds_away(reply.began)
+        reply.seconds = seconds = now - reply.began - wait - away
         self.longest = max(self.longest, seconds)
-        if seconds > LIMIT:
+        self._on_reply(reply)
+        if seconds > self._limit:
             self.report("a late response", f"{path}: {status} after {seconds:.1f} s")
-        if status not in (0, 200, 409, 503):
+        if status not in self._statuses:
             self.report("an unexpected status", f"{status} for {path}")
         if path.startswith("ws:"):
             return
@@ -210,15 +228,14 @@ class Socket:
         """Send a message and return what comes back."""
         starts = self._application.starts
         reply = Reply(f"ws:{path}", sent, self._application, starts)
-        began = time.monotonic()
         try:
             await self._connection.write_message(json.dumps(asked))
         except WebSocketClosedError:
             pass  # then there is no message to receive either
-        await self.receive(reply, began)
+        await self.receive(reply)
         return reply
 
-    async def receive(self, reply: Reply, began: float) -> None:
+    async def receive(self, reply: Reply) -> None:
         message = None
         try:
             async with asyncio.timeout(PATIENCE):
@@ -228,9 +245,9 @@ class Socket:
         if message is not None:
             reply.told = json.loads(message)
             reply.status = int(reply.told["status"])
-        elif not self._application.was_away(began):
+        elif not self._application.was_away(reply.began):
             self._web.report("a connection broke", reply.path)
-        self._web.note(reply, began)
+        self._web.note(reply)
 
     def close(self) -> None:
         self._connection.close()

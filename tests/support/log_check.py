@@ -146,7 +146,7 @@ class LogCheck:
     def __init__(self) -> None:
         self._secrets, self._heard = Journal(), Journal()
         self._where = "before the first test"
-        self._leaks: list[str] = []
+        self._leaks: set[str] = set()
         self._patch = pytest.MonkeyPatch()
         self._ear = Ear(self.hear)
         self._level = logging.WARNING
@@ -192,14 +192,22 @@ class LogCheck:
         for kind, *secret in self._secrets.read():
             add[kind]("\t".join(secret))
         told = ((at, "\t".join(line)) for at, *line in self._heard.read())
-        self._leaks = sorted({at for at, line in told if found.is_in(line)})
-        if self._leaks and session.exitstatus == pytest.ExitCode.OK:
+        self._leaks |= {at for at, line in told if found.is_in(line)}
+        output = getattr(session.config, "workeroutput", None)
+        if output is not None:  # a worker of pytest-xdist, which tells its controller
+            output["leaks"] = sorted(self._leaks)
+        elif self._leaks and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Take over what a worker has found."""
+        self._leaks |= set(getattr(node, "workeroutput", {}).get("leaks", ()))
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         if self._leaks:
             terminalreporter.section("secrets in logs", red=True, bold=True)
-        for where in self._leaks:
+        for where in sorted(self._leaks):
             terminalreporter.write_line(f"LEAK {where}")
 
 

@@ -1,33 +1,97 @@
-"""Servers that run, and their 200 users."""
+"""The servers that are measured, each a process of its own, and their users."""
 
 from __future__ import annotations
 
 import http.client
+import shutil
+import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from http.cookies import SimpleCookie
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from tests.support.memcached import Memcached
 from tests.support.processes import Process, free_port
 
-from .subjects import HERE, NODE, SUBJECTS, Subject
+from .load import is_importable
 
-__all__ = ["FAILURES", "NOBODY", "USERS", "Fleet", "Server", "Wrong", "write_cookies"]
-
+HERE = Path(__file__).parent
+NODE = HERE / "node"
 USERS = 200
 NOBODY = "nobody"  # whose requests have no cookie
+OURS = "ours"
 
 
 class Wrong(Exception):
     """A server did not do what it is measured for."""
 
 
-# What may come of a server that does not start, ends early, or does not answer.
+# What may come of a server that does not start, ends early, or does not respond.
 FAILURES = (Wrong, OSError, RuntimeError, http.client.HTTPException)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A server: what it is called, and how it is started."""
+
+    name: str
+    title: str
+    site: str  # a function in benchmarks/sites, or a script in benchmarks/node
+    needs: tuple[str, ...] = ()
+    login: bool = False  # whether its users log in
+
+    @property
+    def is_node(self) -> bool:
+        return ".js" in self.site
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether it keeps no sessions."""
+        return self.name.endswith("bare")
+
+    def command(self, port: int, memcached: str) -> list[str]:
+        """Return how it is started."""
+        if self.is_node:
+            return ["node", *self.site.split(), str(port), memcached]
+        module = ["-m", "benchmarks.sites", self.site]
+        return [sys.executable, *module, str(port), memcached]
+
+    def missing(self) -> str | None:
+        """Return why it cannot be started here, and how it could be."""
+        if self.is_node and shutil.which("node") is None:
+            return "Node.js is not installed"
+        if self.is_node:
+            how = "npm ci --prefix benchmarks/node"
+            absent = [n for n in self.needs if not (NODE / "node_modules" / n).is_dir()]
+        else:
+            how = "pip install -e '.[test,bench]'"
+            absent = [name for name in self.needs if not is_importable(name)]
+        return f"{', '.join(absent)} not installed; {how}" if absent else None
+
+
+KOA = ("koa", "koa-generic-session", "koa-store-memcached")
+AIOHTTP = ("aiohttp", "aiohttp_session", "aiomcache")
+SUBJECTS = {
+    subject.name: subject
+    for subject in [
+        Subject("bare", "Tornado, no session", "plain.bare"),
+        Subject("dict", "Tornado, a dict", "plain.kept_in_a_dict"),
+        Subject("hop", "Tornado, pymemcache by run_in_executor", "plain.hop"),
+        Subject(OURS, "tornado-mcsession", "ours.memcached"),
+        Subject("memory", "… over memory://", "ours.in_memory"),
+        Subject("login", "… logged in", "ours.memcached", login=True),
+        Subject("encrypted", "… with AES-GCM", "ours.encrypted", ("cryptography",)),
+        Subject("renewing", "… always due for renewal", "ours.renewing"),
+        Subject("emcache", "… over emcache", "ours.over_emcache", ("emcache",)),
+        Subject("koa-bare", "koa", "koa.js bare", KOA),
+        Subject("koa", "koa-generic-session, koa-store-memcached", "koa.js all", KOA),
+        Subject("aiohttp-bare", "aiohttp", "peer_aiohttp.bare", AIOHTTP),
+        Subject("aiohttp", "aiohttp-session, aiomcache", "peer_aiohttp.all", AIOHTTP),
+    ]
+}
 
 
 class Server:
@@ -63,19 +127,19 @@ class Server:
                 body = self.ask(connection, "/read", cookie)[0]
                 owner, _, count = body.partition(" ")
                 if owner != str(user) or not count.isdecimal():
-                    raise Wrong(f"{self.name} answers user {user} with {body!r}")
+                    raise Wrong(f"{self.name} shows {body!r} to user {user}")
                 counts.append(int(count))
         return counts
 
     def get(self, path: str, cookie: str = "") -> str:
-        """Return the answer to one request."""
+        """Return the response to one request."""
         with self._connection() as connection:
             return self.ask(connection, path, cookie)[0]
 
     def ask(
         self, connection: http.client.HTTPConnection, path: str, cookie: str
     ) -> tuple[str, str]:
-        """Return an answer's body, and what a browser sends back as cookies."""
+        """Return a response's body, and what a browser sends back as cookies."""
         connection.request("GET", path, headers={"Cookie": cookie} if cookie else {})
         response = connection.getresponse()
         body = response.read().decode()
@@ -106,21 +170,15 @@ class Fleet:
         self.tell = tell
         self.failed: dict[str, str] = {}
         self._servers: dict[str, Server] = {}
-        self._cookies: dict[str, Path] = {}
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
         directory = self._stack.enter_context(tempfile.TemporaryDirectory())
-        self.directory = Path(directory)
+        self._directory = Path(directory)
         self.memcached = self.start_memcached()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stack.close()
 
     def start_memcached(self) -> Memcached:
@@ -157,16 +215,11 @@ class Fleet:
         self.tell(f"{name} is not measured: {why}")
         self.failed[name] = why
 
-    def cookies(self, name: str) -> Path:
+    def cookies(self, name: str, server: Server | None = None) -> Path:
         """Return the file for wrk with the cookies of a server's users."""
-        if name not in self._cookies:
-            path = self.directory / f"{name}.cookies"
-            lines = [""] if name == NOBODY else self._servers[name].cookies
-            write_cookies(path, lines)
-            self._cookies[name] = path
-        return self._cookies[name]
-
-
-def write_cookies(path: Path, cookies: list[str]) -> None:
-    """Write what wrk reads: a line for each user."""
-    path.write_text("".join(f"{cookie}\n" for cookie in cookies))
+        path = self._directory / f"{name}.cookies"
+        if not path.exists():
+            server = server or self._servers.get(name)
+            lines = server.cookies if server else [""]
+            path.write_text("".join(f"{cookie}\n" for cookie in lines))
+        return path

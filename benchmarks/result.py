@@ -1,12 +1,10 @@
-"""What a figure has to reach, and what it has."""
+"""What a figure must reach, and what it has reached."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 from .rounds import spread
-
-__all__ = ["Result", "Target", "at_least", "at_most", "measured"]
 
 
 @dataclass(frozen=True)

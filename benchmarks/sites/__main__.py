@@ -1,6 +1,6 @@
-"""Serves one site that is measured, as a process of its own.
+"""Serve one site, as a process of its own, until it is killed.
 
-python -m benchmarks.server ours.encrypted 8888 127.0.0.1:11211
+python -m benchmarks.sites ours.encrypted 8888 127.0.0.1:11211
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import sys
 
 
 async def main(site: str, port: int, memcached: str) -> None:
-    """Serve until killed."""
     module, _, name = site.partition(".")
     serve = getattr(importlib.import_module(f"benchmarks.sites.{module}"), name)
     await serve(port, memcached)
