@@ -85,33 +85,27 @@ class Session(MutableMapping[str, Any]):
     response is finished, or where it would change the id after the headers left.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_accessed",
-        "_data",
-        "_delivery",
-        "_doomed",
-        "_flashed",
-        "_flashes_read",
-        "_had_principal",
-        "_handler",
-        "_is_new",
-        "_is_told",
-        "_loop",
-        "_manager",
-        "_moving",
-        "_options",
-        "_others",
-        "_phase",
-        "_presented",
-        "_presented_ids",
-        "_reach",
-        "_started",
-        "_stored",
-        "_turn",
-        "_why_unloaded",
-    )
     __hash__ = None  # type: ignore[assignment]
+
+    # What most requests leave as it is.
+    _phase = Phase.UNLOADED
+    _why_unloaded = ""
+    _reach = Reach.OPEN
+    _delivery = Delivery.NOTHING
+    _presented = Presented.NONE
+    _is_new = True
+    _is_told = False  # a verb raised SessionGone
+    _accessed = False
+    _had_principal = False
+    _moving = 0  # logins and the like that are under way
+    _turn: _Turn | None = None
+    _stored: Stored | None = None
+    _others: tuple[str, ...] = ()  # presented, alive, and not this session
+    _doomed: tuple[str, ...] = ()  # to be ended with the request
+    _flashed: tuple[Flash, ...] = ()
+    _flashes_read: frozenset[bytes] = _NO_KEYS
+    _options: Mapping[str, Any] = NO_OPTIONS
+    _begun_at: float | None = None
 
     def __init__(
         self,
@@ -123,32 +117,18 @@ class Session(MutableMapping[str, Any]):
         self._manager = manager
         self._handler = None if handler is None else weakref.ref(handler)
         self._loop = loop
-        self._phase = Phase.UNLOADED
-        self._why_unloaded = ""
-        self._reach = Reach.OPEN
-        self._delivery = Delivery.NOTHING
-        self._started = manager.settings.clock()
-        self._is_new = True
-        self._accessed = False
-        self._had_principal = False
-        self._is_told = False  # a verb raised SessionGone
-        self._moving = 0  # logins and the like that are under way
-        self._turn: _Turn | None = None
-        self._presented = Presented.NONE
-        # Of what the request presented: what a logout must end besides this session,
-        # and what of that is known to be alive.
+        # Of what the request presented: what a logout must end besides this session.
         self._presented_ids = session_ids
-        self._others: tuple[str, ...] = ()
-        self._doomed: tuple[str, ...] = ()  # to be ended with the request
-        self._stored: Stored | None = None
         self._data: dict[str, Any] = {}
-        self._drop_changes()
+
+    @property
+    def _started(self) -> float:
+        if self._begun_at is None:
+            self._begun_at = self._manager.settings.clock()
+        return self._begun_at
 
     def _drop_changes(self) -> None:
-        # Nothing that is made anew for each request: most have no messages.
-        self._flashed: tuple[Flash, ...] = ()
-        self._flashes_read: frozenset[bytes] = _NO_KEYS
-        self._options = NO_OPTIONS
+        self._flashed, self._flashes_read, self._options = (), _NO_KEYS, NO_OPTIONS
 
     def _advance(self, event: Event) -> None:
         self._phase = TRANSITIONS[self._phase][event]

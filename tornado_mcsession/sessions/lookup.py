@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import logging
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any, NamedTuple
 
 from ..stores.base import Entry
@@ -56,13 +56,16 @@ class Lookup:
         self._tasks = tasks
         self._warned = False
 
-    async def find(self, session_ids: Sequence[str]) -> Found:
+    def find(self, session_ids: Sequence[str]) -> Coroutine[Any, Any, Found]:
         """Return the one living session of ``session_ids``. Raises `.StoreError`.
 
         Where several are alive, none is used: one may have been planted.
         """
         if len(session_ids) == 1:
-            return await self._find(session_ids[0])
+            return self._find(session_ids[0])
+        return self._find_one_of(session_ids)
+
+    async def _find_one_of(self, session_ids: Sequence[str]) -> Found:
         found = [await self._find(session_id) for session_id in session_ids]
         living = [each for each in found if each.stored is not None]
         # Two ids may lead to one session, an old one to its new one.

@@ -25,6 +25,8 @@ __all__ = [
 class Phase(enum.Enum):
     """What a request knows of its session."""
 
+    __hash__ = object.__hash__  # faster than Enum's own, which is Python
+
     UNLOADED = "not loaded yet"
     NEW = "no session is stored"
     STORED = "stored"
@@ -34,6 +36,8 @@ class Phase(enum.Enum):
 
 class Event(enum.Enum):
     """What happens to a session in a request."""
+
+    __hash__ = object.__hash__
 
     FOUND = "the store has it"
     NOT_FOUND = "the store has none"
