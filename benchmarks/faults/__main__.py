@@ -32,7 +32,7 @@ PAGE, FIGURES = DOCS / "faults.md", DOCS / "figures" / "faults.json"
 async def play(fault: Fault, users: int = USERS) -> dict[str, Any]:
     """Play a fault; return what was seen of it."""
     began = time.monotonic()
-    stage = Stage(users, frozenset(fault.statuses), fault.waits)
+    stage = Stage(users, fault.statuses, fault.waits)
     try:
         async with stage:
             await fault.act(stage)

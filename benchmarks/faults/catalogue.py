@@ -474,10 +474,10 @@ async def logout(stage: Stage) -> None:
     proxy = await faulty(stage)
     proxy.cut()
     await asyncio.sleep(0.2)
-    await stage.stop_users()
+    await stage.trial.stop_users()
     logged_in = [(u, d) for u in stage.users for d in u.devices if d.session_id]
     await asyncio.gather(*(user.logout(device) for user, device in logged_in))
-    stage.start_users()
+    stage.trial.start_users()
     await stage.last(0.5)
     proxy.pass_through()
 
@@ -588,8 +588,8 @@ add(
 )
 async def sigterm(stage: Stage) -> None:
     await stage.on_memcached()
-    for application in stage.applications:
-        await stage.end(application)
+    for application in stage.trial.applications:
+        await stage.trial.end(application)
         await asyncio.sleep(0.2)
         await application.start()
     await stage.last(0.3)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import bisect
 import math
-import random
 import re
 import tempfile
 import time
@@ -18,9 +17,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from benchmarks.soak.ledger import Ledger
-from benchmarks.soak.machines import Application
+from benchmarks.soak.trial import LIMITS, Trial
 from benchmarks.soak.users import User, World
-from benchmarks.soak.web import CONNECT_TIMEOUT, LIMIT, TIMEOUT, Reply, Web
+from benchmarks.soak.web import LIMIT, Reply
 from tests.support.memcached import Memcached
 from tests.support.proxy import FaultProxy
 
@@ -31,10 +30,6 @@ T = TypeVar("T")
 PROCESSES = 2
 CALM = 0.4
 LASTING = 1.2
-END_TIMEOUT = 10.0
-# An end that could not be confirmed is tried again when the node responds, at the
-# latest after 1, 2, 4 … seconds.
-FINISH = 10.0
 MOVES = ("/login", "/regenerate", "/revoke")
 DURING = ("during", "recovering")
 OURS = "tornado_mcsession"
@@ -180,18 +175,16 @@ class Stage:
     seconds beyond the store's timeouts.
     """
 
-    def __init__(self, users: int, statuses: frozenset[int], waits: float) -> None:
+    def __init__(self, users: int, statuses: tuple[int, ...], waits: float) -> None:
         self.seen = Seen()
-        self.users: list[User] = []
-        self.applications: list[Application] = []
+        self.trial: Trial
         self.directory: Path
         self._losses = Losses()
-        self._statuses = statuses
+        self._statuses = frozenset({200, 409, *statuses})
         self._limit = LIMIT + waits
         self._phases = [(0.0, "before")]
         self._count = users
         self._stack = AsyncExitStack()
-        self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Stage:
         directory = tempfile.TemporaryDirectory(prefix="faults")
@@ -199,11 +192,11 @@ class Stage:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        try:
-            await self.stop_users()
-            self.seen.lost = sum(user.losses for user in self.users)
-        finally:
-            await self._stack.aclose()
+        await self._stack.aclose()
+
+    @property
+    def users(self) -> list[User]:
+        return self.trial.users
 
     # What a fault is made with.
 
@@ -236,31 +229,23 @@ class Stage:
         for number, name in enumerate(names, 1):
             self.seen.names[name] = f"node {number}" if len(names) > 1 else "memcached"
         scheme = "memcacheds" if "tls_ca" in options else "memcached"
-        limits = f"timeout={TIMEOUT}&connect_timeout={CONNECT_TIMEOUT}"
-        store = f"{scheme}://{login}{','.join(names)}/?{limits}{options}"
-        session = {"store": store, **settings}
-        for number in range(PROCESSES):
-            log = self.directory / f"application{number}.log"
-            self.applications.append(Application(session, log))
-        self._stack.push_async_callback(self._close)
-        await asyncio.gather(*(each.start() for each in self.applications))
-        web = Web(
-            self.applications,
+        store = f"{scheme}://{login}{','.join(names)}/?{LIMITS}{options}"
+        self.trial = Trial(
+            self.directory,
+            {"store": store, **settings},
             self._report,
-            random.Random(0),  # nosec B311 # which process is asked
-            statuses=frozenset({200, 409}) | self._statuses,
+            self._losses,
+            applications=PROCESSES,
+            users=self._count,
+            statuses=self._statuses,
             limit=self._limit,
             on_reply=self._note,
         )
-        self._web = web
-        confirms = not settings.keys() & {"on_error", "persist"}
-        for number in range(self._count):
-            chance = random.Random(number)  # nosec B311 # what a user does next
-            name = f"user{number}"
-            user = User(name, web, self._losses, chance, confirms=confirms)
-            self.users.append(user)
+        self._stack.push_async_callback(self._close)
+        await self.trial.start()
+        for user in self.users:
             await user.login(user.devices[0])
-        self.start_users()
+        self.trial.start_users()
         await asyncio.sleep(CALM)
         await self.look()
         self.hit()
@@ -305,24 +290,17 @@ class Stage:
         self.seen.recovery = await self._recovered(began)
         # Each user had a response of one process; the other may not have probed a
         # node yet, and this makes it.
-        await asyncio.gather(*(each.facts() for each in self.applications))
+        await asyncio.gather(*(each.facts() for each in self.trial.applications))
         self._enter("after")
         await asyncio.sleep(CALM)
-        await self.stop_users()
-        await self._ends_are_done()
-        for user in self.users:
-            await user.look_again()
+        await self.trial.stop_users()
+        await self.trial.settle()
         await self.look()
 
     async def look(self) -> None:
         """Take down what an operator sees now."""
-        looking = (each.facts() for each in self.applications)
+        looking = (each.facts() for each in self.trial.applications)
         self.seen.facts.append(await asyncio.gather(*looking))
-
-    async def end(self, application: Application) -> None:
-        """Tell a process of the site to end (SIGTERM), and see that it does."""
-        if await application.end(END_TIMEOUT) != 0:
-            self._report("a process did not end by SIGTERM", "")
 
     def keys(self, *servers: Memcached) -> dict[str, User]:
         """Return which keys of the servers hold which user's session."""
@@ -343,28 +321,15 @@ class Stage:
 
     async def crowd(self, session_id: str, count: int) -> None:
         """Send many requests at once."""
-        requests = (self._web.ask("/read", session_id) for _ in range(count))
+        requests = (self.trial.web.ask("/read", session_id) for _ in range(count))
         await asyncio.gather(*requests)
-
-    def start_users(self) -> None:
-        """Let the users work."""
-        for user in self.users:
-            user.is_leaving = False
-        self._tasks = [asyncio.create_task(user.work()) for user in self.users]
-
-    async def stop_users(self) -> None:
-        """Let the users stop, between two requests."""
-        for user in self.users:
-            user.is_leaving = True
-        await asyncio.gather(*self._tasks)
-        self._tasks = []
 
     # How it goes.
 
     async def _recovered(self, began: float) -> float:
         """Wait until each user had a response, and each process gave one."""
         waiting = {user.name for user in self.users}
-        waiting |= {f"port {each.port}" for each in self.applications}
+        waiting |= {f"port {each.port}" for each in self.trial.applications}
         seen = len(self.seen.replies)
         while waiting and time.monotonic() < began + self._limit:
             await asyncio.sleep(0.01)
@@ -376,15 +341,6 @@ class Stage:
         if waiting:
             self._report("not well again", ", ".join(sorted(waiting)))
         return time.monotonic() - began
-
-    async def _ends_are_done(self) -> None:
-        limit = time.monotonic() + FINISH
-        while time.monotonic() < limit:
-            facts = [await each.facts() for each in self.applications]
-            if not any(each["stats"]["pending_destroys"] for each in facts):
-                return
-            await asyncio.sleep(0.1)
-        self._report("ends were never finished", "")
 
     def _report(self, what: str, detail: str) -> None:
         self.seen.problems[f"{what}: {detail}" if detail else what] += 1
@@ -404,16 +360,15 @@ class Stage:
             self._report(f"{phase} the fault: {reply.status} for {reply.path}", "")
 
     async def _close(self) -> None:
-        for number, application in enumerate(self.applications):
-            if application.is_up:
-                await self.end(application)
-            told, stray = application.told()
-            self.seen.told += [(number, each) for each in told]
-            for line in stray:
-                self._report("printed", line)
-            for each in told:
-                if "line" in each and (each["logger"] != OURS or each["exception"]):
-                    self._report(f"logged by {each['logger']}", each["line"])
+        try:
+            await self.trial.stop_users()
+            self.seen.lost = sum(user.losses for user in self.users)
+            self.seen.told = await self.trial.close()
+        finally:
+            self.trial.kill()
+        for _, each in self.seen.told:
+            if each.get("logger", OURS) != OURS:
+                self._report(f"logged by {each['logger']}", each["line"])
 
 
 def hashed(session_id: str | None) -> str:

@@ -26,19 +26,17 @@ from typing import Any
 from tornado_mcsession import MemcachedStore
 
 from . import planted
-from .machines import Application, Node, Usage
+from .machines import Application, Machine, Node, Usage
 from .network import Network
 from .schedule import Event, schedule
-from .users import User, World
-from .web import CONNECT_TIMEOUT, LIMIT, TIMEOUT, Web
+from .trial import LIMITS, Trial
+from .users import World
+from .web import LIMIT, TIMEOUT
 
 USERS = 40
 NODES = 3
 APPLICATIONS = 3
 PROGRESS = 5.0
-END_TIMEOUT = 15.0
-# Unconfirmed ends are tried again after 1, 2, 4 … seconds.
-SETTLE_TIMEOUT = 20.0
 # What a process may hold more of at the end than it did in the first third of the
 # run, when everything has been used: more is a leak.
 GROWTH = Usage(memory=12.0, threads=2, descriptors=10)
@@ -70,24 +68,19 @@ class Soak:
         self.problems = Problems()
         self.events: Counter[str] = Counter()
         self.nodes = [Node(directory / f"node{n}.log") for n in range(NODES)]
+        self.machines: list[Machine] = [*self.nodes]
         self.networks: list[Network] = []
-        self.applications: list[Application] = []
         self.usages: dict[tuple[int, int], list[Usage]] = {}
         self._directory = directory
-        self._began = time.monotonic()
-
-    def chance(self, name: str) -> random.Random:
-        seed = f"{self.options.seed} {name}"
-        return random.Random(seed)  # nosec B311 # the same course, no secret
 
     async def run(self) -> int:
         """Run, and return the exit status."""
         try:
             await self._start()
             await self._soak()
-            await self._end()
+            await self.trial.close()
         finally:
-            for machine in (*self.applications, *self.nodes):
+            for machine in self.machines:
                 machine.kill()
             for network in self.networks:
                 await network.close()
@@ -98,30 +91,30 @@ class Soak:
         await asyncio.gather(*(node.start() for node in self.nodes))
         doors: list[Any] = list(self.nodes)
         if self.options.network:
-            chance = self.chance("network")
+            chance = random.Random(self.options.seed)  # nosec B311 # no secret
             doors = [Network(node.port, chance) for node in self.nodes]
             self.networks = doors
             await asyncio.gather(*(network.start() for network in self.networks))
         names = [f"127.0.0.1:{door.port}" for door in doors]
-        limits = f"timeout={TIMEOUT}&connect_timeout={CONNECT_TIMEOUT}"
+        nodes = dict(zip(names, self.nodes, strict=True))
         session = {
-            "store": f"memcached://{','.join(names)}/?{limits}",
+            "store": f"memcached://{','.join(names)}/?{LIMITS}",
             # Short enough for renewals, long enough that none ends in a run.
             "idle_timeout": 3600,
             "renew_after": 0.001,
         }
-        for number in range(APPLICATIONS):
-            log = self._directory / f"application{number}.log"
-            self.applications.append(Application(session, log, self.options.plant))
-        await asyncio.gather(*(each.start() for each in self.applications))
-        self.web = Web(self.applications, self.problems.report, self.chance("web"))
-        self.world = World(
-            dict(zip(names, self.nodes, strict=True)), MemcachedStore(names)
+        self.trial = Trial(
+            self._directory,
+            session,
+            self.problems.report,
+            World(nodes, MemcachedStore(names)),
+            applications=APPLICATIONS,
+            users=self.options.users,
+            seed=self.options.seed,
+            plant=self.options.plant,
         )
-        self.users = [
-            User(f"user{n}", self.web, self.world, self.chance(f"user {n}"))
-            for n in range(self.options.users)
-        ]
+        self.machines += self.trial.applications
+        await self.trial.start()
 
     async def _soak(self) -> None:
         self._began = time.monotonic()
@@ -133,51 +126,17 @@ class Soak:
             network=self.options.network,
         )
         watching = asyncio.create_task(self._watch())
+        self.trial.start_users()
         async with asyncio.TaskGroup() as group:
-            for user in self.users:
-                group.create_task(user.work())
             for course in courses:
                 group.create_task(self._play(course))
             await asyncio.sleep(self.options.seconds)
-            for user in self.users:
-                user.is_leaving = True
+        await self.trial.stop_users()
         tell("no more faults: looking at everything once more")
-        await self._settle()
-        for user in self.users:
-            await user.look_again()
+        await self.trial.settle()
         await asyncio.sleep(0.5)
         watching.cancel()
         self._measure()
-
-    async def _settle(self) -> None:
-        """Wait until no application has an end or a save to do."""
-        limit = time.monotonic() + SETTLE_TIMEOUT
-        while time.monotonic() < limit:
-            # Each node is asked, so that each application sees that it is back.
-            for _ in range(10 * APPLICATIONS):
-                form = {"owner": "nobody", "slot": "slot0", "value": 1}
-                await self.web.ask("/slot", None, form)
-            facts = [(await each.facts())["stats"] for each in self.applications]
-            counts = [f["pending_destroys"] + f["running_saves"] for f in facts]
-            if not any(counts):
-                return
-            await asyncio.sleep(0.2)
-        self.problems.report("ends were never finished", f"{counts}")
-
-    async def _end(self) -> None:
-        for number, application in enumerate(self.applications):
-            await self._end_one(application)
-            told, stray = application.told()
-            raised = {line["exception"] for line in told if line.get("exception")}
-            for line in {*stray, *raised}:
-                what = f"application {number}: {line}"
-                self.problems.report("an exception was logged", what)
-
-    async def _end_one(self, application: Application) -> None:
-        status = await application.end(END_TIMEOUT)
-        if status != 0:
-            what = "not in time" if status is None else f"status {status}"
-            self.problems.report("an application did not end by SIGTERM", what)
 
     # Faults.
 
@@ -189,7 +148,7 @@ class Soak:
 
     async def _fault(self, event: Event) -> None:
         node = self.nodes[event.target % NODES]
-        application = self.applications[event.target % APPLICATIONS]
+        application = self.trial.applications[event.target % APPLICATIONS]
         if event.kind.endswith("node"):
             await self._away(node, event)
         elif event.kind.endswith("application"):
@@ -209,7 +168,7 @@ class Soak:
             return
         if event.kind == "end application":
             assert isinstance(machine, Application)
-            await self._end_one(machine)
+            await self.trial.end(machine)
         else:
             machine.kill()
         await asyncio.sleep(event.seconds)
@@ -218,7 +177,7 @@ class Soak:
     # What is seen.
 
     def _measure(self) -> None:
-        for number, each in enumerate(self.applications):
+        for number, each in enumerate(self.trial.applications):
             if each.is_up:
                 usage = each.usage()
                 self.usages.setdefault((number, each.starts), []).append(usage)
@@ -231,7 +190,7 @@ class Soak:
             now = time.monotonic()
             if now - told >= PROGRESS:
                 told = now
-                statuses = sum(self.web.counts.values(), Counter[int]())
+                statuses = sum(self.trial.web.counts.values(), Counter[int]())
                 shown = ", ".join(
                     f"{n} × {s or 'none'}" for s, n in sorted(statuses.items())
                 )
@@ -250,14 +209,14 @@ class Soak:
 
     def _print(self) -> None:
         tell("\nresponses        200     409     503    none")
-        for path, counts in sorted(self.web.counts.items()):
+        for path, counts in sorted(self.trial.web.counts.items()):
             cells = "".join(f"{counts[status]:8}" for status in (200, 409, 503, 0))
             others = {s: n for s, n in counts.items() if s not in (200, 409, 503, 0)}
             tell(f"{path:<12}{cells}  {others or ''}")
         faults = ", ".join(f"{n} × {kind}" for kind, n in sorted(self.events.items()))
         tell(f"\nfaults: {faults}")
         tell(
-            f"longest response: {self.web.longest:.2f} s "
+            f"longest response: {self.trial.web.longest:.2f} s "
             f"(allowed: {LIMIT:g} s, twice {TIMEOUT:g} s for a load and for a save, "
             "and what the machine may add)"
         )

@@ -72,6 +72,7 @@ class Ledger:
     _slots: dict[str, int] = field(default_factory=dict)
     _tried: dict[str, int] = field(default_factory=dict)
     _flashes: dict[str, str] = field(default_factory=dict)
+    _wrong: set[tuple[int, str]] = field(default_factory=set)
 
     def before(self, now: float) -> Before:
         """Return what is known at the beginning of a request."""
@@ -191,11 +192,15 @@ class Ledger:
         self._n = max(self._n, view.n)
 
     def _mark(self, number: int, mark: str) -> None:
+        if (number, mark) in self._wrong:
+            return
         if mark not in self._asked:
             self.report("an increment that nobody made", f"{self.owner}: {mark}")
         if (first := self._marks.setdefault(mark, number)) != number:
             what = f"{self.owner}: {mark} is number {first} and {number}"
             self.report("an increment was done twice", what)
+            self._wrong.add((number, mark))
         elif (known := self._numbers.setdefault(number, mark)) != mark:
             what = f"{self.owner}: number {number} was {known}, and is {mark}"
             self.report("a confirmed increment was lost", what)
+            self._wrong.add((number, mark))

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-__all__ = ["Application", "Node", "Usage", "free_port"]
+__all__ = ["Application", "Machine", "Node", "Usage", "free_port"]
 
 ROOT = Path(__file__).parents[2]
 START_TIMEOUT = 20.0

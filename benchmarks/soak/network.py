@@ -42,8 +42,9 @@ class Network:
 
         "hold back": nothing passes, and all that was sent arrives in the end,
         though nobody may wait for it any more. "black hole": it never arrives.
-        "lose responses": commands arrive, and one connection in three breaks before
-        the response. "delay": responses are 50 to 300 ms late.
+        "lose responses": commands arrive, and one response in ten does not; its
+        connection breaks a little later, when others may have written. "delay":
+        responses are 50 to 300 ms late.
         """
         if self._fault == "black hole" or kind == "break connections":
             self._break_all()
@@ -99,7 +100,8 @@ class Network:
                 if self._fault == "delay":
                     await asyncio.sleep(self._chance.uniform(0.05, 0.3))
                 await self._passes.wait()
-                if self._fault == "lose responses" and self._chance.random() < 0.33:
+                if self._fault == "lose responses" and self._chance.random() < 0.1:
+                    await asyncio.sleep(self._chance.uniform(0.0, 0.4))
                     break
                 writer.write(data)
                 await writer.drain()

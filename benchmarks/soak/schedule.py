@@ -15,7 +15,7 @@ NODE_FAULTS = {
     "hang node": (0.3, 1.5),
 }
 NETWORK_FAULTS = {
-    "lose responses": (0.5, 1.5),
+    "lose responses": (1.0, 3.0),
     "delay": (0.5, 1.5),
     "hold back": (0.3, 1.5),
     "black hole": (0.3, 1.5),
