@@ -244,9 +244,13 @@ class SessionManager:
     async def _validate(self, session: Session) -> None:
         assert self.settings.validate is not None
         handler = session._handler_now()
-        accepted = await _awaited(self.settings.validate(handler, session))
-        if not isinstance(accepted, bool):
-            raise type_error("what validate returns", accepted, "True or False")
+        try:
+            accepted = await _awaited(self.settings.validate(handler, session))
+            if not isinstance(accepted, bool):
+                raise type_error("what validate returns", accepted, "True or False")
+        except BaseException:
+            session._refused()  # nobody has said that it may be used
+            raise
         session._accessed = False
         if not accepted:
             session._refused()
@@ -300,7 +304,7 @@ class SessionManager:
             edited = msgspec.structs.replace(
                 record, data=encoded, end=record.end if end is None else end
             )
-            return self.lifetime.renewed(edited, now)
+            return self.lifetime.renewed(edited, now, cookie=False)
 
         blank = Record(
             created=now, renewed_at=now, expires_at=now, data=encoded, end=end

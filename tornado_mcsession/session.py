@@ -723,6 +723,10 @@ class Session(MutableMapping[str, Any]):
         self._accessed = True
         if self._reach is Reach.CLOSED:
             raise RuntimeError("the response is finished: too late to end the session")
+        if self._reach is Reach.DETACHED:
+            raise RuntimeError(
+                "no response will end it: await self.session.destroy() on a WebSocket"
+            )
         self._doomed += self._ids_to_end()
         was_unavailable = self._phase is Phase.UNAVAILABLE
         self._forget(None)
@@ -840,7 +844,8 @@ class Session(MutableMapping[str, Any]):
 
     def _refused(self) -> None:
         """Be an empty session, since ``validate`` refused the one that was loaded."""
-        assert self._stored is not None
+        if self._stored is None:
+            return  # the hook has ended it
         self._presented = Presented.REFUSED
         self._presented_ids = self._others = (self._stored.id,)
         self._stored, self._data, self._is_new = None, {}, True
@@ -1192,11 +1197,15 @@ class Session(MutableMapping[str, Any]):
 
     def _put_off(self, record: Record) -> Record:
         now = self._manager.settings.clock()
-        cookie = self._reach is not Reach.DETACHED
+        cookie = self._sends_cookie()
         return self._manager.lifetime.renewed(record, now, cookie=cookie)
 
+    def _sends_cookie(self) -> bool:
+        # A job has no response, and a stream's headers may have left.
+        return self._handler is not None and self._reach in (Reach.OPEN, Reach.CLOSED)
+
     async def _renewed(self, stored: Stored) -> None:
-        if self._reach is not Reach.DETACHED:
+        if self._sends_cookie():
             self._delivery = Delivery.SEND
         await self._manager.revocation.keep(stored.id, _of(stored))
 
@@ -1218,6 +1227,10 @@ class Session(MutableMapping[str, Any]):
         assert at is not None
         if must:
             stored = await self._change(lambda found: self._put_off(_of(found)))
+            # What others saved meanwhile is taken in: it is no change of this request.
+            base = _of(at).data
+            seen = Changes(_NO_KEYS, _NO_KEYS, base, base, (), _NO_KEYS, NO_OPTIONS)
+            self._became(stored, seen)
         else:
             if at.token is None or records.is_over(_of(at)):
                 return False
@@ -1225,7 +1238,8 @@ class Session(MutableMapping[str, Any]):
             if attempt is None:
                 return False
             try:
-                is_stored = await attempt.answer is CasResult.STORED
+                answer = await records.operations.answer(attempt.answer)
+                is_stored = answer is CasResult.STORED
             finally:
                 stored = records.done(attempt)
             if not is_stored:

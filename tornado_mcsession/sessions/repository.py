@@ -466,8 +466,9 @@ class Repository:
                             raise SessionTooLarge(self._size(attempt), None) from error
                         if not _is_of_unknown_outcome(error):
                             # A try before it may have been done all the same.
-                            failure = lost or error
-                            raise failure from failure.__cause__
+                            if lost is None:
+                                raise
+                            raise lost from lost.__cause__
                         lost = error
                         if not attempt.record.retired:
                             # Over a tombstone nothing is written: a living record

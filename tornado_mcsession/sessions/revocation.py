@@ -284,7 +284,10 @@ class Revocation:
         try:
             async with asyncio.timeout(self._operations.limit):
                 for _ in range(ATTEMPTS):
-                    entry = await self._operations.get(key)
+                    try:
+                        entry = await self._operations.get(key)
+                    except StoreError as error:
+                        raise lost or error from error
                     old = self._read(entry)
                     new = edit(old)
                     if new is None or new == old:
@@ -294,7 +297,7 @@ class Revocation:
                             return new
                     except StoreUnavailable as error:
                         if not error.outcome_unknown:
-                            raise
+                            raise lost or error from error
                         lost = error
         except TimeoutError as error:
             raise lost or self._operations.too_late("save") from error

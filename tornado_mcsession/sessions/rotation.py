@@ -89,9 +89,11 @@ class Rotation:
         is not given another one: that is a `.Replaced`.
         """
         moved: Stored | None = None
+        failed: StoreError | None = None
+        carried = b""
 
         async def close(stored: Stored) -> Record:
-            nonlocal moved
+            nonlocal moved, failed, carried
             record = stored.record
             assert record is not None
             newer = edit(record)
@@ -99,8 +101,13 @@ class Rotation:
                 moved = await self._records.create(new_id, newer)
                 if moved is None:
                     raise StoreRejected("regenerate", "", "the new id is taken")
-            else:
-                moved = await self._records.change(moved, lambda _: newer)
+            elif record.writes != carried:
+                try:
+                    moved = await self._records.change(moved, lambda _: newer)
+                except StoreError as error:
+                    failed = error
+                    raise
+            carried = record.writes
             return self._tombstone(
                 record,
                 ids.seal(stored.id, new_id),
@@ -112,7 +119,8 @@ class Rotation:
             follow = Follow.NOWHERE if grace else Follow.GRACE
             await self._records.change(at, close, follow=follow, counted=True)
         except Exception as error:
-            if isinstance(error, StoreUnavailable) and error.outcome_unknown and moved:
+            unknown = isinstance(error, StoreUnavailable) and error.outcome_unknown
+            if unknown and moved and failed is None:
                 self.pending.add(at.id, follow=False)
                 return Moved(moved, error)
             if moved is not None:
