@@ -127,14 +127,6 @@ class Revocation:
         age = self._clock() - marker.since
         return Standing.OVERTAKEN if abs(age) < TOMBSTONE_SECONDS else Standing.DEAD
 
-    async def is_alive(self, session_id: str, record: Record) -> bool:
-        """Return whether the marker of a record, which was just read, lets it live."""
-        key = self.key_beside(session_id)
-        if record.principal is None:
-            return True
-        entry = await self._operations.get(key) if key else None
-        return self.standing(session_id, record, entry) is Standing.ALIVE
-
     async def identify(self, principal: str, until: float) -> Identity:
         """Return what makes a new session that of ``principal``.
 
