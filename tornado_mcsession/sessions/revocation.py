@@ -278,8 +278,10 @@ class Revocation:
                 for _ in range(ATTEMPTS):
                     try:
                         entry = await self._operations.get(key)
-                    except StoreError as error:
-                        raise lost or error from error
+                    except StoreError:
+                        if lost is None:
+                            raise
+                        raise lost from lost.__cause__
                     old = self._read(entry)
                     new = edit(old)
                     if new is None or new == old:
@@ -289,10 +291,13 @@ class Revocation:
                             return new
                     except StoreUnavailable as error:
                         if not error.outcome_unknown:
-                            raise lost or error from error
+                            failure = lost or error
+                            raise failure from failure.__cause__
                         lost = error
         except TimeoutError as error:
-            raise lost or self._operations.too_late("save") from error
+            if lost is None:
+                raise self._operations.too_late("save") from error
+            raise lost from lost.__cause__
         raise lost or SessionConflict(ATTEMPTS)
 
     async def _write(self, key: str, entry: Entry | None, marker: Marker) -> bool:
