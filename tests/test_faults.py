@@ -41,7 +41,7 @@ async def test_a_fault_without_effect_fails_the_run(tmp_path, statuses, problem)
             reply = Reply("/read", "id", application, 1, status=status)
             stage.seen.replies.append(("during", reply))
 
-    figures = await command.play(Fault(act, "none", "", ""))
+    figures = await command.play(Fault(act, "none", "", "", stays=True))
     assert list(figures["problems"]) == ([problem] if problem else [])
     assert figures["errors"] == statuses.count(503)
 

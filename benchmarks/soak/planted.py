@@ -44,7 +44,8 @@ class PlantedStore(MemcachedStore):
         others = [data for other, data in self._read if other != key]
         self._read.append((key, entry.data))
         if others and self._happens():
-            return entry._replace(data=random.choice(others))  # nosec B311
+            other = random.choice(others)  # nosec B311 # a fault, no secret
+            return entry._replace(data=other)
         return entry
 
     async def cas(self, key: str, *args: Any, **options: Any) -> CasResult:
