@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import math
 from collections import Counter
 from collections.abc import Mapping
 from datetime import timedelta
@@ -132,7 +133,7 @@ class SessionManager:
             knows_all=bool(keys or application or cookie_secret is not None),
             clock=settings.clock,
         )
-        keep_for = settings.lifetime or settings.idle_timeout or 0.0
+        keep_for = math.inf if settings.lifetime is None else settings.lifetime
         self.rotation = Rotation(self.records, self.tasks, keep_for)
         self.store.on_connect(lambda _: self.rotation.pending.retry_soon())
         self.lookup = Lookup(self.records, self.revocation, self.tasks)
@@ -185,7 +186,12 @@ class SessionManager:
         """
         session_ids = session._presented_ids
         if session._phase is not Phase.UNLOADED:
+            if session._validating is not None:
+                await session._validating  # another task has begun to load it
             return
+        pending = self.rotation.pending
+        if pending.ids:
+            pending.arm()  # they may have been left behind by a loop that was closed
         self.counts["loads"] += 1
         try:
             found = await self.lookup.find(session_ids)
@@ -244,12 +250,21 @@ class SessionManager:
     async def _validate(self, session: Session) -> None:
         assert self.settings.validate is not None
         handler = session._handler_now()
-        accepted = await _awaited(self.settings.validate(handler, session))
-        if not isinstance(accepted, bool):
-            raise type_error("what validate returns", accepted, "True or False")
-        session._accessed = False
-        if not accepted:
-            session._refused()
+        session._validating = asyncio.get_running_loop().create_future()
+        try:
+            accepted = await _awaited(self.settings.validate(handler, session))
+            if not isinstance(accepted, bool):
+                raise type_error("what validate returns", accepted, "True or False")
+        except BaseException:
+            session._refused()  # nobody has said that it may be used
+            raise
+        else:
+            session._accessed = False
+            if not accepted:
+                session._refused()
+        finally:
+            session._validating.set_result(None)
+            session._validating = None
 
     # For code outside a request.
 
@@ -300,7 +315,7 @@ class SessionManager:
             edited = msgspec.structs.replace(
                 record, data=encoded, end=record.end if end is None else end
             )
-            return self.lifetime.renewed(edited, now)
+            return self.lifetime.renewed(edited, now, cookie=False)
 
         blank = Record(
             created=now, renewed_at=now, expires_at=now, data=encoded, end=end

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import Awaitable, Callable, Generator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tornado.httputil import HTTPHeaders
@@ -126,6 +126,7 @@ class SessionMixin(_Handler):
     __response: HeldResponse | None = None
     __reason: str = _NEVER_PREPARED
     __carried: Carried | None = None
+    __handshake: Sequence[tuple[str, str]] = ()
     __task: asyncio.Task[Any] | None = None
     __loop: asyncio.AbstractEventLoop | None = None
     __flushed: bool = False  # headers have been sent to the connection
@@ -187,7 +188,7 @@ class SessionMixin(_Handler):
         Loaded before, it is returned as it is. Raises `.StoreError`.
         """
         session = self.session
-        if self.__manager is not None and session._phase is Phase.UNLOADED:
+        if self.__manager is not None:
             await self.__manager.load(session)
         return session
 
@@ -301,7 +302,8 @@ class SessionMixin(_Handler):
                 self.__request = RequestSession(self, manager.requests, session)
             headers = HTTPHeaders()
             await self.__request.before_handshake(headers)
-            for name, value in headers.get_all():
+            self.__handshake = list(headers.get_all())
+            for name, value in self.__handshake:
                 self.add_header(name, value)
             if self.__response is None:
                 self.__request.finished()
@@ -333,6 +335,8 @@ class SessionMixin(_Handler):
     def clear(self) -> None:
         """Begin the response anew; that an error page may be retried stays said."""
         super().clear()
+        for name, value in self.__handshake:
+            self.add_header(name, value)  # what was stored must be told
         if self.__retry_after is not None:
             self.set_header("Retry-After", str(self.__retry_after))
             self.set_header("Cache-Control", "no-store")

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import secrets
 import weakref
-from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterator,
+    Mapping,
+    MutableMapping,
+)
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
@@ -106,6 +114,8 @@ class Session(MutableMapping[str, Any]):
     _flashes_read: frozenset[bytes] = _NO_KEYS
     _options: Mapping[str, Any] = NO_OPTIONS
     _begun_at: float | None = None
+    _validating: asyncio.Future[None] | None = None
+    _end_failed = False
 
     def __init__(
         self,
@@ -677,7 +687,9 @@ class Session(MutableMapping[str, Any]):
     async def _destroy(self, before: Changes | None) -> None:
         snapshot = self._snapshot() if before is None else before
         doomed, self._doomed = (*self._doomed, *self._ids_to_end()), ()
+        self._end_failed = True  # then nothing of it is saved or renewed any more
         await self._end(doomed)
+        self._end_failed = False
         self._forget(snapshot)
 
     def _ids_to_end(self) -> tuple[str, ...]:
@@ -723,6 +735,10 @@ class Session(MutableMapping[str, Any]):
         self._accessed = True
         if self._reach is Reach.CLOSED:
             raise RuntimeError("the response is finished: too late to end the session")
+        if self._reach is Reach.DETACHED:
+            raise RuntimeError(
+                "no response will end it: await self.session.destroy() on a WebSocket"
+            )
         self._doomed += self._ids_to_end()
         was_unavailable = self._phase is Phase.UNAVAILABLE
         self._forget(None)
@@ -840,7 +856,8 @@ class Session(MutableMapping[str, Any]):
 
     def _refused(self) -> None:
         """Be an empty session, since ``validate`` refused the one that was loaded."""
-        assert self._stored is not None
+        if self._stored is None:
+            return  # the hook has ended it
         self._presented = Presented.REFUSED
         self._presented_ids = self._others = (self._stored.id,)
         self._stored, self._data, self._is_new = None, {}, True
@@ -1192,11 +1209,15 @@ class Session(MutableMapping[str, Any]):
 
     def _put_off(self, record: Record) -> Record:
         now = self._manager.settings.clock()
-        cookie = self._reach is not Reach.DETACHED
+        cookie = self._sends_cookie()
         return self._manager.lifetime.renewed(record, now, cookie=cookie)
 
+    def _sends_cookie(self) -> bool:
+        # A job has no response, and a stream's headers may have left.
+        return self._handler is not None and self._reach in (Reach.OPEN, Reach.CLOSED)
+
     async def _renewed(self, stored: Stored) -> None:
-        if self._reach is not Reach.DETACHED:
+        if self._sends_cookie():
             self._delivery = Delivery.SEND
         await self._manager.revocation.keep(stored.id, _of(stored))
 
@@ -1218,6 +1239,10 @@ class Session(MutableMapping[str, Any]):
         assert at is not None
         if must:
             stored = await self._change(lambda found: self._put_off(_of(found)))
+            # What others saved meanwhile is taken in: it is no change of this request.
+            base = _of(at).data
+            seen = Changes(_NO_KEYS, _NO_KEYS, base, base, (), _NO_KEYS, NO_OPTIONS)
+            self._became(stored, seen)
         else:
             if at.token is None or records.is_over(_of(at)):
                 return False
@@ -1225,7 +1250,8 @@ class Session(MutableMapping[str, Any]):
             if attempt is None:
                 return False
             try:
-                is_stored = await attempt.answer is CasResult.STORED
+                answer = await records.operations.answer(attempt.answer)
+                is_stored = answer is CasResult.STORED
             finally:
                 stored = records.done(attempt)
             if not is_stored:
@@ -1273,7 +1299,7 @@ class Session(MutableMapping[str, Any]):
     def _plan(self, *, failed: bool, save: bool | None, renew: bool) -> Plan:
         """Decide what the end of a request must do. Raises `.EncodeError`."""
         settings = self._manager.settings
-        if failed and not settings.save_on_server_error:
+        if self._end_failed or (failed and not settings.save_on_server_error):
             return NOTHING
         if self._doomed:
             return Plan(Step.DESTROY)
@@ -1355,6 +1381,9 @@ class Session(MutableMapping[str, Any]):
             changes = plan.changes
             if self._manager.settings.before_save is not None and attempt is None:
                 await self._look_before_saving()
+                if self._doomed:  # the hook has ended the session
+                    await self._commit(Plan(Step.DESTROY), renew=renew)
+                    return
                 changes = self._changes()
             await self._store(changes, always=True, renew=renew, attempt=attempt)
 
@@ -1397,7 +1426,8 @@ class _Transaction:
                 isinstance(result, dict)
                 and result is not draft
                 and result != draft
-                and draft.keys() <= result.keys()
+                and (not draft or draft.keys() & result.keys())
+                and not any(result is value for value in draft.values())
             ):
                 raise TypeError(
                     "transact's function returned a new dict and left the data as it "
@@ -1441,6 +1471,21 @@ class _Turn:
                 "the session is being saved: a hook, or a function that transact "
                 "calls, cannot await its methods"
             )
+
+    @contextlib.asynccontextmanager
+    async def within(self, seconds: float) -> AsyncIterator[None]:
+        """Take the turn, or raise `.StoreUnavailable` where it does not come."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self.__aenter__()
+        except TimeoutError:
+            raise StoreUnavailable(
+                "save", "", "another call on the session has not ended"
+            ) from None
+        try:
+            yield
+        finally:
+            await self.__aexit__()
 
     async def __aenter__(self) -> None:
         self.refuse_holder()

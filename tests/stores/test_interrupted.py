@@ -45,10 +45,10 @@ async def test_the_node_is_not_lost(proxy, connect, operation, error):
         async with asyncio.timeout(5):
             outcomes = await asyncio.gather(*asked, return_exceptions=True)
         for outcome in outcomes:
-            # What is like a connection's own trouble is tried again.
+            # What is like a connection's own trouble is tried again. And on a busy
+            # machine the thread may not have begun: then another one does it.
             is_told = isinstance(outcome, StoreUnavailable)
-            assert is_told or not isinstance(outcome, Exception)
-            assert is_told or error is TimeoutError
+            assert is_told or not isinstance(outcome, BaseException)
         async with asyncio.timeout(5):
             for key in ("a", "b", "c"):
                 assert await store.add(f"{key}{number}", b"1", TTL)

@@ -125,6 +125,40 @@ async def test_keys_in_braces_share_a_node(memcached, own_memcached):
     assert sorted(map(len, anns)) == [0, 40]
 
 
+async def test_a_name_keeps_its_sessions(memcached, own_memcached, memcached_factory):
+    """A server with a name of its own may move: no key is placed elsewhere."""
+    servers = [memcached, own_memcached, memcached_factory()]
+    store = MemcachedStore([f"n{n}=127.0.0.1:{s.port}" for n, s in enumerate(servers)])
+    for number in range(60):
+        await store.add(f"key{number}", b"1", TTL)
+    await store.close()
+    new = memcached_factory()
+    store = MemcachedStore(
+        [f"n2=localhost:{new.port}", *(f"n{n}=127.1:{servers[n].port}" for n in (1, 0))]
+    )
+    found = await store.get_many([f"key{number}" for number in range(60)])
+    assert sorted(found) == sorted([*memcached.keys(), *own_memcached.keys()])
+    assert {store.node_of(key) for key in found} == {"n0", "n1"}
+    assert list(store.stats()["nodes"]) == ["n2", "n1", "n0"]
+    await store.close()
+
+
+@pytest.mark.parametrize(
+    ("here", "there"),
+    [
+        ("localhost:1,cache1:2", "LOCALHOST:1,Cache1.:2"),
+        ("[::1]:1,[fe80::1%a]:2", "[0:0::1]:1,[FE80::0001%a]:2"),
+        ("127.0.0.1:1,10.0.0.1:2", "127.1:1,[::ffff:10.0.0.1]:2"),
+    ],
+)
+async def test_spelling_places_no_key_elsewhere(here, there):
+    """Host names and addresses are the same however they are written."""
+    one, other = MemcachedStore(here), MemcachedStore(there)
+    keys = [f"key{number}" for number in range(200)]
+    assert [one.node_of(key) for key in keys] == [other.node_of(key) for key in keys]
+    assert len({one.node_of(key) for key in keys}) == 2
+
+
 async def test_weights_are_shares(memcached, own_memcached):
     """Of two nodes the one with weight 3 gets three of four keys."""
     store = MemcachedStore.from_url(

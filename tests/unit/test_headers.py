@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tornado.httputil import HTTPHeaders
 
-from tornado_mcsession import _headers
+from tornado_mcsession.web import caching as _headers
 
 
 def headers_of(*lines):

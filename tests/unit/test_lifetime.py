@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tornado_mcsession import _lifetime
+from tornado_mcsession.sessions.lifetime import Lifetime, is_sound
 from tornado_mcsession.sessions.record import Record
 from tornado_mcsession.settings import Settings
 
@@ -17,7 +17,9 @@ NOW = 1_000_000.0
 
 
 def config(**options):
-    return Settings.build(options, name="session")
+    settings = Settings.build(options, name="session")
+    names = ("idle_timeout", "lifetime", "anonymous_timeout", "renew_after")
+    return Lifetime(**{name: getattr(settings, name) for name in names})
 
 
 def record(**fields):
@@ -41,7 +43,7 @@ def record(**fields):
 )
 def test_the_idle_timeout_that_holds(options, fields, timeout):
     """A session's own comes first, then that of anonymous ones, then the setting."""
-    assert _lifetime.idle_timeout(config(**options), record(**fields)) == timeout
+    assert config(**options).idle_timeout_of(record(**fields)) == timeout
 
 
 @pytest.mark.parametrize(
@@ -62,7 +64,7 @@ def test_the_idle_timeout_that_holds(options, fields, timeout):
 )
 def test_a_renewal_puts_the_end_off(options, fields, end):
     """By the idle timeout and the share that may pass before the next, if it lives."""
-    renewed = _lifetime.renewed(config(**options), record(**fields), NOW)
+    renewed = config(**options).renewed(record(**fields), NOW)
     assert renewed.expires_at == pytest.approx(end)
     assert renewed.renewed_at == NOW
 
@@ -81,8 +83,8 @@ def test_a_renewal_puts_the_end_off(options, fields, end):
 def test_a_renewal_is_due_after_its_share(share, passed, due):
     """``renew_after`` of the idle timeout must have passed; None: never."""
     settings = config(idle_timeout=100, renew_after=share)
-    renewed = _lifetime.renewed(settings, record(), NOW)
-    assert _lifetime.renewal_due(settings, renewed, NOW + passed) is due
+    renewed = settings.renewed(record(), NOW)
+    assert settings.renewal_due(renewed, NOW + passed) is due
 
 
 @pytest.mark.parametrize(
@@ -96,8 +98,8 @@ def test_a_renewal_is_due_after_its_share(share, passed, due):
 def test_no_renewal_is_due_where_it_would_change_nothing(options, fields):
     """A session that ends at a fixed time is not written again and again."""
     settings = config(renew_after=0, **options)
-    renewed = _lifetime.renewed(settings, record(**fields), NOW)
-    assert not _lifetime.renewal_due(settings, renewed, NOW + 90)
+    renewed = settings.renewed(record(**fields), NOW)
+    assert not settings.renewal_due(renewed, NOW + 90)
 
 
 @given(
@@ -109,39 +111,39 @@ def test_a_session_never_ends_early_and_at_most_a_share_late(idle, share, pauses
     """However it is used, it ends after its idle timeout and before the share more."""
     settings = config(idle_timeout=idle, renew_after=share, lifetime=None)
     now = NOW
-    current = _lifetime.renewed(settings, record(), now)
+    current = settings.renewed(record(), now)
     for pause in pauses:
         last, now = now, now + pause
-        over = _lifetime.is_over(settings, current, now)
+        over = settings.is_over(current, now)
         if pause < idle * 0.999:
             assert not over
         if pause > idle * (1.001 + share):
             assert over
         if over:
             return
-        if _lifetime.renewal_due(settings, current, now):
-            current = _lifetime.renewed(settings, current, now)
+        if settings.renewal_due(current, now):
+            current = settings.renewed(current, now)
         assert current.expires_at >= now + idle * 0.999 or last == now
 
 
 def test_the_end_itself_is_the_end():
     """At ``expires_at`` a session is over, a moment before it is not."""
-    assert not _lifetime.is_over(config(), record(), NOW + 99.9)
-    assert _lifetime.is_over(config(), record(), NOW + 100)
+    assert not config().is_over(record(), NOW + 99.9)
+    assert config().is_over(record(), NOW + 100)
 
 
 def test_a_shorter_lifetime_holds_for_older_sessions_too():
     """The settings of today end what was stored under those of yesterday."""
     stored = record(expires_at=NOW + 5000)
-    assert not _lifetime.is_over(config(), stored, NOW + 200)
-    assert _lifetime.is_over(config(lifetime=100), stored, NOW + 200)
+    assert not config().is_over(stored, NOW + 200)
+    assert config(lifetime=100).is_over(stored, NOW + 200)
 
 
 def test_a_retired_record_outlives_the_session():
     """Late requests find it, though the session would have ended before."""
     stored = record(retired=True, expires_at=NOW + 60, end=NOW + 1)
-    assert not _lifetime.is_over(config(lifetime=1), stored, NOW + 59)
-    assert _lifetime.is_over(config(), stored, NOW + 60)
+    assert not config(lifetime=1).is_over(stored, NOW + 59)
+    assert config().is_over(stored, NOW + 60)
 
 
 TIMES = [f.name for f in msgspec.structs.fields(Record) if "float" in str(f.type)]
@@ -151,8 +153,8 @@ TIMES = [f.name for f in msgspec.structs.fields(Record) if "float" in str(f.type
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_a_record_with_no_time_is_not_sound(name, value):
     """NaN and infinity, which MessagePack can carry, are no times."""
-    assert _lifetime.is_sound(record())
-    assert not _lifetime.is_sound(record(**{name: value}))
+    assert is_sound(record())
+    assert not is_sound(record(**{name: value}))
 
 
 @pytest.mark.parametrize(
@@ -167,7 +169,7 @@ def test_a_record_with_no_time_is_not_sound(name, value):
 )
 def test_a_record_from_before_time_is_not_sound(fields):
     """Times before 1970 would be errors where they are shown."""
-    assert not _lifetime.is_sound(record(**fields))
+    assert not is_sound(record(**fields))
 
 
 def test_all_times_of_a_record_are_looked_at():

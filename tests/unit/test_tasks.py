@@ -16,7 +16,7 @@ async def test_all_work_of_a_key_is_waited_for():
     older, newer = asyncio.Event(), asyncio.Event()
     tasks.start(older.wait(), "key")
     tasks.start(newer.wait(), "key")
-    waiting = asyncio.ensure_future(tasks.wait_for("key"))
+    waiting = asyncio.ensure_future(tasks.wait_for("key", 5))
     newer.set()
     for _ in range(10):
         await asyncio.sleep(0)

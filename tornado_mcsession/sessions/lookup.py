@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import enum
 import logging
 from collections.abc import Coroutine, Sequence
@@ -66,7 +67,12 @@ class Lookup:
         return self._find_one_of(session_ids)
 
     async def _find_one_of(self, session_ids: Sequence[str]) -> Found:
-        found = [await self._find(session_id) for session_id in session_ids]
+        operations = self._records.operations
+        try:
+            async with asyncio.timeout(operations.limit):
+                found = await asyncio.gather(*map(self._find, session_ids))
+        except TimeoutError as error:
+            raise operations.too_late("load") from error
         living = [each for each in found if each.stored is not None]
         # Two ids may lead to one session, an old one to its new one.
         different = {each.stored.id for each in living if each.stored}
@@ -88,7 +94,8 @@ class Lookup:
         at = self._records.at(session_id)
         for _ in range(MAX_STEPS):
             if self._tasks.has(at.key):
-                await self._tasks.wait_for(at.key)  # read what is still being written
+                # Read what is still being written.
+                await self._tasks.wait_for(at.key, self._records.operations.limit)
             beside = self._revocation.key_beside(at.id)
             if beside is None:
                 entry, marker = await self._records.operations.get(at.key), None

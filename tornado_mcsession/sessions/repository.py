@@ -153,7 +153,17 @@ class Operations:
         """
         more = (flags,) if flags else ()
         if self.store.keeps_deadline and not self.observers:
-            answer = self.store.cas(key, data, ttl, token, *more)
+            try:
+                answer = self.store.cas(key, data, ttl, token, *more)
+            except SessionError:
+                raise
+            except Exception as error:
+                raise StoreUnavailable(
+                    "cas",
+                    "",
+                    f"the store raised {type(error).__name__}",
+                    outcome_unknown=True,
+                ) from error
             if self._is_own or isinstance(answer, asyncio.Future):
                 return answer
             return self._asked("cas", key, lambda _: answer)
@@ -466,8 +476,9 @@ class Repository:
                             raise SessionTooLarge(self._size(attempt), None) from error
                         if not _is_of_unknown_outcome(error):
                             # A try before it may have been done all the same.
-                            failure = lost or error
-                            raise failure from failure.__cause__
+                            if lost is None:
+                                raise
+                            raise lost from lost.__cause__
                         lost = error
                         if not attempt.record.retired:
                             # Over a tombstone nothing is written: a living record
@@ -526,7 +537,9 @@ class Repository:
         else:
             leads = follow is Follow.LOGIN and record.same_login
         newer = ids.successor_of(found.id, record) if leads else None
-        if newer is None or steps > MAX_STEPS:
+        # An end is followed as far as it leads: the deadline bounds it.
+        too_far = steps > MAX_STEPS and follow is not Follow.LOGIN
+        if newer is None or too_far:
             raise Replaced(found.id, record)
         return self.at(newer)
 

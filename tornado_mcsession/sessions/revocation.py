@@ -127,14 +127,6 @@ class Revocation:
         age = self._clock() - marker.since
         return Standing.OVERTAKEN if abs(age) < TOMBSTONE_SECONDS else Standing.DEAD
 
-    async def is_alive(self, session_id: str, record: Record) -> bool:
-        """Return whether the marker of a record, which was just read, lets it live."""
-        key = self.key_beside(session_id)
-        if record.principal is None:
-            return True
-        entry = await self._operations.get(key) if key else None
-        return self.standing(session_id, record, entry) is Standing.ALIVE
-
     async def identify(self, principal: str, until: float) -> Identity:
         """Return what makes a new session that of ``principal``.
 
@@ -284,7 +276,12 @@ class Revocation:
         try:
             async with asyncio.timeout(self._operations.limit):
                 for _ in range(ATTEMPTS):
-                    entry = await self._operations.get(key)
+                    try:
+                        entry = await self._operations.get(key)
+                    except StoreError:
+                        if lost is None:
+                            raise
+                        raise lost from lost.__cause__
                     old = self._read(entry)
                     new = edit(old)
                     if new is None or new == old:
@@ -294,10 +291,13 @@ class Revocation:
                             return new
                     except StoreUnavailable as error:
                         if not error.outcome_unknown:
-                            raise
+                            failure = lost or error
+                            raise failure from failure.__cause__
                         lost = error
         except TimeoutError as error:
-            raise lost or self._operations.too_late("save") from error
+            if lost is None:
+                raise self._operations.too_late("save") from error
+            raise lost from lost.__cause__
         raise lost or SessionConflict(ATTEMPTS)
 
     async def _write(self, key: str, entry: Entry | None, marker: Marker) -> bool:

@@ -89,9 +89,11 @@ class Rotation:
         is not given another one: that is a `.Replaced`.
         """
         moved: Stored | None = None
+        failed: StoreError | None = None
+        carried = b""
 
         async def close(stored: Stored) -> Record:
-            nonlocal moved
+            nonlocal moved, failed, carried
             record = stored.record
             assert record is not None
             newer = edit(record)
@@ -99,8 +101,13 @@ class Rotation:
                 moved = await self._records.create(new_id, newer)
                 if moved is None:
                     raise StoreRejected("regenerate", "", "the new id is taken")
-            else:
-                moved = await self._records.change(moved, lambda _: newer)
+            elif record.writes != carried:
+                try:
+                    moved = await self._records.change(moved, lambda _: newer)
+                except StoreError as error:
+                    failed = error
+                    raise
+            carried = record.writes
             return self._tombstone(
                 record,
                 ids.seal(stored.id, new_id),
@@ -112,7 +119,12 @@ class Rotation:
             follow = Follow.NOWHERE if grace else Follow.GRACE
             await self._records.change(at, close, follow=follow, counted=True)
         except Exception as error:
-            if isinstance(error, StoreUnavailable) and error.outcome_unknown and moved:
+            if (
+                isinstance(error, StoreUnavailable)
+                and error.outcome_unknown
+                and moved is not None
+                and failed is None
+            ):
                 self.pending.add(at.id, follow=False)
                 return Moved(moved, error)
             if moved is not None:
@@ -197,7 +209,7 @@ class PendingEnds:
         self._tasks = tasks
         self._keep_for = keep_for
         # Whether the end follows the id to a newer one, and until when it is tried.
-        self._ids: OrderedDict[str, tuple[bool, float]] = OrderedDict()
+        self.ids: OrderedDict[str, tuple[bool, float]] = OrderedDict()
         self._is_busy = False
         self._is_asked = False
         self._is_closed = False
@@ -206,18 +218,18 @@ class PendingEnds:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def __len__(self) -> int:
-        return len(self._ids)
+        return len(self.ids)
 
     def add(self, session_id: str, *, follow: bool = True) -> None:
         """Keep ``session_id`` to be ended later, unless this is closed."""
         if self._is_closed:
             logger.warning("a logout after close() could not be confirmed")
             return
-        known = self._ids.get(session_id)
+        known = self.ids.get(session_id)
         until = self._records.clock() + self._keep_for
-        self._ids[session_id] = (follow or (known is not None and known[0]), until)
-        if len(self._ids) > self.LIMIT:
-            self._ids.popitem(last=False)
+        self.ids[session_id] = (follow or (known is not None and known[0]), until)
+        if len(self.ids) > self.LIMIT:
+            self.ids.popitem(last=False)
             counts = self._records.counts
             counts["dropped_ends"] += 1
             # One line for each thousand: there may be very many.
@@ -228,11 +240,11 @@ class PendingEnds:
                     self.LIMIT,
                     counts["dropped_ends"],
                 )
-        self._arm()
+        self.arm()
 
     def retry_soon(self) -> None:
         """Try now; where that is being done, once more afterwards."""
-        if not self._ids:
+        if not self.ids:
             return
         if self._is_busy:
             self._is_asked = True
@@ -245,9 +257,10 @@ class PendingEnds:
         self._is_closed = True
         if self._timer is not None:
             self._timer.cancel()
-        self._ids.clear()
+        self.ids.clear()
 
-    def _arm(self) -> None:
+    def arm(self) -> None:
+        """See to it that they are tried again on the running loop."""
         # A timer, not a task: nothing of it is left when its loop closes, and then
         # another loop's takes its place.
         loop = asyncio.get_running_loop()
@@ -266,32 +279,30 @@ class PendingEnds:
         ended = 0
         try:
             now = self._records.clock()
-            for session_id in [
-                i for i, (_, until) in self._ids.items() if until <= now
-            ]:
-                del self._ids[session_id]
-            due = list(self._ids)
+            for session_id in [i for i, (_, until) in self.ids.items() if until <= now]:
+                del self.ids[session_id]
+            due = list(self.ids)
             for start in range(0, len(due), self.AT_ONCE):
                 some = due[start : start + self.AT_ONCE]
                 done = await asyncio.gather(*map(self._try, some))
                 for session_id, is_done in zip(some, done, strict=True):
                     if is_done:
-                        self._ids.pop(session_id, None)
+                        self.ids.pop(session_id, None)
                 ended += sum(done)
             if ended:
                 logger.warning("unconfirmed logouts that are finished now: %d", ended)
         finally:
             self._is_busy = False
-        if not self._ids:
+        if not self.ids:
             self._pause = self.FIRST_PAUSE
         elif self._is_asked:
             self._is_asked = False
             self.retry_soon()
         else:
-            self._arm()
+            self.arm()
 
     async def _try(self, session_id: str) -> bool:
-        follow = self._ids.get(session_id, (True, 0.0))[0]
+        follow = self.ids.get(session_id, (True, 0.0))[0]
         try:
             await self._rotation.end(session_id, follow=follow)
         except SessionGone:

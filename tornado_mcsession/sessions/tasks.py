@@ -60,12 +60,20 @@ class Tasks:
         """Stop counting ``work``."""
         self._running.discard(work)
 
-    async def wait_for(self, key: str) -> None:
-        """Wait until this loop's tasks of ``key`` are over, however they end."""
-        loop = asyncio.get_running_loop()
-        mine = [t for t in tuple(self._of_key.get(key, ())) if t.get_loop() is loop]
+    async def wait_for(self, key: str, timeout: float) -> None:
+        """Wait until this loop's tasks of ``key`` are over, however they end.
+
+        At most ``timeout`` seconds: a hook in one of them may never end, or may be
+        what waits.
+        """
+        loop, me = asyncio.get_running_loop(), asyncio.current_task()
+        mine = [
+            task
+            for task in tuple(self._of_key.get(key, ()))
+            if task.get_loop() is loop and task is not me
+        ]
         if mine:
-            await asyncio.wait(mine)
+            await asyncio.wait(mine, timeout=timeout)
 
     def has(self, key: str) -> bool:
         """Return whether a task of ``key`` is running."""

@@ -55,11 +55,16 @@ def forbid_shared_caching(headers: HTTPHeaders) -> bool:
         elif directive != "private" and match[0].strip() != _NO_COOKIE:
             kept.append(match[0].strip())
     headers["Cache-Control"] = ", ".join([*kept, "private", _NO_COOKIE])
+    return _drop_for_shared_caches(headers) or allowed
+
+
+def _drop_for_shared_caches(headers: HTTPHeaders) -> bool:
+    dropped = False
     for name in list(headers):
         if name in _NORMALIZED or name.endswith("-Cdn-Cache-Control"):
-            allowed = allowed or name != "Expires"
+            dropped = dropped or name != "Expires"
             del headers[name]
-    return allowed
+    return dropped
 
 
 # As `~tornado.httputil.HTTPHeaders` spells them.
@@ -71,6 +76,7 @@ _NORMALIZED = {
 
 def forbid_storing(headers: HTTPHeaders) -> None:
     """Let nobody keep the response, the browser's back button included."""
+    _drop_for_shared_caches(headers)
     headers["Cache-Control"] = "no-store"
 
 

@@ -216,6 +216,8 @@ def cookie_values(headers: Iterable[str], name: str) -> list[str]:
             continue
         if ";" not in header and header.startswith(name + "="):  # the usual one
             values.append(_unquoted(header[len(name) + 1 :]))
+            if len(values) == MOST_VALUES:
+                return values
             continue
         for match in _pattern(name).finditer(header):
             values.append(_unquoted(match[1]))

@@ -267,13 +267,16 @@ class RequestSession:
 
     async def _commit(self, plan: Plan, renew: bool) -> None:
         # In turn with what the handler began and did not wait for.
-        async with self.session._own_turn():
+        async with self.session._own_turn().within(self._limit()):
             await self._requests.commit(self.session, plan, renew=renew)
 
     async def _commit_in_turn(self, renew: bool, failed: bool) -> None:
-        async with self.session._own_turn():
+        async with self.session._own_turn().within(self._limit()):
             plan = self._plan(renew=renew, failed=failed)
             await self._requests.commit(self.session, plan, renew=renew)
+
+    def _limit(self) -> float:
+        return self.session._manager.records.operations.limit
 
     def start(self, plan: Plan, renew: bool) -> None:
         """Save in the background; the session's next request waits for it."""
@@ -350,7 +353,7 @@ class RequestSession:
             self._requests.deliver(self._handler, headers, self.session)
         except Exception:
             logger.exception("the session's id cannot be sent to the client")
-        headers["Cache-Control"] = "no-store"
+        forbid_storing(headers)
         headers["Content-Type"] = kind
         headers["Content-Length"] = str(len(body))
         retry_after = error.retry_after if isinstance(error, SessionError) else None

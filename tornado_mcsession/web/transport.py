@@ -16,7 +16,7 @@ from tornado.web import create_signed_value, decode_signed_value
 from ..checks import type_error
 from ..exceptions import SessionNotLoaded
 from ..sessions import ids
-from .caching import forbid_shared_caching
+from .caching import forbid_shared_caching, forbid_storing
 from .cookie import MAX_SIZE, MOST_IDS, CookieOptions, cookie_values, refusals
 
 if TYPE_CHECKING:
@@ -339,7 +339,7 @@ def _header_that_says_https(request: HTTPServerRequest) -> str | None:
 # Proxies tell by these that the client came over https. Tornado's xheaders=True looks
 # at the first two, and takes the last value of a list.
 _SCHEME = re.compile(r"\bhttps\b", re.IGNORECASE)
-_ON = re.compile(r"^\s*(on|1|true|https)\s*$", re.IGNORECASE)
+_ON = re.compile(r"^\s*(on|1|true|https)\b", re.IGNORECASE)
 _HTTPS = {
     "X-Scheme": _SCHEME,
     "X-Forwarded-Proto": _SCHEME,
@@ -348,9 +348,10 @@ _HTTPS = {
     "X-Url-Scheme": _SCHEME,
     "CloudFront-Forwarded-Proto": _SCHEME,
     "CF-Visitor": _SCHEME,
-    "Forwarded": re.compile(r'\bproto="?https\b', re.IGNORECASE),
+    "Forwarded": re.compile(r'\bproto\s*=\s*"?https\b', re.IGNORECASE),
     "X-Forwarded-Ssl": _ON,
     "Front-End-Https": _ON,
+    "X-ARR-SSL": re.compile("."),  # of IIS: the certificate
 }
 
 
@@ -378,12 +379,12 @@ class HeaderTransport(Transport):
         """Put the id into the response, and forbid caches to keep it."""
         if session.id is not None:
             headers[self._name] = session.id
-            headers["Cache-Control"] = "no-store"
+            forbid_storing(headers)
 
     def clear(self, handler: RequestHandler, headers: HTTPHeaders) -> None:
         """Put an empty header into the response."""
         headers[self._name] = ""
-        headers["Cache-Control"] = "no-store"
+        forbid_storing(headers)
 
 
 class _Checked(Transport):
@@ -535,7 +536,16 @@ def is_from_another_site(handler: RequestHandler, transport: Transport) -> bool:
     if origin is None:
         return False
     try:
-        host = urlsplit(origin).netloc.lower()
+        host = urlsplit(origin).hostname or ""
     except ValueError:
         return True
-    return host != request.host.lower()
+    # A proxy may have rewritten Host. Siblings below one domain count as one site.
+    forwarded = request.headers.get("X-Forwarded-Host", "").split(",")
+    ours = [request.host_name, *(one.strip().partition(":")[0] for one in forwarded)]
+    return not any(_is_one_site(host, one.lower()) for one in ours if one)
+
+
+def _is_one_site(host: str, other: str) -> bool:
+    if host == other or host.replace(".", "").isdigit():
+        return host == other
+    return "." in host and host.split(".")[-2:] == other.split(".")[-2:]

@@ -203,3 +203,18 @@ async def test_too_many_calls_are_refused_at_once(make, work):
     work.release()
     await asyncio.gather(*futures)
     assert await submit(executor, "again") == "again done"
+
+
+@pytest.mark.gen_test(timeout=60)
+@pytest.mark.parametrize("is_given", [False, True], ids=["own threads", "given"])
+async def test_no_call_is_left_behind(make, is_given):
+    """What is submitted at the moment when a thread finds no more work is run, too."""
+    with ThreadPoolExecutor(2) as given:
+        executor = make(threads=2, **({"given": given} if is_given else {}))
+        for number in range(3000):
+            asked = [submit(executor, "a")]
+            if number % 3 == 0:
+                await asyncio.sleep(0)
+                asked.append(submit(executor, "b"))
+            async with asyncio.timeout(5):
+                await asyncio.gather(*asked)

@@ -147,7 +147,7 @@ class Executor:
         self._alive = 0
         self._resting = 0
         self._alarm: SimpleQueue[None] = SimpleQueue()
-        self._own: set[threading.Thread] = set()
+        self._own: list[threading.Thread] = []
         self._waiters: dict[asyncio.AbstractEventLoop, _Waiters] = {}
         self._last: _Waiters | None = None
 
@@ -232,12 +232,16 @@ class Executor:
                 self._given.submit(self._work, self._alarm)
             else:
                 thread.start()
+                with self._lock:
+                    # Those that have ended are let go here.
+                    self._own = [*filter(threading.Thread.is_alive, self._own), thread]
         except Exception as error:
             # The given executor was shut down, or there can be no more threads. A
             # thread that is at work still takes what is waiting.
             with self._lock:
                 self._alive -= 1
-                left = [] if self._alive else list(self._queue)
+                is_alone = self._ended or not self._alive
+                left = list(self._queue) if is_alone else []
                 self._pending -= len(left)
                 if left:
                     self._queue.clear()
@@ -248,34 +252,33 @@ class Executor:
 
     def _work(self, alarm: SimpleQueue[None]) -> None:
         """Run what is waiting; then rest, or end the job on the given executor."""
-        self._own.add(threading.current_thread())
         queue = self._queue
-        goes_on = True
+        is_over = False
         try:
-            while goes_on:
+            while not is_over:
                 with self._lock:
                     batch = list(itertools.islice(queue, BATCH))
-                    if len(batch) == len(queue):
-                        queue.clear()
-                    else:
-                        for _ in batch:
-                            queue.popleft()
+                    for _ in batch:
+                        queue.popleft()
                     if not batch:
                         # Noted under the lock: what is handed over from now on wakes
                         # or starts one.
-                        if self._given is not None or alarm is not self._alarm:
-                            goes_on = False
-                            continue
-                        self._resting += 1
+                        if alarm is not self._alarm:
+                            is_over = True
+                        elif self._given is not None:
+                            self._alive -= 1
+                            is_over = True
+                        else:
+                            self._resting += 1
                 if batch:
                     self._run_batch(batch)
-                else:
+                elif not is_over:
                     alarm.get()
-                    goes_on = not self._ended and alarm is self._alarm
+                    is_over = self._ended or alarm is not self._alarm
         except BaseException as error:
             self._tell(error)
-        finally:
-            self._leave(alarm, was_killed=goes_on)
+        if not is_over:
+            self._was_killed(alarm)
 
     def _run_batch(self, batch: list[Call]) -> None:
         try:
@@ -301,15 +304,12 @@ class Executor:
     def _tell(self, error: BaseException) -> None:
         logger.error("work for %s ended by %s", self._node, type(error).__name__)
 
-    def _leave(self, alarm: SimpleQueue[None], *, was_killed: bool) -> None:
-        """Note that a thread or a job ends; if it was killed, let others go on."""
+    def _was_killed(self, alarm: SimpleQueue[None]) -> None:
+        """Let others go on where a thread or a job was ended from outside."""
         with self._lock:
-            self._own.discard(threading.current_thread())
             if alarm is not self._alarm:
                 return
             self._alive -= 1
-            if not was_killed:
-                return
             if self._given is None:
                 # Nobody knows whether it was resting, or had been woken. Those who
                 # rest end, those at work will; others take their place.
@@ -336,11 +336,10 @@ class Executor:
         await asyncio.sleep(0)  # what has ended is on its way to this loop
         with self._lock:
             self._ended = True
-            own = [] if self._given is not None else list(self._own)
-            for _ in own:
+            for _ in self._own:
                 self._alarm.put(None)
         if not is_busy:  # else one may hang, and ends by itself
-            for thread in own:
+            for thread in self._own:
                 thread.join()
 
     def _is_busy(self) -> bool:
