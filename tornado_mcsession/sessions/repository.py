@@ -59,7 +59,7 @@ MAX_PAUSE = 0.1
 # How often a session may get a new id while one request is under way.
 MAX_STEPS = 8
 # How long a writer waits for another one of its process that gets nowhere.
-PATIENCE = 0.1
+PATIENCE = 0.3
 LARGE = 64 * 1024
 # A key that was forgotten, or somebody who writes to memcached, makes every request
 # meet an unreadable record: one line a minute is enough.
