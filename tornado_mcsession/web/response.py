@@ -62,7 +62,7 @@ class HeldResponse(HTTPConnection):
         self._head: Head | None = None
         self._late: list[tuple[str, str]] | None = None  # what the headers must be
         self._queue = _Queue(loop)
-        self._finished = False  # the handler writes nothing any more
+        self._is_ended = False  # the handler writes nothing any more
         self._is_saving = False
         self._waits_for_end = False  # the headers are the whole response
         self._body_left: int | None = None  # of the handler's own Content-Length
@@ -95,7 +95,7 @@ class HeldResponse(HTTPConnection):
             self._let_go()
         if start_line.code < 200:
             return self._connection.write_headers(start_line, headers, chunk)
-        if not self._finished:
+        if not self._is_ended:
             # What the handler sets after a flush is too late, as without a session.
             self._head = Head(start_line, _headers(headers.get_all()))
             self._loop.call_soon(self.commit)  # the handler may be far from its end
@@ -121,14 +121,14 @@ class HeldResponse(HTTPConnection):
 
     def begin_end(self) -> None:
         """Hold everything written from here on: it belongs to the end."""
-        self._finished = True
+        self._is_ended = True
 
     def write(self, chunk: bytes) -> asyncio.Future[None]:
         """Write a piece of the body, or hold it."""
         if self._was_replaced:
             return _refused(self._loop, StreamClosedError())
         if self._stage is Stage.HEADERS or (
-            self._stage is Stage.BODY and self._finished
+            self._stage is Stage.BODY and self._is_ended
         ):
             written = self._queue.add(chunk)
             if self._waits_for_end:
@@ -143,7 +143,7 @@ class HeldResponse(HTTPConnection):
         if self._stage is Stage.SENT:
             self._connection.finish()
             return
-        self._finished = True
+        self._is_ended = True
         if not self._is_saving:
             # on_finish() does the same, unless a handler overrides it.
             self._loop.call_soon(self.commit)
@@ -172,7 +172,7 @@ class HeldResponse(HTTPConnection):
     def abandon(self) -> None:
         """Save what there is: the client has left, and no response will end this."""
         if self._request is not None:
-            self._finished = True
+            self._is_ended = True
             if self._head is None:
                 self._stage = Stage.BODY
             self.commit()
@@ -183,7 +183,7 @@ class HeldResponse(HTTPConnection):
         Tornado must not read more of an upload before: once the connection has
         finished, it hands nothing more to the handler.
         """
-        if not self._finished or self._stage is Stage.SENT:
+        if not self._is_ended or self._stage is Stage.SENT:
             return None
         if self._sent is None:
             self._sent = self._loop.create_future()
@@ -196,7 +196,7 @@ class HeldResponse(HTTPConnection):
         request = self._request
         if request is None or self._is_saving:
             return
-        final = self._finished
+        final = self._is_ended
         if self._stage is Stage.BODY and not final:
             return
         status = 200
@@ -278,7 +278,7 @@ class HeldResponse(HTTPConnection):
         queue.end_as(written)
         if final:
             self._let_go()
-        elif self._finished:
+        elif self._is_ended:
             self.commit()  # it finished while its first save was under way
 
     def _send(
@@ -360,7 +360,7 @@ class HeldResponse(HTTPConnection):
             self._break_off(error)
             return
         self._was_replaced = True
-        if self._finished:
+        if self._is_ended:
             self._queue.end_as(written)
         else:
             self._queue.refuse(error)
