@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tornado_mcsession import _ids
+from tornado_mcsession.sessions import ids as _ids
 
 ALPHABET = set(string.ascii_letters + string.digits + "_-")
 DIGEST = "d" * 22

@@ -458,13 +458,18 @@ SEEN = {
     "an answer before it": lambda items, end: b"STORED\r\n" + joined(items),
     "an end too soon": lambda items, end: joined(items[:1]) + joined(items[1:]),
     "a length too small": lambda items, end: joined(
-        [(items[0][0], items[0][1].replace(b" 0 ", b" 0 1", 1)), *items[1:]], end
+        [(items[0][0], shortened(items[0][1])), *items[1:]], end
     ),
     "no token": lambda items, end: joined(
         [(items[0][0], re.sub(rb" \d+\r\n", b"\r\n", items[0][1], count=1)), *items[1:]]
     ),
     "an error behind it": lambda items, end: joined(items, b"SERVER_ERROR busy\r\n"),
 }
+
+
+def shortened(head: bytes) -> bytes:
+    """The head of an answer that tells of five bytes less than follow it."""
+    return re.sub(rb" 0 (\d+)", lambda m: b" 0 %d" % (int(m[1]) - 5), head, count=1)
 
 
 @both

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tornado_mcsession import SessionManager, _lifetime
-from tornado_mcsession.sessions.lifetime import MAX_AHEAD
+from tornado_mcsession import SessionManager
+from tornado_mcsession.sessions.lifetime import MAX_AHEAD, Lifetime
 from tornado_mcsession.sessions.record import Record
 from tornado_mcsession.settings import Settings
 
@@ -134,9 +134,11 @@ async def test_a_clock_that_was_years_ahead_makes_nothing_immortal(
 
 
 def config(**options):
-    return Settings.build(
+    settings = Settings.build(
         {"idle_timeout": IDLE, "lifetime": LIFE, **options}, name="session"
     )
+    names = ("idle_timeout", "lifetime", "anonymous_timeout", "renew_after")
+    return Lifetime(**{name: getattr(settings, name) for name in names})
 
 
 def record(**times):
@@ -151,7 +153,7 @@ def test_a_record_is_believed_for_a_day(name, retired):
     settings = config(lifetime=None)
     for ahead, over in ((HOUR, False), (MAX_AHEAD, False), (MAX_AHEAD + 1, True)):
         future = record(retired=retired, **{name: NOW + ahead})
-        assert _lifetime.is_over(settings, future, NOW) is over
+        assert settings.is_over(future, NOW) is over
 
 
 ahead = st.floats(-HOUR, HOUR)
@@ -167,18 +169,17 @@ def test_no_mix_of_clocks_prolongs_it(clocks, uses, share):
     settings = config(renew_after=share)
     skew = max(clocks) - min(clocks)
     begun = used = now = NOW
-    current = _lifetime.renewed(
-        settings,
+    current = settings.renewed(
         record(created=begun + clocks[0]),
         begun + clocks[0],
     )
     for pause, who in uses:
         now += pause
         clock = now + clocks[who % len(clocks)]
-        if _lifetime.is_over(settings, current, clock):
+        if settings.is_over(current, clock):
             continue
         assert now - begun <= LIFE + skew + 1
         assert now - used <= IDLE * (1 + share) + skew + 1
-        if _lifetime.renewal_due(settings, current, clock):
-            current = _lifetime.renewed(settings, current, clock)
+        if settings.renewal_due(current, clock):
+            current = settings.renewed(current, clock)
             used = now

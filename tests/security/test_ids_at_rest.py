@@ -7,7 +7,8 @@ import secrets
 
 import pytest
 
-from tornado_mcsession import MemcachedStore, _ids
+from tornado_mcsession import MemcachedStore
+from tornado_mcsession.sessions import ids as _ids
 from tornado_mcsession.sessions.ids import LONGEST_ID
 
 from .target import HEADER, WAYS, Shop, new_id

@@ -121,6 +121,8 @@ class Ear(logging.Handler):
             text = record.getMessage()
         except Exception:
             return  # its arguments do not fit; logging itself tells of that
+        if record.name == "tornado.general" and text.startswith("Malformed HTTP"):
+            return  # Tornado shows what it refuses, before this package sees it
         if record.exc_info and record.exc_info[1] is not None:
             text += "\n" + told(record.exc_info[1])
         self._hear(text)
