@@ -30,7 +30,9 @@ from .sessions.repository import Observer, Operations, Repository, Stored
 from .sessions.revocation import Revocation
 from .sessions.rotation import Rotation
 from .sessions.serializers import check_items
-from .sessions.state import Phase
+from .sessions.state import (
+    UNLOADED,
+)
 from .sessions.tasks import Tasks
 from .settings import Settings, build_serializer, build_store
 from .stores.base import NodeCallback
@@ -185,7 +187,7 @@ class SessionManager:
         not `.Session.available`.
         """
         session_ids = session._presented_ids
-        if session._phase is not Phase.UNLOADED:
+        if session._phase is not UNLOADED:
             if session._validating is not None:
                 await session._validating  # another task has begun to load it
             return
@@ -201,7 +203,7 @@ class SessionManager:
                 raise
             session._failed()
             return
-        if session._phase is Phase.UNLOADED:  # another task may have been faster
+        if session._phase is UNLOADED:  # another task may have been faster
             session._loaded(found)
             self.counts["misses" if found.stored is None else "hits"] += 1
             if self.settings.validate is not None and found.stored is not None:

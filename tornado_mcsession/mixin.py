@@ -16,7 +16,12 @@ from .checks import one_of
 from .exceptions import SessionError, SessionNotLoaded
 from .manager import SessionManager, attached_manager
 from .session import Session
-from .sessions.state import Phase, Reach
+from .sessions.state import (
+    CLOSED,
+    DETACHED,
+    STORED,
+    UNLOADED,
+)
 from .web.request import RequestSession, default_page
 from .web.response import HeldResponse
 from .web.transport import Carried
@@ -164,7 +169,7 @@ class SessionMixin(_Handler):
         session = self.__session
         if session is None:
             session = self.__session = self.__made()
-        if self.__refused and session._phase is Phase.UNLOADED:
+        if self.__refused and session._phase is UNLOADED:
             session._failed()
         if self.__request is None:
             self.__watch(session)
@@ -254,9 +259,9 @@ class SessionMixin(_Handler):
         """
         super().on_connection_close()
         session = self.__session
-        if session is not None and session._reach is Reach.DETACHED:
-            session._reach = Reach.CLOSED
-            if session._phase is Phase.STORED and session.modified:
+        if session is not None and session._reach is DETACHED:
+            session._reach = CLOSED
+            if session._phase is STORED and session.modified:
                 logger.warning(
                     "%s: a WebSocket was closed with changes to its session that were "
                     "not saved; await self.session.save() after a change",
@@ -383,7 +388,7 @@ class SessionMixin(_Handler):
         self.__request = request
         if self.__ended:
             if self.get_status() == 101:
-                session._reach = Reach.DETACHED
+                session._reach = DETACHED
             request.finished()
             return
         if self.__flushed:

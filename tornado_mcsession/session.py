@@ -46,13 +46,19 @@ from .sessions.revocation import Identity
 from .sessions.rotation import Moved
 from .sessions.serializers import check_items, encoded_values
 from .sessions.state import (
+    CLOSED,
+    DETACHED,
+    ENDED,
+    NEW,
     NOTHING,
+    OPEN,
+    STORED,
     TRANSITIONS,
+    UNAVAILABLE,
+    UNLOADED,
     Delivery,
     Event,
-    Phase,
     Plan,
-    Reach,
     Step,
 )
 from .stores.base import CasResult
@@ -96,9 +102,9 @@ class Session(MutableMapping[str, Any]):
     __hash__ = None  # type: ignore[assignment]
 
     # What most requests leave as it is.
-    _phase = Phase.UNLOADED
+    _phase = UNLOADED
     _why_unloaded = ""
-    _reach = Reach.OPEN
+    _reach = OPEN
     _delivery = Delivery.NOTHING
     _presented = Presented.NONE
     _is_new = True
@@ -147,24 +153,24 @@ class Session(MutableMapping[str, Any]):
 
     def _read(self) -> dict[str, Any]:
         self._accessed = True
-        if self._phase is Phase.UNLOADED:
+        if self._phase is UNLOADED:
             raise SessionNotLoaded(self._why_unloaded)
         return self._data
 
     def _write(self) -> dict[str, Any]:
         reach = self._reach
-        if reach is not Reach.OPEN:
-            if reach is Reach.CLOSED:
+        if reach is not OPEN:
+            if reach is CLOSED:
                 raise RuntimeError(
                     "the response is finished: too late to change the session. Code "
                     "outside a request uses await manager.get(session_id)"
                 )
-            if self._phase is Phase.NEW:
+            if self._phase is NEW:
                 self._refuse_sealed("begin a session")
         return self._read()
 
     def _refuse_sealed(self, act: str) -> None:
-        if self._reach is not Reach.OPEN and self._reach is not Reach.CLOSED:
+        if self._reach is not OPEN and self._reach is not CLOSED:
             raise RuntimeError(
                 f"the headers have left: too late to {act}, since its cookie could not "
                 "be sent"
@@ -240,12 +246,12 @@ class Session(MutableMapping[str, Any]):
 
     def __repr__(self) -> str:
         words = {
-            Phase.UNLOADED: "not loaded",
-            Phase.UNAVAILABLE: "unavailable",
-            Phase.ENDED: "ended",
+            UNLOADED: "not loaded",
+            UNAVAILABLE: "unavailable",
+            ENDED: "ended",
         }
         word = words.get(self._phase) or ("new" if self._is_new else "loaded")
-        closed = " closed" if self._reach is Reach.CLOSED else ""
+        closed = " closed" if self._reach is CLOSED else ""
         return f"<Session {word}{closed} keys={len(self._data)}>"
 
     if not TYPE_CHECKING:
@@ -274,7 +280,7 @@ class Session(MutableMapping[str, Any]):
     def exists(self) -> bool:
         """Whether a session is stored, with or without data."""
         self._read()
-        return self._phase is Phase.STORED
+        return self._phase is STORED
 
     @property
     def presented(self) -> str:
@@ -292,7 +298,7 @@ class Session(MutableMapping[str, Any]):
     @property
     def modified(self) -> bool:
         """Whether there is something to save."""
-        if self._phase is Phase.UNLOADED:
+        if self._phase is UNLOADED:
             return False
         if self._doomed:
             return True
@@ -310,7 +316,7 @@ class Session(MutableMapping[str, Any]):
     @property
     def available(self) -> bool:
         """Whether the store could tell; otherwise nothing here is saved."""
-        return self._phase is not Phase.UNAVAILABLE
+        return self._phase is not UNAVAILABLE
 
     @property
     def created(self) -> datetime:
@@ -390,7 +396,7 @@ class Session(MutableMapping[str, Any]):
         With a ``category``, only those of it.
         """
         self._read()
-        if self._reach is Reach.CLOSED:
+        if self._reach is CLOSED:
             raise RuntimeError("the response is finished: too late to read messages")
         stored = () if self._record is None else self._record.flashes
         waiting = [flash for flash in stored if flash.id not in self._flashes_read]
@@ -435,7 +441,7 @@ class Session(MutableMapping[str, Any]):
 
     def _set_option(self, verb: str, name: str, value: object) -> None:
         self._write()
-        if self._reach is not Reach.OPEN:
+        if self._reach is not OPEN:
             self._refuse_sealed(verb)
         self._options = {**self._options, name: value}
 
@@ -457,7 +463,7 @@ class Session(MutableMapping[str, Any]):
         if changes and self._manager.settings.before_save is not None:
             await self._look_before_saving()
             changes = self._changes()
-        if changes or self._reach is not Reach.DETACHED:
+        if changes or self._reach is not DETACHED:
             await self._store(changes, renew=renew)
         elif renew and self._renewal_is_due():
             await self._renew(must=True)
@@ -610,7 +616,7 @@ class Session(MutableMapping[str, Any]):
             edit = self._edited if kept else self._emptied
             return self._logged_in(edit(record, changes), changes, identity, now)
 
-        if self._phase is Phase.STORED:
+        if self._phase is STORED:
             try:
                 await self._move(changes, edit, identity.digest, before)
                 return
@@ -733,14 +739,14 @@ class Session(MutableMapping[str, Any]):
     def _doom(self) -> None:
         """End the session with the request; what is written now is a new one's."""
         self._accessed = True
-        if self._reach is Reach.CLOSED:
+        if self._reach is CLOSED:
             raise RuntimeError("the response is finished: too late to end the session")
-        if self._reach is Reach.DETACHED:
+        if self._reach is DETACHED:
             raise RuntimeError(
                 "no response will end it: await self.session.destroy() on a WebSocket"
             )
         self._doomed += self._ids_to_end()
-        was_unavailable = self._phase is Phase.UNAVAILABLE
+        was_unavailable = self._phase is UNAVAILABLE
         self._forget(None)
         if was_unavailable:
             # What is written from now on is still for this request only.
@@ -777,15 +783,15 @@ class Session(MutableMapping[str, Any]):
 
     def _entered(self, verb: str) -> _Turn:
         self._accessed = True
-        if self._reach is Reach.CLOSED:
+        if self._reach is CLOSED:
             raise RuntimeError(
                 f"the response is finished: too late to {verb}. Code outside a request "
                 "uses await manager.get(session_id)"
             )
         if verb != "destroy":
-            if self._phase is Phase.UNLOADED:
+            if self._phase is UNLOADED:
                 raise SessionNotLoaded(self._why_unloaded)
-            if self._phase is Phase.UNAVAILABLE:
+            if self._phase is UNAVAILABLE:
                 raise StoreUnavailable(verb, "", "the session could not be loaded")
         if self._loop is not None and asyncio.get_running_loop() is not self._loop:
             raise RuntimeError(
@@ -803,7 +809,7 @@ class Session(MutableMapping[str, Any]):
         return self._turn
 
     def _refuse_ended(self) -> None:
-        if self._phase is Phase.ENDED:
+        if self._phase is ENDED:
             self._is_told = True
             raise SessionGone("session was ended by another request")
 
@@ -819,7 +825,7 @@ class Session(MutableMapping[str, Any]):
         handler = self._handler_now()
         if handler is None or not getattr(handler, "session_renew", True):
             return False
-        return self._reach is Reach.OPEN or self._reach is Reach.DETACHED
+        return self._reach is OPEN or self._reach is DETACHED
 
     async def _look_before_saving(self) -> None:
         """Let the ``before_save`` setting look at the session, and change it."""
@@ -827,8 +833,8 @@ class Session(MutableMapping[str, Any]):
             return
         # At the end of a request the handler may not change it any more; this may.
         reach = self._reach
-        if reach is Reach.CLOSED:
-            self._reach = Reach.OPEN
+        if reach is CLOSED:
+            self._reach = OPEN
         try:
             await self._manager.before_save(self)
         finally:
@@ -1019,7 +1025,7 @@ class Session(MutableMapping[str, Any]):
         self._presented_ids = ()
         if record.principal is not None:
             self._had_principal = True
-        if self._phase is not Phase.STORED:
+        if self._phase is not STORED:
             self._advance(Event.SAVED)
 
     def _take_in(self, values: dict[str, Any], seen: Changes) -> None:
@@ -1214,7 +1220,7 @@ class Session(MutableMapping[str, Any]):
 
     def _sends_cookie(self) -> bool:
         # A job has no response, and a stream's headers may have left.
-        return self._handler is not None and self._reach in (Reach.OPEN, Reach.CLOSED)
+        return self._handler is not None and self._reach in (OPEN, CLOSED)
 
     async def _renewed(self, stored: Stored) -> None:
         if self._sends_cookie():
@@ -1304,16 +1310,16 @@ class Session(MutableMapping[str, Any]):
         if self._doomed:
             return Plan(Step.DESTROY)
         phase = self._phase
-        if save is False or phase is Phase.UNLOADED or phase is Phase.UNAVAILABLE:
+        if save is False or phase is UNLOADED or phase is UNAVAILABLE:
             return NOTHING
-        if phase is Phase.STORED:
+        if phase is STORED:
             changes = self._changes() if save else self._changed()
             if changes is not None and (save or changes):
                 return Plan(Step.UPDATE, changes)
             if renew and self._accessed and self._renewal_is_due():
                 return Plan(Step.RENEW)
             return NOTHING
-        if phase is Phase.ENDED:
+        if phase is ENDED:
             if self._has_data() if self._stored is None else self._changed():
                 self._manager.requests.count_dropped_save(log=not self._is_told)
             return NOTHING
@@ -1337,7 +1343,7 @@ class Session(MutableMapping[str, Any]):
         at, changes = self._stored, plan.changes
         if (
             plan.step is not Step.UPDATE
-            or self._reach is not Reach.CLOSED
+            or self._reach is not CLOSED
             or self._turn is not None
             or self._manager.settings.before_save is not None
             or at is None
@@ -1374,7 +1380,7 @@ class Session(MutableMapping[str, Any]):
                     self._delivery = told  # a new session was saved since
             save = getattr(self._handler_now(), "session_save", None)
             if self._has_data() and save is not False:
-                if self._phase is not Phase.UNAVAILABLE:
+                if self._phase is not UNAVAILABLE:
                     await self._look_before_saving()
                     await self._store(None, renew=renew)
         elif step is not Step.NOTHING:

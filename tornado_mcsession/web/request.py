@@ -15,7 +15,16 @@ from tornado.httputil import HTTPHeaders, ResponseStartLine
 from ..checks import type_error
 from ..exceptions import SessionError, SessionGone, StoreError
 from ..sessions.repository import Attempt
-from ..sessions.state import Delivery, Event, Plan, Reach, Step
+from ..sessions.state import (
+    CLOSED,
+    DETACHED,
+    OPEN,
+    SEALED,
+    Delivery,
+    Event,
+    Plan,
+    Step,
+)
 from ..sessions.tasks import Tasks
 from ..stores.base import CasResult
 from .caching import add_vary, drop_representation, forbid_storing
@@ -183,8 +192,8 @@ class RequestSession:
 
     def seal(self) -> None:
         """Note that the headers have left."""
-        if self.session._reach is Reach.OPEN:
-            self.session._reach = Reach.SEALED
+        if self.session._reach is OPEN:
+            self.session._reach = SEALED
 
     def is_head(self) -> bool:
         """Return whether the request's method is HEAD."""
@@ -203,8 +212,8 @@ class RequestSession:
         """
         session, requests = self.session, self._requests
         renew = self._may_renew()
-        if final and session._reach is not Reach.DETACHED:
-            session._reach = Reach.CLOSED
+        if final and session._reach is not DETACHED:
+            session._reach = CLOSED
         failed = status >= 500 or self.failed
         if session._moving:
             # A login that nobody waits for any more must still be told.
@@ -251,7 +260,7 @@ class RequestSession:
         # goes only with responses that depend on the session.
         session = self.session
         renew: bool = self._handler.session_renew
-        return renew and session._accessed and session._reach is Reach.OPEN
+        return renew and session._accessed and session._reach is OPEN
 
     def _may_leave_first(self, plan: Plan, renew: bool) -> bool:
         # With its session's renewal a response carries the cookie, and what the cookie
@@ -300,7 +309,7 @@ class RequestSession:
 
     def save_untouched(self, status: int) -> None:
         """Save a session that was not used: no response need wait for that."""
-        self.session._reach = Reach.CLOSED
+        self.session._reach = CLOSED
         plan = self._plan(renew=False, failed=status >= 500)
         if plan.step is Step.UPDATE:
             self.start(plan, renew=False)
@@ -316,7 +325,7 @@ class RequestSession:
             await self._commit(plan, renew)
         if self.session._delivery is not Delivery.NOTHING:
             self._requests.deliver(self._handler, headers, self.session)
-        self.session._reach = Reach.DETACHED
+        self.session._reach = DETACHED
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
         """Run ``work``, whatever becomes of the request's own task."""
@@ -376,8 +385,8 @@ class RequestSession:
 
     def finished(self) -> None:
         """Make the session read-only, and let go of the handler."""
-        if self.session._reach is not Reach.DETACHED:
-            self.session._reach = Reach.CLOSED
+        if self.session._reach is not DETACHED:
+            self.session._reach = CLOSED
         self._handler = None
 
 

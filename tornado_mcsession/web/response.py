@@ -31,6 +31,10 @@ class Stage(enum.Enum):
     SENT = "everything has left, or the connection was closed"
 
 
+# To look a member up on its enum costs 0.1 µs in Python 3.11.
+HEADERS, BODY, SENT = Stage
+
+
 class HeldResponse(HTTPConnection):
     """Stands in the place of a request's connection, and holds its response back.
 
@@ -58,7 +62,7 @@ class HeldResponse(HTTPConnection):
         self._connection = connection
         self._request: RequestSession | None = request
         self._loop = loop
-        self._stage = Stage.BODY if headers_left else Stage.HEADERS
+        self._stage = BODY if headers_left else HEADERS
         self._head: Head | None = None
         self._late: list[tuple[str, str]] | None = None  # what the headers must be
         self._queue = _Queue(loop)
@@ -127,9 +131,7 @@ class HeldResponse(HTTPConnection):
         """Write a piece of the body, or hold it."""
         if self._was_replaced:
             return _refused(self._loop, StreamClosedError())
-        if self._stage is Stage.HEADERS or (
-            self._stage is Stage.BODY and self._is_ended
-        ):
+        if self._stage is HEADERS or (self._stage is BODY and self._is_ended):
             written = self._queue.add(chunk)
             if self._waits_for_end:
                 self._queue.resolve()
@@ -140,7 +142,7 @@ class HeldResponse(HTTPConnection):
         """End the response, once everything that it stands for is stored."""
         if self._was_replaced:
             return
-        if self._stage is Stage.SENT:
+        if self._stage is SENT:
             self._connection.finish()
             return
         self._is_ended = True
@@ -152,7 +154,7 @@ class HeldResponse(HTTPConnection):
         """Give the stream to the handler, behind what it has flushed."""
         self.refuse_detaching()
         if self._request is not None:
-            if self._head is not None and self._stage is Stage.HEADERS:
+            if self._head is not None and self._stage is HEADERS:
                 self._release(False)  # nothing of the session is unsaved
             if self._last_byte:
                 self._connection.write(self._last_byte)
@@ -174,7 +176,7 @@ class HeldResponse(HTTPConnection):
         if self._request is not None:
             self._is_ended = True
             if self._head is None:
-                self._stage = Stage.BODY
+                self._stage = BODY
             self.commit()
 
     def until_sent(self) -> asyncio.Future[None] | None:
@@ -183,7 +185,7 @@ class HeldResponse(HTTPConnection):
         Tornado must not read more of an upload before: once the connection has
         finished, it hands nothing more to the handler.
         """
-        if not self._is_ended or self._stage is Stage.SENT:
+        if not self._is_ended or self._stage is SENT:
             return None
         if self._sent is None:
             self._sent = self._loop.create_future()
@@ -197,7 +199,7 @@ class HeldResponse(HTTPConnection):
         if request is None or self._is_saving:
             return
         final = self._is_ended
-        if self._stage is Stage.BODY and not final:
+        if self._stage is BODY and not final:
             return
         status = 200
         if self._head is not None:
@@ -206,7 +208,7 @@ class HeldResponse(HTTPConnection):
                 self._waits_for_end = True
                 self._queue.resolve()
                 return
-        elif self._stage is Stage.HEADERS:
+        elif self._stage is HEADERS:
             self._break_off(StreamClosedError())  # Tornado failed to make any headers
             return
         try:
@@ -256,7 +258,7 @@ class HeldResponse(HTTPConnection):
 
     def _release(self, final: bool) -> None:
         assert self._request is not None
-        if self._stage is Stage.HEADERS:
+        if self._stage is HEADERS:
             assert self._head is not None
             self._undo_late_headers()
             try:
@@ -288,9 +290,9 @@ class HeldResponse(HTTPConnection):
         if self._last_byte:
             chunks.insert(0, self._last_byte)
             self._last_byte = b""
-        if self._stage is Stage.HEADERS:
+        if self._stage is HEADERS:
             assert self._head is not None
-            self._stage = Stage.BODY
+            self._stage = BODY
             if not final:
                 self._body_left = _content_length(self._head)
             first = chunks.pop(0)
@@ -338,7 +340,7 @@ class HeldResponse(HTTPConnection):
             self._head = Head(self._head.start_line, _headers(before))
 
     def _fail(self, error: Exception) -> None:
-        if self._stage is not Stage.HEADERS:
+        if self._stage is not HEADERS:
             # The client sees that the response ends before its end.
             logger.error(
                 "a session could not be saved, too late for an error page: %s",
@@ -375,7 +377,7 @@ class HeldResponse(HTTPConnection):
         self._let_go()
 
     def _let_go(self) -> None:
-        self._stage = Stage.SENT
+        self._stage = SENT
         if self._request is not None:
             self._request.finished()
             self._request = None
