@@ -236,7 +236,7 @@ async def test_a_garbage_record_is_one_empty_session(start, memcached, caplog, g
 
 @pytest.mark.parametrize("name", sorted(GARBAGE.keys() - {"no version"}))
 async def test_sealed_garbage_is_no_better(start, memcached, caplog, name):
-    """Who has the key may be an older release, or a broken one."""
+    """The key may be known to an older release, or to a broken one."""
     plain = GARBAGE[name].removeprefix(b"\x01")
     await check(start, memcached, caplog, (KEY,), lambda key: sealed(plain, key))
 

@@ -65,7 +65,7 @@ def counted_store(io_loop, memcached):
 @pytest.mark.gen_test
 @pytest.mark.parametrize(("method", "hops"), [("GET", 1), ("POST", 2)])
 async def test_a_logged_in_session_costs_no_more_hops(counted_store, method, hops):
-    """Its marker is read with it; a change is written as ever."""
+    """Its marker is read with it; a change is written as usual."""
     app = Application([("/", Account)], session={"store": counted_store})
     server = HTTPServer(app)
     socket, port = bind_unused_port()
@@ -85,7 +85,7 @@ async def test_a_logged_in_session_costs_no_more_hops(counted_store, method, hop
 
 @pytest.mark.gen_test
 async def test_a_revoked_session_is_an_empty_one(serve):
-    """Its cookie stays as it is, and nothing is told of why."""
+    """Its cookie stays as it is, and the response does not say why."""
     site = serve(Account)
     alice, other = await log_in(site), await log_in(site)
     assert (await site.get(headers=alice)).json()["principal"] == "alice"

@@ -188,7 +188,7 @@ async def test_memcacheds_values_hold_no_ids(attack, memcached, memcached_store,
     for session_id in ids:
         assert session_id.encode() not in values
         assert session_id[:43].encode() not in values
-    # The one that leads there does so only for who has the old id.
+    # The one that leads there does so only for a holder of the old id.
     answer = await target.ask("/", target.carrying(ids[2]))
     assert answer.json()["n"] == 1
 

@@ -1,4 +1,4 @@
-"""When sessions end, what is told of it, and how long a store keeps them."""
+"""When sessions end, what a page can know of it, and how long a store keeps them."""
 
 from __future__ import annotations
 

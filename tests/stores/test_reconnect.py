@@ -60,7 +60,7 @@ async def test_many_wait_and_all_are_woken(own_memcached, connect):
 
 
 async def test_patience_ends(own_memcached, connect):
-    """After reconnect_timeout the outage is told as ever."""
+    """After reconnect_timeout the outage is reported as usual."""
     store = connect(own_memcached.url + "?timeout=5&reconnect_timeout=0.3")
     await store.get(KEY)
     own_memcached.kill()

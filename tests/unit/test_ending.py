@@ -177,7 +177,7 @@ async def test_reading_an_ended_session_drops_nothing(manager):
 
 @pytest.mark.gen_test
 async def test_a_gone_session_can_be_replaced_by_hand(manager, clock):
-    """After destroy, what is written starts a new session, as ever."""
+    """After destroy, what is written starts a new session, as usual."""
     session_id = await stored_id(manager, a=1)
     late = await visit(manager, session_id)
     await manager.destroy(session_id)

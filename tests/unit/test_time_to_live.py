@@ -1,4 +1,4 @@
-"""What memcached is told of a session's time."""
+"""Which times to live memcached gets."""
 
 from __future__ import annotations
 

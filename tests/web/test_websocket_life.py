@@ -93,7 +93,7 @@ ACTS = {
 
 @contextlib.asynccontextmanager
 async def connected(site, client):
-    """A function that sends a message and returns what is told of it."""
+    """A function that sends a message and returns the reply."""
     request = HTTPRequest(f"ws://127.0.0.1:{site.port}/", headers=client)
     connection = await websocket_connect(request)
 

@@ -402,8 +402,8 @@ def _content_length(head: Head) -> int | None:
 class _Queue:
     """Pieces of a response that are held back, each with its writer's future.
 
-    As in Tornado, a writer need not wait for it: nobody is told of an error that
-    nobody looks at.
+    As in Tornado, a writer need not wait for it, and an error that no writer waits
+    for is not logged.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:

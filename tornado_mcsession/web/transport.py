@@ -390,8 +390,8 @@ class HeaderTransport(Transport):
 class _Checked(Transport):
     """A transport of a user's own; what it returns is checked, and named."""
 
-    def __init__(self, own: Any) -> None:
-        self._own = own
+    def __init__(self, own: OwnTransport) -> None:
+        self._own: Any = own  # what it returns is not trusted
         vary = getattr(own, "vary", None)
         if vary is not None and not isinstance(vary, str):
             raise type_error(f"vary of {type(own).__name__}", vary, "text or None")
