@@ -16,6 +16,9 @@ from urllib.parse import unquote
 
 from .processes import START_TIMEOUT, Process, find_server, free_port
 
+# While its own crawler is at work, for a moment.
+BUSY = b"BUSY currently processing crawler request\r\n"
+
 
 class Memcached:
     """A memcached process on a free port, started with further ``args``."""
@@ -96,30 +99,16 @@ class Memcached:
 
     def keys(self) -> list[str]:
         """All keys that hold a live item, sorted."""
-        # The dump leaves out what is in use at that moment. What has ended, and was
-        # not looked at since, still counts as an item.
-        for _ in range(5):
-            keys = self._dumped_keys()
-            if len(keys) >= self._items():
-                break
-            time.sleep(0.02)
-        return keys
-
-    def _dumped_keys(self) -> list[str]:
-        # No "mn" here: what comes after this command is dropped. BUSY is the answer
-        # while memcached's own crawler is at work, for a moment.
+        # "hash" reads the table of keys. "all" reads the lists of items, and misses
+        # (or tells twice) what memcached moves from list to list meanwhile, as it
+        # does with new items. No "mn" here: what comes after this command is dropped.
         deadline = time.monotonic() + 5
-        ask = b"lru_crawler metadump all\r\n"
-        while (dump := self._ask(ask, b"END\r\n", b"BUSY\r\n")).startswith(b"BUSY"):
+        ask = b"lru_crawler metadump hash\r\n"
+        while (dump := self._ask(ask, b"END\r\n", BUSY)) == BUSY:
             assert time.monotonic() < deadline, dump
             time.sleep(0.01)
         keys = re.findall(r"^key=(\S+) ", dump.decode("ascii"), re.MULTILINE)
         return sorted(unquote(key) for key in keys)
-
-    def _items(self) -> int:
-        found = re.search(rb"STAT curr_items (\d+)", self.command(b"stats"))
-        assert found is not None
-        return int(found[1])
 
     def get(self, key: str) -> bytes | None:
         """The bytes under ``key``; None if there are none."""
