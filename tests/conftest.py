@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -33,6 +34,16 @@ hypothesis.settings.load_profile("tests")
 def pytest_configure(config: pytest.Config) -> None:
     """What the whole suite logs is searched for secrets when it has ended."""
     config.pluginmanager.register(LogCheck())
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Spare the collector all that lives until the end of the run.
+
+    Many tests let it collect when they have ended. Looking at pytest, hypothesis and
+    every test each time took three quarters of their time.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
