@@ -12,6 +12,9 @@ from typing import Any
 
 import hypothesis
 import pytest
+from tornado.web import Application
+
+from tornado_mcsession import MemcachedStore, MemoryStore, SessionManager, Store
 
 from .support.browser import Browser
 from .support.clock import ManualClock
@@ -86,6 +89,41 @@ def memcached(_shared_memcached: Memcached) -> Memcached:
     """An empty memcached that all tests share: not to be stopped or killed."""
     _shared_memcached.flush()
     return _shared_memcached
+
+
+@pytest.fixture
+def memcached_store(io_loop: Any, memcached: Memcached) -> Iterator[MemcachedStore]:
+    """A patient client of ``memcached``."""
+    host, port = memcached.server
+    store = MemcachedStore(f"{host}:{port}", timeout=10)
+    yield store
+    io_loop.run_sync(store.close)
+
+
+@pytest.fixture(
+    params=["memory", pytest.param("memcached", marks=pytest.mark.integration)]
+)
+def any_store(request: pytest.FixtureRequest, clock: ManualClock) -> Store:
+    """A `MemoryStore`, then a real memcached."""
+    if request.param == "memcached":
+        store: Store = request.getfixturevalue("memcached_store")
+        return store
+    return MemoryStore(clock=clock)
+
+
+@pytest.fixture
+def build(clock: ManualClock) -> Callable[..., SessionManager]:
+    """Makes managers of applications, over a `MemoryStore` of their own."""
+
+    def build(
+        cookie_secret: Any = None, key_version: int | None = None, **options: Any
+    ) -> SessionManager:
+        app = Application(cookie_secret=cookie_secret, key_version=key_version)
+        return SessionManager(
+            app, **{"store": MemoryStore(), "clock": clock, **options}
+        )
+
+    return build
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from tornado_mcsession.doctor import examination
 
 from ..support.processes import free_port
 from ..support.tls import tls_url
-from .doctoring import ENVIRONMENT, QUOTED, SECRET, USER, run, start
+from .doctoring import ENVIRONMENT, QUOTED, SECRET, USER, run, run_process, start
 
 pytestmark = pytest.mark.integration
 
@@ -110,7 +110,8 @@ def test_the_version_is_the_package_s():
 
 def test_a_healthy_node_is_status_0(memcached):
     """Warnings and notes do not change the status."""
-    done = run("doctor", f"memcached://{USER}:{QUOTED}@127.0.0.1:{memcached.port}")
+    url = f"memcached://{USER}:{QUOTED}@127.0.0.1:{memcached.port}"
+    done = run_process("doctor", url)
     assert (done.returncode, done.stderr) == (0, "")
     assert f"127.0.0.1:{memcached.port}  can keep sessions" in done.stdout
     assert 0 < done.stdout.index("  warning ") < done.stdout.index("  note ")
@@ -121,7 +122,8 @@ def test_a_healthy_node_is_status_0(memcached):
 def test_a_node_that_cannot_is_status_1(memcached):
     """One of two is enough; the last line says what share of the sessions it has."""
     dead = free_port()
-    done = run("doctor", f"memcached://127.0.0.1:{memcached.port},127.0.0.1:{dead}")
+    url = f"memcached://127.0.0.1:{memcached.port},127.0.0.1:{dead}"
+    done = run_process("doctor", url)
     assert (done.returncode, done.stderr) == (1, "")
     assert f"127.0.0.1:{memcached.port}  can keep sessions" in done.stdout
     assert f"127.0.0.1:{dead}  CANNOT KEEP SESSIONS" in done.stdout
@@ -186,7 +188,7 @@ def test_the_url_may_come_from_standard_input(memcached):
 
 def test_no_url_from_standard_input_is_status_2():
     """An empty standard input is no URL."""
-    assert run("doctor", "-", stdin=subprocess.DEVNULL).returncode == 2
+    assert run_process("doctor", "-", stdin=subprocess.DEVNULL).returncode == 2
 
 
 def test_json_has_all_keys_of_a_healthy_node(memcached):
@@ -317,7 +319,7 @@ def test_who_reads_no_further_gets_the_status(memcached):
         for form in ([], ["--json"]):
             reading, writing = os.pipe()
             os.close(reading)
-            done = run("doctor", url, *form, stdout=writing)
+            done = run_process("doctor", url, *form, stdout=writing)
             os.close(writing)
             assert (done.returncode, done.stderr) == (status, "")
 
@@ -344,6 +346,6 @@ def test_ctrl_c_ends_it_at_once(proxy):
 def test_a_terminal_that_knows_few_characters_is_enough():
     """A host's name that cannot be printed is escaped."""
     environment = {**ENVIRONMENT, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
-    done = run("doctor", "memcached://h\u00f6st.invalid", env=environment)
+    done = run_process("doctor", "memcached://h\u00f6st.invalid", env=environment)
     assert (done.returncode, done.stderr) == (1, "")
     assert "xn--hst-sna.invalid:11211" in done.stdout

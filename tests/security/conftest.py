@@ -1,4 +1,4 @@
-"""Applications to attack, over both kinds of store."""
+"""Applications to attack."""
 
 from __future__ import annotations
 
@@ -7,31 +7,10 @@ from typing import Any
 
 import pytest
 
-from tornado_mcsession import MemcachedStore, MemoryStore, Store
+from tornado_mcsession import MemoryStore, Store
 
 from ..support.clock import ManualClock
-from ..support.memcached import Memcached
 from .target import Target
-
-
-@pytest.fixture
-def memcached_store(io_loop: Any, memcached: Memcached) -> Iterator[MemcachedStore]:
-    """A patient client of the shared memcached."""
-    host, port = memcached.server
-    store = MemcachedStore(f"{host}:{port}", timeout=10)
-    yield store
-    io_loop.run_sync(store.close)
-
-
-@pytest.fixture(
-    params=["memory", pytest.param("memcached", marks=pytest.mark.integration)]
-)
-def any_store(request: pytest.FixtureRequest, clock: ManualClock) -> Store:
-    """A `MemoryStore`, then a real memcached."""
-    if request.param == "memcached":
-        store: Store = request.getfixturevalue("memcached_store")
-        return store
-    return MemoryStore(clock=clock)
 
 
 @pytest.fixture

@@ -17,12 +17,12 @@ from tornado.web import (
 
 from tornado_mcsession import SessionManager, SessionMixin, Store
 
-from ..lifecycle.site import Wire
 from ..support.browser import Cookie
 from ..support.clock import ManualClock
 from ..support.http import Response
 from ..support.scripted import ScriptedStore
-from ..unit.visits import key_of
+from ..support.site import Wire
+from ..support.visits import key_of
 
 SECRET = "the secret of the application"
 HEADER = "X-Session-ID"

@@ -14,7 +14,7 @@ from tornado_mcsession.sessions.record import Record
 from tornado_mcsession.settings import Settings
 
 from ..support.clock import ManualClock
-from ..unit.visits import stored_data, stored_id, visit
+from ..support.visits import stored_data, stored_id, visit
 from .test_timeouts import EternalStore
 
 HOUR = 3600.0

@@ -8,10 +8,10 @@ from tornado.websocket import WebSocketHandler
 
 from tornado_mcsession import SessionMixin
 
-from ..lifecycle.site import session_cookie
-from ..lifecycle.test_websocket import UPGRADE
 from ..support.browser import Browser
 from ..support.scripted import down
+from ..support.site import session_cookie
+from ..web.test_websocket import UPGRADE
 from .target import Shop
 
 # Older releases ignore the setting cross_origin_protection.

@@ -8,8 +8,8 @@ from tornado.websocket import WebSocketHandler
 
 from tornado_mcsession import SessionGone, SessionMixin
 
-from ..lifecycle.test_websocket import UPGRADE
 from ..support.scripted import down
+from ..web.test_websocket import UPGRADE
 from .target import HEADER, SECRET, WAYS, LazyShop, Shop, new_id
 
 IDLE = 100

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ..lifecycle.site import Wire
+from ..support.site import Wire
 from .target import HEADER, Shop, new_id
 
 REQUESTS = 1000

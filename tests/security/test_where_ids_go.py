@@ -9,8 +9,8 @@ from tornado.web import HTTPError, RequestHandler, authenticated
 
 from tornado_mcsession import SessionMixin
 
+from ..sessions.test_secrecy import Ear
 from ..support.scripted import down
-from ..unit.test_secrecy import Ear
 from .target import HEADER, SECRET, WAYS
 
 ways = pytest.mark.parametrize("way", WAYS)

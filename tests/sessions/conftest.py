@@ -2,61 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from tornado_mcsession import MemcachedStore, MemoryStore, SessionManager
+from tornado_mcsession import SessionManager, Store
 
 from ..support.clock import ManualClock
-from ..support.memcached import Memcached
 from ..support.scripted import ScriptedStore
 
 SECRET = "a secret of the tests"
 
 
 @pytest.fixture
-def memcached_store(io_loop: Any, memcached: Memcached) -> Iterator[MemcachedStore]:
-    """A patient client of the shared memcached."""
-    host, port = memcached.server
-    store = MemcachedStore(f"{host}:{port}", timeout=5)
-    yield store
-    io_loop.run_sync(store.close)
-
-
-@pytest.fixture(
-    params=["memory", pytest.param("memcached", marks=pytest.mark.integration)]
-)
-def store(request: pytest.FixtureRequest, clock: ManualClock) -> ScriptedStore:
+def store(any_store: Store) -> ScriptedStore:
     """A scripted store over a `MemoryStore`, then over a real memcached."""
-    if request.param == "memcached":
-        return ScriptedStore(request.getfixturevalue("memcached_store"))
-    return ScriptedStore(MemoryStore(clock=clock))
+    return ScriptedStore(any_store)
 
 
 @pytest.fixture
-def make(store: ScriptedStore, clock: ManualClock) -> Callable[..., SessionManager]:
-    """Makes managers, as of several processes, on one store and one clock."""
+def make(clock: ManualClock) -> Callable[..., SessionManager]:
+    """Makes managers, as of several processes, on one clock."""
 
-    def build(**options: Any) -> SessionManager:
-        defaults: dict[str, Any] = {
-            "store": store,
-            "clock": clock,
-            "cookie_secret": SECRET,
-        }
-        return SessionManager(**{**defaults, **options})
+    def make(store: Store, **options: Any) -> SessionManager:
+        defaults: dict[str, Any] = {"clock": clock, "cookie_secret": SECRET}
+        return SessionManager(store=store, **{**defaults, **options})
 
-    return build
+    return make
 
 
 @pytest.fixture
-def manager(make: Callable[..., SessionManager]) -> SessionManager:
+def manager(
+    make: Callable[..., SessionManager], store: ScriptedStore
+) -> SessionManager:
     """A manager with default settings."""
-    return make()
+    return make(store)
 
 
 @pytest.fixture
-def other(make: Callable[..., SessionManager]) -> SessionManager:
+def other(make: Callable[..., SessionManager], store: ScriptedStore) -> SessionManager:
     """The manager of another process."""
-    return make()
+    return make(store)

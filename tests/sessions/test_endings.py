@@ -186,10 +186,12 @@ async def test_an_older_id_cannot_end_another_login_later_either(
 
 
 @pytest.mark.gen_test
-async def test_a_refused_session_is_ended(make: Callable[..., SessionManager]) -> None:
+async def test_a_refused_session_is_ended(
+    make: Callable[..., SessionManager], store: ScriptedStore
+) -> None:
     """``validate`` refuses it, and the handler logs out."""
-    manager = make(validate=lambda handler, session: False)
-    session_id = await begin(make(), "ann", a=1)
+    manager = make(store, validate=lambda handler, session: False)
+    session_id = await begin(make(store), "ann", a=1)
     request = await visit(manager, session_id)
     assert request.session.presented == "refused"
     await request.session.destroy()
@@ -201,7 +203,7 @@ async def test_a_session_that_could_not_be_loaded_is_ended_later(
     make: Callable[..., SessionManager], store: ScriptedStore
 ) -> None:
     """A logout under ``on_error="degrade"`` is a StoreUnavailable, and tried again."""
-    manager = make(on_error="degrade")
+    manager = make(store, on_error="degrade")
     session_id = await begin(manager, "ann", a=1)
     store.always("any", down)
     request = await visit(manager, session_id)
@@ -232,10 +234,11 @@ async def test_a_logout_ends_each_of_several_sessions(
 @pytest.mark.gen_test
 async def test_a_login_ends_what_was_refused(
     make: Callable[..., SessionManager],
+    store: ScriptedStore,
 ) -> None:
     """So that the next request has one session only."""
-    manager = make(validate=lambda handler, session: False)
-    session_id = await begin(make(), "ann", a=1)
+    manager = make(store, validate=lambda handler, session: False)
+    session_id = await begin(make(store), "ann", a=1)
     request = await visit(manager, session_id)
     await request.session.login("ann")
     assert not await is_alive(manager, session_id)
@@ -426,7 +429,8 @@ async def test_close_waits_no_longer_than_it_is_told(
 @pytest.mark.gen_test
 async def test_another_key_prefix_ends_all_sessions(
     make: Callable[..., SessionManager],
+    store: ScriptedStore,
 ) -> None:
     """What the documentation advises after a change of nodes."""
-    session_id = await begin(make(), "ann", a=1)
-    assert await data_of(make(key_prefix="second:"), session_id) is None
+    session_id = await begin(make(store), "ann", a=1)
+    assert await data_of(make(store, key_prefix="second:"), session_id) is None

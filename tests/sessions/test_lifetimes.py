@@ -181,7 +181,7 @@ async def test_a_marker_is_written_for_30_days_at_most(
     make: Callable[..., SessionManager], store: ScriptedStore, clock: ManualClock
 ) -> None:
     """memcached takes more for a date by its own clock, which may be wrong."""
-    manager = make(lifetime=365 * DAY, idle_timeout=2 * DAY)
+    manager = make(store, lifetime=365 * DAY, idle_timeout=2 * DAY)
     request = await visit(manager, await begin(manager, "ann", a=1))
     await request.session.revoke_others()
     session_id = await request.leave()

@@ -36,10 +36,10 @@ def broken(*_):
 
 
 @pytest.mark.gen_test
-async def test_what_nobody_has_accepted_cannot_be_used(make, manager):
+async def test_what_nobody_has_accepted_cannot_be_used(make, store, manager):
     """A ``validate`` that fails has not accepted the session."""
     session_id = await begin(manager, k=1)
-    strict = make(validate=broken)
+    strict = make(store, validate=broken)
     session = strict.session_of(FakeHandler(session_id))
     with pytest.raises(ZeroDivisionError):
         await strict.load(session)
@@ -49,7 +49,7 @@ async def test_what_nobody_has_accepted_cannot_be_used(make, manager):
 
 
 @pytest.mark.gen_test
-async def test_a_session_is_not_shown_before_it_is_accepted(make, manager):
+async def test_a_session_is_not_shown_before_it_is_accepted(make, store, manager):
     """A second load waits for the hook of the first."""
     session_id = await begin(manager, k=1)
     asked, answer = asyncio.Event(), asyncio.Event()
@@ -59,7 +59,7 @@ async def test_a_session_is_not_shown_before_it_is_accepted(make, manager):
         await answer.wait()
         return False
 
-    strict = make(validate=refuse)
+    strict = make(store, validate=refuse)
     handler = FakeHandler(session_id)  # held weakly
     session = strict.session_of(handler)
     first = asyncio.ensure_future(strict.load(session))
@@ -135,7 +135,7 @@ async def test_after_a_failed_end_nothing_is_renewed(manager, store, clock):
 async def test_a_save_that_never_ends_holds_up_nobody_for_ever(make, store):
     """The next request waits for it as long as a load may take."""
     store.timeout = 0.05
-    manager = make()
+    manager = make(store)
     session_id = await begin(manager, k=1)
     never = asyncio.Event()
     manager.tasks.start(never.wait(), manager.codec.key(session_id))

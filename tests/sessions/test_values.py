@@ -151,10 +151,10 @@ def test_every_aware_datetime_that_utc_can_express_is_taken(when: datetime) -> N
 @pytest.mark.parametrize("serializer", ["msgpack", "json"])
 @pytest.mark.gen_test
 async def test_subclasses_of_text_count_as_text(
-    make: Callable[..., SessionManager], serializer: str
+    make: Callable[..., SessionManager], store: ScriptedStore, serializer: str
 ) -> None:
     """As markupsafe's, which templates return; also nested, and in transact."""
-    manager = make(serializer=serializer)
+    manager = make(store, serializer=serializer)
     text = Markup("<b>bold</b>")
     session_id = await begin(manager, text=text, box=[{"text": text}])
     request = await visit(manager, session_id)

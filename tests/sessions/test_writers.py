@@ -56,7 +56,7 @@ async def test_a_burst_in_one_process_is_all_saved(
 ) -> None:
     """400 writers of a session of 100 KB: none is refused, none encodes it often."""
     serializer = CountingSerializer()
-    manager = make(serializer=serializer)
+    manager = make(store, serializer=serializer)
     session_id = await begin(manager, big=BIG)
     requests = [await visit(manager, session_id) for _ in range(400)]
     serializer.whole = 0

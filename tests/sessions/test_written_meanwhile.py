@@ -238,7 +238,7 @@ async def test_without_a_store_it_is_there_for_this_request(
     make: Callable[..., SessionManager], store: ScriptedStore, verb: str
 ) -> None:
     """A verb of an unavailable session raises, and takes nothing away."""
-    manager = make(on_error="degrade")
+    manager = make(store, on_error="degrade")
     session_id = await begin(manager, "ann", a=1)
     store.always("get", down)
     request = await visit(manager, session_id)

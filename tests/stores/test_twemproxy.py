@@ -23,7 +23,7 @@ from tornado_mcsession import (
 from ..support.processes import find_server
 from ..support.tls import tls_url
 from ..support.twemproxy import OPTIONS
-from ..unit.visits import stored_data, stored_id, visit
+from ..support.visits import stored_data, stored_id, visit
 from .contract import OPERATIONS, TTL, StoreContract
 from .contract_life import ExpiryContract, LoopContract
 

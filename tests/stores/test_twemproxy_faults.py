@@ -15,7 +15,7 @@ from tornado_mcsession import (
     StoreUnavailable,
 )
 
-from ..unit.visits import stored_id, visit
+from ..support.visits import stored_id, visit
 from .contract import OPERATIONS, TTL
 from .test_twemproxy import KEYS, fill
 

@@ -28,10 +28,12 @@ class ControllableStore(Store):
     """A `MemoryStore` that works, waits or fails as a test tells it.
 
     ``calls`` names the operations that were begun, in their order. With
-    ``by_future`` a cas is under way when `cas` returns.
+    ``by_future`` a cas is under way when `cas` returns. While ``is_down`` it cannot
+    be asked.
     """
 
     keeps_deadline = True
+    is_down = False
 
     def __init__(
         self, clock: Callable[[], float] = time.time, *, by_future: bool = False
@@ -41,6 +43,16 @@ class ControllableStore(Store):
         self.calls: list[str] = []
         self._holds: dict[str, _Hold] = {}
         self._failures: dict[str, list[Exception]] = defaultdict(list)
+        self._callbacks: list[Callable[[str], object]] = []
+
+    def on_connect(self, callback: Callable[[str], object]) -> None:
+        self._callbacks.append(callback)
+
+    def come_back(self) -> None:
+        """Answer again, and tell so, as a store with connections does."""
+        self.is_down = False
+        for callback in self._callbacks:
+            callback("node")
 
     def hold(self, operation: str) -> None:
         """Let the calls of ``operation`` wait until `release`."""
@@ -93,6 +105,8 @@ class ControllableStore(Store):
 
     async def _turn(self, operation: str) -> None:
         self.calls.append(operation)
+        if self.is_down:
+            raise StoreUnavailable(operation, "", "the test says so")
         hold = self._holds.get(operation)
         if hold is not None:
             hold.task = asyncio.current_task()

@@ -1,4 +1,4 @@
-"""Tests that log a secret each: `tests/test_logs.py` runs them, and sees that found."""
+"""Tests that log a secret each: `test_logs.py` runs them, and sees that found."""
 
 from __future__ import annotations
 

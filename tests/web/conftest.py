@@ -1,24 +1,36 @@
-"""Applications under test, and what they log."""
+"""Applications with a controllable store, what they log, and what goes wrong unseen."""
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from ..lifecycle.conftest import _nothing_goes_wrong_unseen, uncaught
 from ..support.clock import ManualClock
-from .site import DownableStore, Site
+from ..support.controllable import ControllableStore
+from ..support.site import Site
 
-__all__ = ["_nothing_goes_wrong_unseen", "uncaught"]
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what is marked so with stores of both kinds: see `ControllableStore`."""
+    marked = metafunc.definition.get_closest_marker("in_both_ways")
+    if marked and "by_future" in metafunc.fixturenames:
+        metafunc.parametrize("by_future", [False, True], ids=["coroutine", "future"])
 
 
 @pytest.fixture
-def store(clock: ManualClock) -> DownableStore:
+def by_future() -> bool:
+    """Whether a save is under way when the store was asked for it."""
+    return False
+
+
+@pytest.fixture
+def store(clock: ManualClock, by_future: bool) -> ControllableStore:
     """The store of the application under test."""
-    return DownableStore(clock)
+    return ControllableStore(clock, by_future=by_future)
 
 
 @pytest.fixture
@@ -37,6 +49,33 @@ def serve(io_loop: Any, store: Any, clock: Any) -> Iterator[Callable[..., Site]]
     yield start
     for site in sites:
         io_loop.run_sync(site.close, timeout=10)
+
+
+@pytest.fixture
+def uncaught(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
+    """What Tornado logged of exceptions; a test that asks for it expects some."""
+    return lambda: [
+        record.getMessage() for record in caplog.records if is_uncaught(record)
+    ]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_goes_wrong_unseen(
+    caplog: pytest.LogCaptureFixture, request: pytest.FixtureRequest
+) -> Iterator[None]:
+    """Exceptions that nobody retrieves, or that Tornado has to log, fail a test."""
+    yield
+    gc.collect()
+    records = caplog.get_records("call") + caplog.get_records("teardown")
+    noise = [record for record in records if record.name == "asyncio"]
+    if "uncaught" not in request.fixturenames:
+        noise += [record for record in records if is_uncaught(record)]
+    assert not noise, [record.getMessage() for record in noise]
+
+
+def is_uncaught(record: logging.LogRecord) -> bool:
+    """Whether Tornado tells of an exception that a handler or it did not expect."""
+    return record.name == "tornado.application" and record.levelno >= logging.ERROR
 
 
 @pytest.fixture

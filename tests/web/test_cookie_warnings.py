@@ -9,7 +9,7 @@ from tornado.web import RequestHandler
 
 from tornado_mcsession import SessionManager, SessionMixin
 
-from .site import Site, session_cookie
+from ..support.site import Site, session_cookie
 
 
 class Writes(SessionMixin, RequestHandler):

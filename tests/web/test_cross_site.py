@@ -9,7 +9,7 @@ from tornado.web import RequestHandler
 
 from tornado_mcsession import SessionManager, SessionMixin
 
-from .site import new_id, session_cookie
+from ..support.site import new_id, session_cookie
 
 CROSS = {"Sec-Fetch-Site": "cross-site"}
 FOREIGN = {"Origin": "https://pay.example"}

@@ -9,7 +9,7 @@ from tornado.web import RequestHandler, stream_request_body
 
 from tornado_mcsession import SessionMixin
 
-from .site import settle
+from ..support.site import settle
 
 RAW = b"HTTP/1.1 200 Raw\r\nContent-Length: 3\r\n\r\nraw"
 

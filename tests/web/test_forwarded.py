@@ -9,7 +9,7 @@ from tornado.web import RequestHandler
 
 from tornado_mcsession import SessionMixin
 
-from .site import session_cookie
+from ..support.site import session_cookie
 
 
 class Writes(SessionMixin, RequestHandler):

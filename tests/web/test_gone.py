@@ -9,7 +9,7 @@ from tornado.web import RequestHandler
 
 from tornado_mcsession import SessionGone, SessionMixin
 
-from .site import session_cookie
+from ..support.site import session_cookie
 
 VERBS = {
     "save": lambda session: session.save(),

@@ -14,7 +14,7 @@ from tornado_mcsession import (
     StoreUnavailable,
 )
 
-from .site import carrying, is_cleared, new_id, session_cookie, until
+from ..support.site import carrying, is_cleared, new_id, session_cookie, until
 
 DAY = 86_400
 

@@ -9,7 +9,7 @@ from tornado.websocket import WebSocketHandler, websocket_connect
 
 from tornado_mcsession import SessionMixin
 
-from .site import is_cleared, session_cookie
+from ..support.site import is_cleared, session_cookie
 
 UPGRADE = {
     "Upgrade": "websocket",

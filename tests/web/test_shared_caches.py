@@ -7,7 +7,7 @@ from tornado.web import HTTPError, RequestHandler
 
 from tornado_mcsession import SessionMixin
 
-from .site import session_cookie
+from ..support.site import session_cookie
 
 KEEP = {
     "CDN-Cache-Control": "max-age=600",

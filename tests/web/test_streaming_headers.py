@@ -9,7 +9,7 @@ from tornado.web import RequestHandler
 
 from tornado_mcsession import SessionMixin
 
-from .site import is_closed, session_cookie, settle
+from ..support.site import is_closed, session_cookie, settle
 
 LATE = {
     "set_header": lambda handler: handler.set_header("X-Late", "1"),

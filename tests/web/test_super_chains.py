@@ -10,7 +10,7 @@ from tornado.websocket import WebSocketHandler
 
 from tornado_mcsession import SessionMixin
 
-from .site import session_cookie
+from ..support.site import session_cookie
 
 
 class Page(RequestHandler):

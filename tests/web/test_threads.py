@@ -10,7 +10,7 @@ from tornado.web import RequestHandler
 
 from tornado_mcsession import SessionMixin
 
-from .site import is_cleared, session_cookie
+from ..support.site import is_cleared, session_cookie
 
 DAY = 86_400
 

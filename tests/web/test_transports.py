@@ -7,7 +7,7 @@ from tornado.web import RequestHandler
 
 from tornado_mcsession import SessionManager, SessionMixin
 
-from .site import SECRET, is_cleared, new_id, session_cookie, signed
+from ..support.site import SECRET, is_cleared, new_id, session_cookie, signed
 
 NAME = "X-Session-ID"
 BOTH = {"transport": [f"header:{NAME}", "cookie"]}

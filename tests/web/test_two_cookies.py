@@ -11,7 +11,7 @@ from tornado.web import RequestHandler
 from tornado_mcsession import SessionMixin
 
 from ..support.browser import Browser
-from .site import SECRET, carrying, is_cleared, new_id, session_cookie, signed
+from ..support.site import SECRET, carrying, is_cleared, new_id, session_cookie, signed
 
 
 class Acts(SessionMixin, RequestHandler):

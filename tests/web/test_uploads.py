@@ -10,7 +10,7 @@ from tornado.web import Finish, HTTPError, RequestHandler, stream_request_body
 
 from tornado_mcsession import SessionMixin
 
-from .site import is_closed, settle, upload
+from ..support.site import is_closed, settle, upload
 
 SIZE = 250_000
 PIECE = 50_000

@@ -12,7 +12,7 @@ from tornado.websocket import WebSocketHandler, websocket_connect
 
 from tornado_mcsession import SessionGone, SessionMixin
 
-from .site import is_cleared, session_cookie, settle
+from ..support.site import is_cleared, session_cookie, settle
 
 HOUR = 3600
 

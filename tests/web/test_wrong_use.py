@@ -12,7 +12,7 @@ from tornado.websocket import WebSocketHandler
 
 from tornado_mcsession import Session, SessionManager, SessionMixin
 
-from .site import is_cleared, session_cookie
+from ..support.site import is_cleared, session_cookie
 
 # The order of the classes.
 
