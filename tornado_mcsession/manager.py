@@ -30,14 +30,12 @@ from .sessions.repository import Observer, Operations, Repository, Stored
 from .sessions.revocation import Revocation
 from .sessions.rotation import Rotation
 from .sessions.serializers import check_items
-from .sessions.state import (
-    UNLOADED,
-)
+from .sessions.state import UNLOADED
 from .sessions.tasks import Tasks
 from .settings import Settings, build_serializer, build_store
 from .stores.base import NodeCallback
-from .web.request import COUNTERS, Requests
-from .web.transport import Carried, build_transport, is_from_another_site
+from .web.request import COUNTERS, Requests, Step
+from .web.transport import Carried, build_transport
 
 if TYPE_CHECKING:
     from tornado.httputil import HTTPHeaders
@@ -140,7 +138,6 @@ class SessionManager:
         self.store.on_connect(lambda _: self.rotation.pending.retry_soon())
         self.lookup = Lookup(self.records, self.revocation, self.tasks)
         self.requests = Requests(settings, self.transport, self.tasks, self.counts)
-        self._warned: set[str] = set()
         if "store" not in given and not attached.get("debug"):
             logger.warning(
                 "sessions are kept in this process alone, and lost with it; set "
@@ -217,8 +214,9 @@ class SessionManager:
         and counted.
         """
         async with session._own_turn():
-            plan = session._plan(failed=False, save=None, renew=True)
-            await self.requests.commit(session, plan, renew=True)
+            plan = self.requests.plan(session, failed=False, save=None, renew=True)
+            if plan.step is not Step.NOTHING:
+                await self.requests.commit(session, plan, renew=True)
 
     def deliver(
         self, handler: RequestHandler, headers: HTTPHeaders, session: Session
@@ -313,7 +311,6 @@ class SessionManager:
 
         def edit(stored: Stored) -> Record:
             record = stored.record
-            assert record is not None
             edited = msgspec.structs.replace(
                 record, data=encoded, end=record.end if end is None else end
             )
@@ -417,28 +414,6 @@ class SessionManager:
         logger.info(
             "a logout was refused: somebody has logged in since, under a new id"
         )
-
-    def withholds(self, session: Session) -> bool:
-        """Return whether this request must not begin a session by itself.
-
-        The browser sent it from another site without the cookie: the cookie of a
-        new session would take the place of the user's.
-        """
-        handler = session._handler_now()
-        if handler is None or self.settings.cross_site == "allow":
-            return False
-        if not is_from_another_site(handler, self.transport):
-            return False
-        self.counts["withheld_sessions"] += 1
-        if "cross_site" not in self._warned:
-            self._warned.add("cross_site")
-            logger.warning(
-                "%s was sent by another site without the session cookie; its changes "
-                "to the session were dropped, since a new cookie would log the user "
-                "out. See docs/cross-site.md and the setting cross_site",
-                handler.request.path,
-            )
-        return True
 
     def stats(self) -> dict[str, Any]:
         """Return counters since the start, and the store's own figures.

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from ..stores.base import Entry
 from . import ids
-from .repository import MAX_STEPS, Repository, Stored
+from .repository import MAX_STEPS, Place, Repository, Stored
 from .revocation import Revocation, Standing
 from .tasks import Tasks
 
@@ -111,12 +111,11 @@ class Lookup:
             at = self._records.at(newer)
         return _ENDED
 
-    def _judge(self, at: Stored, entry: Entry | None, marker: Entry | None) -> Found:
+    def _judge(self, at: Place, entry: Entry | None, marker: Entry | None) -> Found:
         stored = self._records.examine(at, entry)
         if stored is None:
             return _UNKNOWN
         record = stored.record
-        assert record is not None
         if record.retired:
             # Of a tombstone that is over nothing is known any more.
             over = self._records.is_over(record)
@@ -134,7 +133,6 @@ class Lookup:
 
     def _successor(self, tombstone: Stored) -> str | None:
         record = tombstone.record
-        assert record is not None
         until = record.successor_until
         if until is None or self._records.clock() >= until:
             return None

@@ -43,6 +43,7 @@ __all__ = [
     "Follow",
     "Observer",
     "Operations",
+    "Place",
     "Replaced",
     "Repository",
     "Stored",
@@ -68,17 +69,23 @@ QUIET = 60.0
 Observer = Callable[[str, str, float, str], object]
 
 
+class Place(NamedTuple):
+    """A session id and its store key, where nothing was read yet."""
+
+    id: str
+    key: str
+
+
 class Stored(NamedTuple):
     """A record as it was found under an id, with the token to replace it.
 
-    ``record`` is None where the id is known, and nothing was read yet. ``token`` is
-    None where the record was written by this process: a cas does not tell the new
-    token.
+    ``token`` is None where the record was written by this process: a cas does not
+    tell the new token.
     """
 
     id: str
     key: str
-    record: Record | None
+    record: Record
     token: Any = None
 
 
@@ -260,13 +267,13 @@ class Repository:
         self._quiet_until = -QUIET
         self._unlogged = 0
 
-    def at(self, session_id: str) -> Stored:
-        """Return the place of ``session_id``, where nothing was read yet."""
-        return Stored(session_id, self.codec.key(session_id), None)
+    def at(self, session_id: str) -> Place:
+        """Return the place of ``session_id``."""
+        return Place(session_id, self.codec.key(session_id))
 
     # Reading.
 
-    def examine(self, at: Stored, entry: Entry | None) -> Stored | None:
+    def examine(self, at: Place | Stored, entry: Entry | None) -> Stored | None:
         """Return the record in ``entry``; None if nothing readable is there.
 
         It may be a tombstone, or over: `is_over`. A record that cannot be read is
@@ -283,7 +290,6 @@ class Repository:
 
     def values(self, stored: Stored) -> dict[str, Any] | None:
         """Return the session's mapping in a record; None if it cannot be read."""
-        assert stored.record is not None
         try:
             return self.codec.values(stored.record)
         except DecodeError as error:
@@ -323,7 +329,7 @@ class Repository:
                 for _ in range(MAX_ATTEMPTS):
                     try:
                         if await self._add(at.key, record, data):
-                            return at._replace(record=record)
+                            return Stored(*at, record)
                     except StoreUnavailable as error:
                         if not error.outcome_unknown:
                             failure = lost or error
@@ -332,9 +338,8 @@ class Repository:
                     # Not taken for taken: it may be this very record.
                     found = await self._look(at, None, lost)
                     if found is not None:
-                        assert found.record is not None
                         mine = found.record.write_of((record.writes[:WRITE],))
-                        return at._replace(record=record) if mine else None
+                        return Stored(*at, record) if mine else None
                     if lost is None:
                         return None
         except TimeoutError as error:
@@ -352,7 +357,7 @@ class Repository:
                 raise SessionTooLarge(len(data), None) from error
             raise
 
-    async def supersede(self, at: Stored, record: Record) -> bool:
+    async def supersede(self, at: Place, record: Record) -> bool:
         """Put ``record`` where something is over or unreadable; return whether it is.
 
         Raises `Replaced` for a tombstone.
@@ -361,13 +366,14 @@ class Repository:
         if entry is None:
             return False
         found = self.examine(at, entry)
-        before = None
-        if found is not None and (before := found.record) is not None:
+        before = record  # a blank, where nobody can read what is there
+        if found is not None:
+            before = found.record
             if before.retired and not self.is_over(before):
                 raise Replaced(at.id, before)
             if not self.is_over(before) and self.values(found) is not None:
                 return False
-        attempt = self._write(Stored(at.id, at.key, before, entry.token), record)
+        attempt = self._write(Stored(*at, before, entry.token), record)
         return await attempt.answer is CasResult.STORED
 
     # Changing.
@@ -394,7 +400,7 @@ class Repository:
 
     async def change(
         self,
-        at: Stored,
+        at: Place | Stored,
         edit: Edit,
         *,
         attempt: Attempt | None = None,
@@ -428,7 +434,9 @@ class Repository:
         turn = _Turn(self._writers, at.key, has=attempt is not None)
         try:
             async with asyncio.timeout(self.operations.limit) as scope:
-                found = at if at.token is not None and attempt is None else None
+                found = None
+                if isinstance(at, Stored) and at.token is not None and attempt is None:
+                    found = at
                 if await turn.enter():
                     found = None  # whoever was before us has replaced it
                 while number < MAX_ATTEMPTS:
@@ -438,7 +446,6 @@ class Repository:
                         if found is None:
                             raise lost or SessionGone(_ENDED)
                         record = found.record
-                        assert record is not None
                         if write := record.write_of(mine):
                             if record.retired and not mine[write].retired:
                                 # Done, and ended since; or carried to the new id.
@@ -511,7 +518,7 @@ class Repository:
 
     async def _look(
         self,
-        at: Stored,
+        at: Place | Stored,
         unreadable: Record | None,
         lost: StoreUnavailable | None,
     ) -> Stored | None:
@@ -522,15 +529,14 @@ class Repository:
                 raise
             raise lost from lost.__cause__
         found = self.examine(at, entry)
-        if found is not None and not found.record.retired:  # type: ignore[union-attr]
+        if found is not None and not found.record.retired:
             found = found if self.values(found) is not None else None
         if found is None and entry is not None and unreadable is not None:
-            return at._replace(record=unreadable, token=entry.token)
+            return Stored(at.id, at.key, unreadable, entry.token)
         return found
 
-    def _next(self, found: Stored, follow: Follow, steps: int) -> Stored:
+    def _next(self, found: Stored, follow: Follow, steps: int) -> Place:
         record = found.record
-        assert record is not None
         until = record.successor_until
         if follow is Follow.GRACE:
             leads = until is not None and self.clock() < until

@@ -1,12 +1,16 @@
-"""Work that goes on after the request that began it, so that it can be waited for."""
+"""The work on sessions that is under way: what runs, and whose turn it is."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+import contextlib
+from collections.abc import AsyncIterator, Coroutine
+from contextvars import ContextVar
 from typing import Any
 
-__all__ = ["Tasks"]
+from ..exceptions import StoreUnavailable
+
+__all__ = ["Tasks", "Turn"]
 
 
 class Tasks:
@@ -98,3 +102,58 @@ class Tasks:
             if left is not None and left <= 0:
                 return False
             await asyncio.wait(mine, timeout=left)
+
+
+# Which turns the running task, or one that it came from, has at the moment.
+_TURNS: ContextVar[tuple[object, ...]] = ContextVar("turns", default=())
+
+
+class Turn:
+    """Lets one task at a time work on a session.
+
+    For a task that has the turn already, and for those that it starts and waits
+    for, it would never come: RuntimeError.
+    """
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+        self._mark: object = None
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether some task has the turn."""
+        return self._lock.locked()
+
+    def refuse_holder(self) -> None:
+        """Raise where the running task has the turn already."""
+        if self._mark is not None and self._mark in _TURNS.get():
+            raise RuntimeError(
+                "the session is being saved: a hook, or a function that transact "
+                "calls, cannot await its methods"
+            )
+
+    @contextlib.asynccontextmanager
+    async def within(self, seconds: float) -> AsyncIterator[None]:
+        """Take the turn, or raise `.StoreUnavailable` where it does not come."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self.__aenter__()
+        except TimeoutError:
+            raise StoreUnavailable(
+                "save", "", "another call on the session has not ended"
+            ) from None
+        try:
+            yield
+        finally:
+            await self.__aexit__()
+
+    async def __aenter__(self) -> None:
+        self.refuse_holder()
+        await self._lock.acquire()
+        self._mark = object()
+        self._before = _TURNS.set((*_TURNS.get(), self._mark))
+
+    async def __aexit__(self, *_: object) -> None:
+        self._mark = None
+        _TURNS.reset(self._before)
+        self._lock.release()
