@@ -193,7 +193,10 @@ class SessionManager:
             pending.arm()  # they may have been left behind by a loop that was closed
         self.counts["loads"] += 1
         try:
-            found = await self.lookup.find(session_ids)
+            if len(session_ids) == 1:
+                found = await self.lookup.find(session_ids[0])
+            else:
+                found = await self.lookup.find_one_of(session_ids)
         except (StoreError, SessionConflict) as error:
             handler = session._handler_now()
             if self.requests.decide("load", error, handler) == "raise":
@@ -274,7 +277,7 @@ class SessionManager:
         It can be changed and saved like a request's own. Raises `ValueError` for
         what is no session id, and `.StoreError`.
         """
-        found = await self.lookup.find([ids.check_id(session_id)])
+        found = await self.lookup.find(ids.check_id(session_id))
         if found.stored is None:
             return None
         session = Session(self)
@@ -305,7 +308,7 @@ class SessionManager:
         encoded, now = serializer.dumps(dict(data)), self.settings.clock()
         lifespan = seconds("ttl", ttl)
         end = None if lifespan is None else now + lifespan
-        found = await self.lookup.find([session_id])
+        found = await self.lookup.find(session_id)
         if found.presented is Presented.ENDED:
             raise SessionGone("session was ended by another request")
 
@@ -329,7 +332,7 @@ class SessionManager:
             # What has ended is kept a moment longer, and so is what nobody can read.
             if await self.records.supersede(at, blank):
                 return
-            found = await self.lookup.find([session_id])
+            found = await self.lookup.find(session_id)
         raise SessionConflict(_ATTEMPTS)
 
     async def destroy(self, session_id: str) -> bool:

@@ -489,7 +489,7 @@ class Session(MutableMapping[str, Any]):
         if self._stored is None:
             self._draft.become({}, snapshot)
             return
-        found = await self._manager.lookup.find([self._stored.id])
+        found = await self._manager.lookup.find(self._stored.id)
         if found.stored is None:
             raise self._is_gone()
         self._became(found.stored, snapshot, found.values)

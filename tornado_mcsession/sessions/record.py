@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 import msgspec
 
-__all__ = ["Flash", "NewerRecord", "Record", "new_write_id"]
+__all__ = ["Flash", "NewerRecord", "Record"]
 
 # A record remembers the writes of the last seconds, so that a write whose response
 # was lost can be recognised: a few whatever their age, and no more than 64.
@@ -70,11 +70,12 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=Fals
         """Return whether write ``number`` is older than all of ``writes``."""
         return (self.written - number) * WRITE >= len(self.writes)
 
-    def stamped(self, write: bytes, before: Record | None, memory: float) -> Record:
+    def stamped(self, before: Record | None, now: float, memory: float) -> Record:
         """Return this record as the write that follows ``before``.
 
         Writes of the last ``memory`` seconds are remembered.
         """
+        write = _new_write_id(now)
         if before is None:
             return msgspec.structs.replace(self, writes=write, written=1)
         writes = (write + before.writes)[:MOST_WRITES]
@@ -98,7 +99,7 @@ class NewerRecord(Record, frozen=True, kw_only=True, array_like=True, gc=False):
 _TICKS = 10  # a second
 
 
-def new_write_id(now: float) -> bytes:
+def _new_write_id(now: float) -> bytes:
     """Return the id of a write: its time in tenths of a second, and six random bytes.
 
     It tells writes apart and is no secret. After a fork Python seeds the

@@ -13,8 +13,7 @@ import enum
 import logging
 import random
 import time
-import weakref
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeGuard, TypeVar
@@ -35,7 +34,8 @@ from ..stores.memory import MemoryStore
 from . import ids
 from .codec import Codec
 from .lifetime import Lifetime, ttl
-from .record import WRITE, Record, new_write_id
+from .record import WRITE, Record
+from .tasks import Writers, WriterTurn
 
 __all__ = [
     "Attempt",
@@ -59,8 +59,6 @@ MAX_ATTEMPTS = 1000
 MAX_PAUSE = 0.1
 # How often a session may get a new id while one request is under way.
 MAX_STEPS = 8
-# How long a writer waits for another one of its process that gets nowhere.
-PATIENCE = 0.3
 LARGE = 64 * 1024
 # A key that was forgotten, or somebody who writes to memcached, makes every request
 # meet an unreadable record: one line a minute is enough.
@@ -262,7 +260,7 @@ class Repository:
         self.counts = counts
         self._max_size = max_size
         self._memory = 2 * operations.limit
-        self._writers = _Writers()
+        self._writers = Writers()
         self._warned_of_size = False
         self._quiet_until = -QUIET
         self._unlogged = 0
@@ -321,7 +319,7 @@ class Repository:
         """
         at = self.at(session_id)
         before = record if record.written else None  # of the same session's old id
-        record = self._stamped(record, before)
+        record = record.stamped(before, self.clock(), self._memory)
         data = self._encoded(record, at.key)
         lost: StoreUnavailable | None = None
         try:
@@ -431,7 +429,7 @@ class Repository:
         lost_numbers: list[int] = []
         number = steps = 0  # of tries, and of new ids that were followed
         is_writing = attempt is not None
-        turn = _Turn(self._writers, at.key, has=attempt is not None)
+        turn = WriterTurn(self._writers, at.key, has=attempt is not None)
         try:
             async with asyncio.timeout(self.operations.limit) as scope:
                 found = None
@@ -550,14 +548,12 @@ class Repository:
         return self.at(newer)
 
     def _write(self, at: Stored, record: Record) -> Attempt:
-        record = self._stamped(record, at.record)
+        now = self.clock()
+        record = record.stamped(at.record, now, self._memory)
         data = self._encoded(record, at.key)
-        seconds = ttl(record, self.clock())
+        seconds = ttl(record, now)
         answer = self.operations.cas(at.key, data, seconds, at.token, self.codec.flags)
         return Attempt(at, record, answer)
-
-    def _stamped(self, record: Record, before: Record | None) -> Record:
-        return record.stamped(new_write_id(self.clock()), before, self._memory)
 
     async def _pause(self, number: int) -> None:
         self.counts["conflicts"] += 1
@@ -598,7 +594,9 @@ _ENDED = "session was ended by another request"
 
 
 @contextmanager
-def _unwatched(scope: asyncio.Timeout, turn: _Turn, counted: bool) -> Iterator[None]:
+def _unwatched(
+    scope: asyncio.Timeout, turn: WriterTurn, counted: bool
+) -> Iterator[None]:
     """Let an edit take its time, and other writers go on meanwhile."""
     if counted:
         yield
@@ -612,127 +610,3 @@ def _unwatched(scope: asyncio.Timeout, turn: _Turn, counted: bool) -> Iterator[N
     finally:
         assert when is not None
         scope.reschedule(when + loop.time() - began)
-
-
-class _Queue:
-    """The writers of one session that wait for their turn."""
-
-    def __init__(self) -> None:
-        self.turns: deque[asyncio.Future[bool]] = deque()
-        self.moved = 0.0
-        self.timer: asyncio.TimerHandle | None = None
-
-    def next(self, is_turn: bool) -> bool:
-        """Let whoever waits longest go on; return whether anybody does."""
-        while self.turns:
-            turn = self.turns.popleft()
-            if not turn.done():
-                self.moved = turn.get_loop().time()
-                turn.set_result(is_turn)
-                return True
-        return False
-
-
-class _Writers:
-    """Lets the writers of one session in this process write one after another.
-
-    Conflicts then come from other processes only, and a burst of writers on a large
-    session encodes it once for each. It saves work and guards nothing: where a
-    writer gets nowhere, since its node does not answer, the others go on one by one,
-    and cas decides. Each event loop has queues of its own.
-    """
-
-    def __init__(self) -> None:
-        self._queues: weakref.WeakKeyDictionary[
-            asyncio.AbstractEventLoop, dict[str, _Queue | None]
-        ] = weakref.WeakKeyDictionary()
-
-        self._latest: tuple[Any, dict[str, _Queue | None]] = (lambda: None, {})
-
-    def _of_loop(self) -> dict[str, _Queue | None]:
-        loop = asyncio.get_running_loop()
-        known, queues = self._latest  # mostly there is one loop
-        if known() is not loop:
-            queues = self._queues.setdefault(loop, {})
-            self._latest = weakref.ref(loop), queues
-        return queues
-
-    def take(self, key: str) -> bool:
-        """Take the turn for ``key`` if nobody has it; return whether it was taken."""
-        queues = self._of_loop()
-        if key in queues:
-            return False
-        queues[key] = None  # a queue is made when somebody waits: mostly nobody does
-        return True
-
-    async def wait(self, key: str) -> bool:
-        """Wait for the turn; return False where it was waited for in vain."""
-        loop = asyncio.get_running_loop()
-        queues = self._of_loop()
-        queue = queues[key]
-        if queue is None:
-            queue = queues[key] = _Queue()
-            queue.moved = loop.time()
-            self._watch(loop, key, queue)
-        turn: asyncio.Future[bool] = loop.create_future()
-        queue.turns.append(turn)
-        try:
-            return await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled() and turn.result():
-                self.leave(key)  # it came in the very moment
-            raise
-
-    def _watch(self, loop: asyncio.AbstractEventLoop, key: str, queue: _Queue) -> None:
-        def look() -> None:
-            if loop.time() >= queue.moved + PATIENCE:
-                queue.next(False)
-            if queue.turns:
-                queue.timer = loop.call_at(queue.moved + PATIENCE, look)
-            else:
-                queue.timer = None
-                if queues.get(key) is queue:
-                    queues[key] = None
-
-        queues = self._of_loop()
-        queue.timer = loop.call_at(queue.moved + PATIENCE, look)
-
-    def leave(self, key: str) -> None:
-        """Hand the turn to whoever waits longest."""
-        queues = self._of_loop()
-        queue = queues.get(key)
-        if queue is not None:
-            if queue.next(True):
-                return
-            if queue.timer is not None:
-                queue.timer.cancel()
-        queues.pop(key, None)
-
-
-class _Turn:
-    """One writer's turn; ``has`` says that it has it already."""
-
-    def __init__(self, writers: _Writers, key: str, *, has: bool) -> None:
-        self._writers = writers
-        self._key = key
-        self._has = has
-
-    async def enter(self) -> bool:
-        """Take the turn; return whether it had to be waited for."""
-        if self._has or self._writers.take(self._key):
-            self._has = True
-            return False
-        self._has = await self._writers.wait(self._key)
-        return True
-
-    async def move(self, key: str) -> None:
-        """Go on with another key."""
-        self.leave()
-        self._key = key
-        await self.enter()
-
-    def leave(self) -> None:
-        """Let the next one go on."""
-        if self._has:
-            self._has = False
-            self._writers.leave(self._key)

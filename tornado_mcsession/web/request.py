@@ -125,7 +125,10 @@ class Requests:
         if save is False or phase is UNLOADED or phase is UNAVAILABLE:
             return _NOTHING
         if phase is STORED:
-            changes = session._changes() if save else session._changed()
+            assert session._stored is not None
+            accessed = session._accessed
+            look = session._draft.changes if save else session._draft.changed
+            changes = look(session._stored.record, accessed=accessed)
             if changes is not None and (save or changes):
                 return Plan(Step.UPDATE, changes)
             if renew and session._accessed and session._renewal_is_due():
