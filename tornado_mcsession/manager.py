@@ -216,7 +216,9 @@ class SessionManager:
         `.StoreError`; changes to a session that another request ended are dropped
         and counted.
         """
-        async with session._own_turn():
+        turn = session._own_turn()
+        turn.refuse_holder()
+        async with turn:
             plan = self.requests.plan(session, failed=False, save=None, renew=True)
             if plan.step is not Step.NOTHING:
                 await self.requests.commit(session, plan, renew=True)

@@ -322,12 +322,18 @@ class Repository:
         record = record.stamped(before, self.clock(), self._memory)
         data = self._encoded(record, at.key)
         lost: StoreUnavailable | None = None
+        add = self.operations.add
         try:
             async with asyncio.timeout(self.operations.limit):
                 for _ in range(MAX_ATTEMPTS):
+                    seconds = ttl(record, self.clock())
                     try:
-                        if await self._add(at.key, record, data):
+                        if await add(at.key, data, seconds, self.codec.flags):
                             return Stored(*at, record)
+                    except StoreRejected as error:
+                        if error.too_large:  # for the node's own item size
+                            raise SessionTooLarge(len(data), None) from error
+                        raise
                     except StoreUnavailable as error:
                         if not error.outcome_unknown:
                             failure = lost or error
@@ -345,15 +351,6 @@ class Repository:
                 raise self.operations.too_late("save") from error
             raise lost from lost.__cause__
         raise lost or SessionConflict(MAX_ATTEMPTS)
-
-    async def _add(self, key: str, record: Record, data: bytes) -> bool:
-        seconds = ttl(record, self.clock())
-        try:
-            return await self.operations.add(key, data, seconds, self.codec.flags)
-        except StoreRejected as error:
-            if error.too_large:  # the node's item size may be below ``max_size``
-                raise SessionTooLarge(len(data), None) from error
-            raise
 
     async def supersede(self, at: Place, record: Record) -> bool:
         """Put ``record`` where something is over or unreadable; return whether it is.
@@ -444,7 +441,7 @@ class Repository:
                         if found is None:
                             raise lost or SessionGone(_ENDED)
                         record = found.record
-                        if write := record.write_of(mine):
+                        if mine and (write := record.write_of(mine)):
                             if record.retired and not mine[write].retired:
                                 # Done, and ended since; or carried to the new id.
                                 if record.successor is None:
@@ -459,13 +456,17 @@ class Repository:
                             await turn.move(at.key)
                             found = None
                             continue
-                        if self.is_over(record):
+                        if self.lifetime.is_over(record, self.clock()):
                             raise SessionGone(_ENDED)
                         try:
                             edited = edit(found)
                             if not isinstance(edited, Record):
-                                with _unwatched(scope, turn, counted):
+                                if counted:
                                     edited = await edited
+                                else:
+                                    turn.leave()
+                                    with _unwatched(scope):
+                                        edited = await edited
                         except StoreError:
                             if lost is None:
                                 raise
@@ -594,14 +595,8 @@ _ENDED = "session was ended by another request"
 
 
 @contextmanager
-def _unwatched(
-    scope: asyncio.Timeout, turn: WriterTurn, counted: bool
-) -> Iterator[None]:
-    """Let an edit take its time, and other writers go on meanwhile."""
-    if counted:
-        yield
-        return
-    turn.leave()
+def _unwatched(scope: asyncio.Timeout) -> Iterator[None]:
+    """Let an edit take its time."""
     loop = asyncio.get_running_loop()
     began, when = loop.time(), scope.when()
     scope.reschedule(None)

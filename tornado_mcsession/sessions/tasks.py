@@ -135,6 +135,7 @@ class Turn:
     @contextlib.asynccontextmanager
     async def within(self, seconds: float) -> AsyncIterator[None]:
         """Take the turn, or raise `.StoreUnavailable` where it does not come."""
+        self.refuse_holder()
         try:
             async with asyncio.timeout(seconds):
                 await self.__aenter__()
@@ -148,7 +149,6 @@ class Turn:
             await self.__aexit__()
 
     async def __aenter__(self) -> None:
-        self.refuse_holder()
         await self._lock.acquire()
         self._mark = object()
         self._before = _TURNS.set((*_TURNS.get(), self._mark))

@@ -324,7 +324,8 @@ class RequestSession:
             # A login that nobody waits for any more must still be told.
             requests.counts["held_answers"] += 1
             return self._commit_in_turn(None, renew, failed)
-        plan = self._plan(renew, failed)
+        save = self._handler.session_save
+        plan = requests.plan(session, failed=failed, save=save, renew=renew)
         if plan is _NOTHING:
             return None
         if requests.settings.persist == "on_finish":
