@@ -96,6 +96,16 @@ class Memcached:
 
     def keys(self) -> list[str]:
         """All keys that hold a live item, sorted."""
+        # The dump leaves out what is in use at that moment. What has ended, and was
+        # not looked at since, still counts as an item.
+        for _ in range(5):
+            keys = self._dumped_keys()
+            if len(keys) >= self._items():
+                break
+            time.sleep(0.02)
+        return keys
+
+    def _dumped_keys(self) -> list[str]:
         # No "mn" here: what comes after this command is dropped. BUSY is the answer
         # while memcached's own crawler is at work, for a moment.
         deadline = time.monotonic() + 5
@@ -105,6 +115,11 @@ class Memcached:
             time.sleep(0.01)
         keys = re.findall(r"^key=(\S+) ", dump.decode("ascii"), re.MULTILINE)
         return sorted(unquote(key) for key in keys)
+
+    def _items(self) -> int:
+        found = re.search(rb"STAT curr_items (\d+)", self.command(b"stats"))
+        assert found is not None
+        return int(found[1])
 
     def get(self, key: str) -> bytes | None:
         """The bytes under ``key``; None if there are none."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import itertools
 import os
 import shutil
 import signal
@@ -10,7 +12,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -29,11 +31,46 @@ SERVER_PATH = os.pathsep.join(
 )
 
 
+# Below the ports that systems give to outgoing connections (from 32768 on Linux).
+# One of those may take the port of a server that a test stops and starts again.
+FIRST_PORT = 12_000
+PORTS = 500  # of one run, or of one worker of it
+RUNS = 40
+
+
+def _ports() -> Iterator[int]:
+    """Go round and round the ports that are this process's alone.
+
+    Two processes that ask the system for a free port may be given the same one, and
+    then talk to each other's server.
+    """
+    for run in range(RUNS):
+        try:
+            lock = Path(tempfile.gettempdir(), f"mcsession-test-ports-{run}").open("a")
+        except PermissionError:
+            continue  # another user's
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                continue
+            first = FIRST_PORT + run * PORTS
+            yield from itertools.cycle(range(first, first + PORTS))
+    raise RuntimeError(f"{RUNS} test runs are under way: there are no ports left")
+
+
+_own_ports = _ports()
+
+
 def free_port() -> int:
-    """A port of 127.0.0.1 that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port of 127.0.0.1 that nothing listens on, nor will soon."""
+    for port in itertools.islice(_own_ports, PORTS):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with contextlib.suppress(OSError):
+                probe.bind(("127.0.0.1", port))
+                return port
+    raise RuntimeError(f"something listens on each of {PORTS} ports")
 
 
 def _has_ipv6() -> bool:
