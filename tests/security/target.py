@@ -21,7 +21,7 @@ from ..lifecycle.site import Wire
 from ..support.browser import Cookie
 from ..support.clock import ManualClock
 from ..support.http import Response
-from ..unit.scripted import ScriptedStore
+from ..support.scripted import ScriptedStore
 from ..unit.visits import key_of
 
 SECRET = "the secret of the application"

@@ -11,7 +11,7 @@ from tornado_mcsession import SessionMixin
 from ..lifecycle.site import session_cookie
 from ..lifecycle.test_websocket import UPGRADE
 from ..support.browser import Browser
-from ..unit.scripted import down
+from ..support.scripted import down
 from .target import Shop
 
 # Older releases ignore the setting cross_origin_protection.

@@ -9,7 +9,7 @@ from tornado.websocket import WebSocketHandler
 from tornado_mcsession import SessionGone, SessionMixin
 
 from ..lifecycle.test_websocket import UPGRADE
-from ..unit.scripted import down
+from ..support.scripted import down
 from .target import HEADER, SECRET, WAYS, LazyShop, Shop, new_id
 
 IDLE = 100

@@ -9,7 +9,7 @@ from tornado.web import RequestHandler
 
 from tornado_mcsession import SessionGone, SessionMixin
 
-from ..unit.scripted import down, dropped
+from ..support.scripted import down, dropped
 from .target import WAYS
 
 PATIENCE = 20.0

@@ -9,7 +9,7 @@ from tornado.web import HTTPError, RequestHandler, authenticated
 
 from tornado_mcsession import SessionMixin
 
-from ..unit.scripted import down
+from ..support.scripted import down
 from ..unit.test_secrecy import Ear
 from .target import HEADER, SECRET, WAYS
 

@@ -34,7 +34,7 @@ class ScriptedStore(Store):
         self.keys: set[str] = set()
         self.ttls: dict[str, float] = {}
         self.late: list[Operate] = []
-        self._scripts: dict[str, list[Action]] = defaultdict(list)
+        self.scripts: dict[str, list[Action]] = defaultdict(list)
         self._always: dict[str, Action] = {}
         self._on_connect: list[NodeCallback] = []
 
@@ -43,7 +43,7 @@ class ScriptedStore(Store):
 
         ``"write"`` stands for every operation that writes.
         """
-        self._scripts[operation].extend(actions)
+        self.scripts[operation].extend(actions)
 
     def always(self, operation: str, action: Action | None) -> None:
         """Do ``action`` to every call of ``operation``; `None` ends that."""
@@ -54,7 +54,7 @@ class ScriptedStore(Store):
 
     def forget_scripts(self) -> None:
         """Do every operation as it is asked for, from now on."""
-        self._scripts.clear()
+        self.scripts.clear()
         self._always.clear()
 
     def on_connect(self, callback: NodeCallback) -> None:
@@ -98,15 +98,15 @@ class ScriptedStore(Store):
 
     def _note(self, key: str, ttl: float) -> None:
         self.keys.add(key)
-        self.ttls[key] = ttl
+        self.ttls[key] = self.last_ttl = ttl
 
     async def _do(self, operation: str, operate: Operate) -> Any:
         self.calls.append(operation)
         for name in (operation, "write", "any"):
             if name == "write" and operation not in WRITES:
                 continue
-            if self._scripts[name]:
-                return await self._scripts[name].pop(0)(operate)
+            if self.scripts[name]:
+                return await self.scripts[name].pop(0)(operate)
             if name in self._always:
                 return await self._always[name](operate)
         return await operate()
@@ -171,6 +171,15 @@ async def twice(operate: Operate) -> Any:
     """The operation is done, its response lost, and it is sent once more."""
     await operate()
     return await operate()
+
+
+def answers(value: object) -> Action:
+    """The operation is not done, but is answered by ``value``."""
+
+    async def act(operate: Operate) -> Any:
+        return value
+
+    return act
 
 
 def after(meanwhile: Operate, then: Action = done) -> Action:

@@ -12,7 +12,7 @@ from tornado_mcsession import MemcachedStore, MemoryStore, SessionManager, Store
 
 from ..support.clock import ManualClock
 from ..support.memcached import Memcached
-from .scripted import ScriptedStore
+from ..support.scripted import ScriptedStore
 
 
 @pytest.fixture

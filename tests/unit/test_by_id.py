@@ -14,7 +14,7 @@ from tornado_mcsession import (
     StoreUnavailable,
 )
 
-from .scripted import after, down, lost
+from ..support.scripted import after, down, lost
 from .visits import key_of, stored_data, stored_id, visit
 
 ID = "a-session-id-of-forty-three-characters-0123"

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from .scripted import after
+from ..support.scripted import after
 from .visits import stored_data, stored_id, visit
 
 

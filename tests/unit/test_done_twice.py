@@ -9,7 +9,7 @@ import pytest
 
 from tornado_mcsession import StoreRejected, StoreUnavailable
 
-from .scripted import down, twice, unavailable
+from ..support.scripted import down, twice, unavailable
 from .visits import stored_data, stored_id, visit
 
 DAY = 86_400

@@ -9,7 +9,7 @@ from tornado_mcsession import (
     StoreUnavailable,
 )
 
-from .scripted import down
+from ..support.scripted import down
 from .visits import stored_data, stored_id, visit
 
 # destroy

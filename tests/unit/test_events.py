@@ -8,7 +8,7 @@ import pytest
 
 from tornado_mcsession import MemoryStore, SessionManager
 
-from .scripted import ScriptedStore, down
+from ..support.scripted import ScriptedStore, down
 from .visits import stored_data, stored_id, visit
 
 ID = "a-session-id-of-forty-three-characters-0123"

@@ -6,7 +6,7 @@ import pytest
 
 from tornado_mcsession import StoreUnavailable
 
-from .scripted import down, lost
+from ..support.scripted import down, lost
 from .visits import stored_data, stored_id, visit
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from tornado_mcsession import SessionManager, StoreUnavailable
 
-from .scripted import after, down
+from ..support.scripted import after, down
 from .visits import key_of, stored_data, stored_id, visit
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from tornado_mcsession import SessionGone, StoreUnavailable
 
-from .scripted import after, down, dropped, lost
+from ..support.scripted import after, down, dropped, lost
 from .visits import key_of, stored_data, stored_id, visit
 
 

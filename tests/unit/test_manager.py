@@ -11,7 +11,7 @@ from tornado.web import Application
 from tornado_mcsession import MemcachedStore, MemoryStore, SessionManager
 from tornado_mcsession.manager import attached_manager
 
-from .scripted import ScriptedStore, down
+from ..support.scripted import ScriptedStore, down
 from .visits import key_of, stored_id, visit
 
 ID = "a-session-id-of-forty-three-characters-0123"

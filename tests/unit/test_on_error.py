@@ -6,7 +6,7 @@ import pytest
 
 from tornado_mcsession import SessionTooLarge, StoreUnavailable
 
-from .scripted import down
+from ..support.scripted import down
 from .visits import FakeHandler, stored_id, visit
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from tornado_mcsession import CasResult, SessionGone, SessionManager, StoreUnavailable
 
-from .scripted import answers, down
+from ..support.scripted import answers, down
 from .visits import key_of, stored_data, stored_id, unloaded, visit
 
 

@@ -14,7 +14,7 @@ from tornado_mcsession import (
     StoreUnavailable,
 )
 
-from .scripted import ScriptedStore
+from ..support.scripted import ScriptedStore
 from .visits import FakeHandler, stored_data, stored_id, visit
 
 ID = "a-session-id-of-forty-three-characters-0123"

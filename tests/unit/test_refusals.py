@@ -14,7 +14,7 @@ from tornado_mcsession import (
 )
 from tornado_mcsession.stores.base import CasResult
 
-from .scripted import answers, down
+from ..support.scripted import answers, down
 from .visits import FakeHandler, carried, key_of, seal, stored_data, stored_id, visit
 
 

@@ -16,7 +16,7 @@ from tornado_mcsession import (
     StoreUnavailable,
 )
 
-from .scripted import down, dropped, lost
+from ..support.scripted import down, dropped, lost
 from .visits import key_of, stored_data, stored_id, visit
 
 SECRET = "s" * 40

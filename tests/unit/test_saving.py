@@ -10,7 +10,7 @@ from tornado_mcsession import (
     StoreUnavailable,
 )
 
-from .scripted import answers, down
+from ..support.scripted import answers, down
 from .visits import stored_data, stored_id, visit
 
 # save

@@ -12,7 +12,7 @@ from tornado.web import Application
 
 from tornado_mcsession import MemcachedStore, SessionManager
 
-from .scripted import answers, down, dropped, lost
+from ..support.scripted import answers, down, dropped, lost
 from .visits import FakeHandler, key_of, stored_id, visit
 
 VALUE = "planted-value-7d1f"

@@ -16,7 +16,7 @@ from tornado_mcsession import (
 )
 from tornado_mcsession.stores.base import CasResult
 
-from .scripted import after, answers, down, lost
+from ..support.scripted import after, answers, down, lost
 from .visits import key_of, stored_data, stored_id, visit
 
 
