@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from ..checks import known, one_of, type_error
+from ..checks import known, of_types, one_of, type_error
 
 if TYPE_CHECKING:
     from tornado.httputil import HTTPServerRequest
@@ -19,8 +19,8 @@ __all__ = ["MAX_SIZE", "MOST_IDS", "CookieOptions", "cookie_values", "refusals"]
 # RFC 6265bis 4.1.1: a name is an RFC 9110 token; attribute values end at ";".
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _ATTRIBUTE = re.compile(r"[\x21-\x3a\x3c-\x7e]+")
-# RFC 6265bis 5.6: browsers drop a cookie whose name and value are longer together,
-# and act as if an attribute were not there whose value is.
+# RFC 6265bis 5.6: browsers drop a cookie whose name and value are longer together, and
+# ignore an attribute whose value is longer.
 MAX_SIZE = 4096
 MAX_ATTRIBUTE = 1024
 # RFC 6265 5.2.3 ignores a leading dot.
@@ -29,6 +29,16 @@ _DOMAIN = re.compile(
     r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 )
 _EPOCH = "Thu, 01 Jan 1970 00:00:00 GMT"
+_TYPES: dict[str, tuple[Any, str]] = {
+    "name": (str, "text"),
+    "path": (str, "text"),
+    "domain": (str | None, "text or None"),
+    "samesite": (str | None, "text or None"),
+    "httponly": (bool, "True or False"),
+    "partitioned": (bool, "True or False"),
+    "persistent": (bool, "True or False"),
+    "secure": (bool | str, "True, False or 'auto'"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +49,7 @@ class CookieOptions:
     path: str = "/"
     domain: str | None = None
     secure: bool | str = "auto"
-    """``"auto"``: where the request came over https."""
+    """``"auto"``: if the request came over https."""
     httponly: bool = True
     samesite: str | None = "Lax"
     partitioned: bool = False
@@ -55,13 +65,22 @@ class CookieOptions:
         return cls(**{**defaults, **options})
 
     def __post_init__(self) -> None:
-        self._check_types()
-        if self.samesite is not None:
-            object.__setattr__(self, "samesite", self.samesite.capitalize())
+        of_types(self, _TYPES, "cookie ")
+        if isinstance(self.secure, str) and self.secure != "auto":
+            raise ValueError("cookie secure must be True, False or 'auto'")
         if not _TOKEN.fullmatch(self.name):
             raise ValueError("cookie name must be an RFC 9110 token")
         for attribute in ("path", "domain"):
-            self._check_attribute(attribute, getattr(self, attribute))
+            value = getattr(self, attribute)
+            if value is not None and not _ATTRIBUTE.fullmatch(value):
+                raise ValueError(
+                    f"cookie {attribute} must be printable ASCII without ; or spaces"
+                )
+            if value is not None and len(value) > MAX_ATTRIBUTE:
+                raise ValueError(
+                    f"cookie {attribute} must not be longer than {MAX_ATTRIBUTE} "
+                    "bytes: browsers would ignore it"
+                )
         if not self.path.startswith("/"):
             raise ValueError("cookie path must begin with /")
         if self.domain is not None and not _DOMAIN.fullmatch(self.domain):
@@ -70,43 +89,8 @@ class CookieOptions:
                 "scheme, port or wildcard; browsers ignore a cookie with another one"
             )
         if self.samesite is not None:
+            object.__setattr__(self, "samesite", self.samesite.capitalize())
             one_of("cookie samesite", self.samesite, ("Strict", "Lax", "None"))
-        self._check_secure()
-
-    def _check_types(self) -> None:
-        for attribute in ("name", "path"):
-            if not isinstance(getattr(self, attribute), str):
-                raise type_error(
-                    f"cookie {attribute}", getattr(self, attribute), "text"
-                )
-        for attribute in ("domain", "samesite"):
-            value = getattr(self, attribute)
-            if value is not None and not isinstance(value, str):
-                raise type_error(f"cookie {attribute}", value, "text or None")
-        for attribute in ("httponly", "partitioned", "persistent"):
-            if not isinstance(getattr(self, attribute), bool):
-                raise type_error(
-                    f"cookie {attribute}", getattr(self, attribute), "True or False"
-                )
-        if self.secure != "auto" and not isinstance(self.secure, bool):
-            if isinstance(self.secure, str):
-                raise ValueError("cookie secure must be True, False or 'auto'")
-            raise type_error("cookie secure", self.secure, "True, False or 'auto'")
-
-    def _check_attribute(self, attribute: str, value: str | None) -> None:
-        if value is None:
-            return
-        if not _ATTRIBUTE.fullmatch(value):
-            raise ValueError(
-                f"cookie {attribute} must be printable ASCII without ; or spaces"
-            )
-        if len(value) > MAX_ATTRIBUTE:
-            raise ValueError(
-                f"cookie {attribute} must not be longer than {MAX_ATTRIBUTE} bytes: "
-                "browsers would ignore it"
-            )
-
-    def _check_secure(self) -> None:
         if self.samesite == "None" and self.secure is not True:
             raise ValueError("cookie samesite='None' needs secure=True")
         if self.partitioned and not self.secure:
