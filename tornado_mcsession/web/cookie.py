@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ..checks import known, of_types, one_of, type_error
@@ -14,7 +14,7 @@ from ..checks import known, of_types, one_of, type_error
 if TYPE_CHECKING:
     from tornado.httputil import HTTPServerRequest
 
-__all__ = ["MAX_SIZE", "MOST_IDS", "CookieOptions", "cookie_values", "refusals"]
+__all__ = ["MAX_SIZE", "MOST_IDS", "CookieOptions", "cookie_values", "doubts"]
 
 # RFC 6265bis 4.1.1: a name is an RFC 9110 token; attribute values end at ";".
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -105,24 +105,21 @@ class CookieOptions:
             if self.path != "/":
                 raise ValueError("a cookie name with __Host- needs path='/'")
 
-    @property
+    @cached_property
     def needs_https(self) -> bool:
-        """Whether browsers take a cookie of this name over https alone."""
+        """Whether browsers accept a cookie of this name only over https."""
         return self.name.lower().startswith(("__host-", "__secure-"))
-
-    def is_secure(self, protocol: str) -> bool:
-        """Return whether the cookie carries ``Secure`` in a response."""
-        if self.secure == "auto":
-            return protocol == "https" or self.needs_https
-        return bool(self.secure)
 
     def line(self, value: str, protocol: str, max_age: int | None) -> str:
         """Return the Set-Cookie line for ``value``.
 
-        ``max_age`` `None` makes a cookie that ends with the browser, 0 removes
-        it. Made here because ``SimpleCookie`` quotes signed values and, before
+        Without ``max_age`` the cookie ends with the browser; 0 removes it.
+        ``SimpleCookie`` cannot make the line: it quotes signed values and, before
         Python 3.14, does not know ``Partitioned``.
         """
+        secure = self.secure
+        if secure == "auto":
+            secure = protocol == "https" or self.needs_https
         parts = [f"{self.name}={value}", f"Path={self.path}"]
         if self.domain is not None:
             parts.append(f"Domain={self.domain}")
@@ -132,7 +129,6 @@ class CookieOptions:
                 parts.append(f"Expires={_EPOCH}")
         if self.httponly:
             parts.append("HttpOnly")
-        secure = self.is_secure(protocol)
         if secure:
             parts.append("Secure")
         if self.samesite is not None:
@@ -142,50 +138,77 @@ class CookieOptions:
         return "; ".join(parts)
 
 
-def refusals(options: CookieOptions, request: HTTPServerRequest) -> dict[str, str]:
-    """Return why a browser would not send the cookie back to this request.
+# Whether a browser will send the cookie back.
 
-    As the request looks here: a proxy may have rewritten host, path or scheme, so
-    these are reasons for a warning, not for an error.
+# The headers by which proxies say that the client uses https. With xheaders=True,
+# Tornado looks at the first two, and takes the last value of a list.
+_SCHEME = re.compile(r"\bhttps\b", re.IGNORECASE)
+_ON = re.compile(r"^\s*(on|1|true|https)\b", re.IGNORECASE)
+_HTTPS = {
+    "X-Scheme": _SCHEME,
+    "X-Forwarded-Proto": _SCHEME,
+    "X-Forwarded-Protocol": _SCHEME,
+    "X-Forwarded-Scheme": _SCHEME,
+    "X-Url-Scheme": _SCHEME,
+    "CloudFront-Forwarded-Proto": _SCHEME,
+    "CF-Visitor": _SCHEME,
+    "Forwarded": re.compile(r'\bproto\s*=\s*"?https\b', re.IGNORECASE),
+    "X-Forwarded-Ssl": _ON,
+    "Front-End-Https": _ON,
+    "X-ARR-SSL": re.compile("."),  # IIS sends the certificate
+}
+# Browsers accept a Secure cookie from these hosts over http, too.
+_LOCAL = re.compile(r"localhost|.*\.localhost|127\..*|::1|\[::1\]")
+
+
+def doubts(
+    options: CookieOptions, request: HTTPServerRequest
+) -> Iterator[tuple[str, str]]:
+    """Yield why a browser may lose the cookie: the kind of the reason, and a text.
+
+    A proxy may have changed the request's host, path or scheme. So these are reasons
+    for a warning, not for an error.
     """
-    reasons = {}
+    unsent = f"a browser would not send the session cookie {options.name!r} back here"
     host = request.host_name.lower()
     domain = (options.domain or "").lstrip(".").lower()
     if domain and host != domain and not host.endswith("." + domain):
-        reasons["domain"] = (
-            f"its domain is {domain!r}, and the request's Host is {host!r}"
+        yield (
+            "domain",
+            f"{unsent}: its domain is {domain!r}, and the request's Host is {host!r}",
         )
     path = options.path
-    inside = path if path.endswith("/") else path + "/"
-    if request.path != path and not request.path.startswith(inside):
-        reasons["path"] = f"its path is {path!r}, and the request's is {request.path!r}"
-    if options.secure is True and request.protocol != "https" and not _is_local(host):
-        reasons["secure"] = (
-            f"it has secure=True, and the request came over http to {host!r}"
+    if request.path != path and not request.path.startswith(
+        path.removesuffix("/") + "/"
+    ):
+        yield (
+            "path",
+            f"{unsent}: its path is {path!r}, and the request's is {request.path!r}",
         )
-    return reasons
+    if request.protocol != "http":
+        return
+    for name, pattern in _HTTPS.items():
+        value = request.headers.get(name)
+        if value is not None and pattern.search(value):
+            if options.secure is not True:
+                yield (
+                    "proxy",
+                    f"{name} says that the client uses https, but the request counts "
+                    "as http, and the session cookie is not Secure; listen with "
+                    "xheaders=True, or set secure=True",
+                )
+            return
+    if options.secure is True and not _LOCAL.fullmatch(host):
+        yield (
+            "secure",
+            f"{unsent}: it has secure=True, and the request came over http to {host!r}",
+        )
 
 
-def _is_local(host: str) -> bool:
-    # Browsers take a Secure cookie from these over http, too.
-    return (
-        host in ("localhost", "::1", "[::1]")
-        or host.endswith(".localhost")
-        or host.startswith("127.")
-    )
-
-
-# How many cookies of one name are looked at, and how many distinct ids of them are
-# asked for. A browser has few; a header of 60 KB may hold thousands.
+# How many values of one name are read, and how many distinct ids are looked up. A
+# browser sends few; a header of 60 KB may hold thousands.
 MOST_VALUES = 8
 MOST_IDS = 4
-
-
-@lru_cache(64)
-def _pattern(name: str) -> re.Pattern[str]:
-    # RFC 6265 knows SP and HTAB only. Other white space is part of a name: Chromium
-    # sends a cookie "\xa0__Host-session", which a sibling host can set.
-    return re.compile(rf"(?:^|;)[ \t]*{re.escape(name)}[ \t]*=[ \t]*([^;]*)")
 
 
 def cookie_values(headers: Iterable[str], name: str) -> list[str]:
@@ -198,20 +221,16 @@ def cookie_values(headers: Iterable[str], name: str) -> list[str]:
     for header in headers:
         if name not in header:
             continue
-        if ";" not in header and header.startswith(name + "="):  # the usual one
-            values.append(_unquoted(header[len(name) + 1 :]))
-            if len(values) == MOST_VALUES:
-                return values
-            continue
-        for match in _pattern(name).finditer(header):
-            values.append(_unquoted(match[1]))
+        for pair in header.split(";"):
+            key, equals, value = pair.partition("=")
+            # RFC 6265 knows SP and HTAB only. Other white space is part of a name:
+            # Chromium sends "\xa0__Host-session", which a sibling host can set.
+            if not equals or key.strip(" \t") != name:
+                continue
+            value = value.strip(" \t")
+            if len(value) > 1 and value[0] == value[-1] == '"':
+                value = value[1:-1]
+            values.append(value)
             if len(values) == MOST_VALUES:
                 return values
     return values
-
-
-def _unquoted(value: str) -> str:
-    value = value.strip(" \t")
-    if len(value) > 1 and value[0] == value[-1] == '"':
-        return value[1:-1]
-    return value
