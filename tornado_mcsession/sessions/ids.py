@@ -115,8 +115,8 @@ def newest_secret(secret: CookieSecret | None, key_version: int | None) -> str |
     if isinstance(secret, Mapping):
         if key_version is None or key_version not in secret:
             raise ValueError(
-                "a dict as cookie_secret needs the application setting key_version, one "
-                "of its keys"
+                "a dict as cookie_secret needs the application setting key_version, "
+                "one of its keys"
             )
         texts, newest = list(secret.values()), secret[key_version]
     else:
