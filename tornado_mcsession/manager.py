@@ -30,14 +30,12 @@ from .sessions.repository import Observer, Operations, Repository, Stored
 from .sessions.revocation import Revocation
 from .sessions.rotation import Rotation
 from .sessions.serializers import check_items
-from .sessions.state import (
-    UNLOADED,
-)
+from .sessions.state import UNLOADED
 from .sessions.tasks import Tasks
 from .settings import Settings, build_serializer, build_store
 from .stores.base import NodeCallback
-from .web.request import COUNTERS, Requests
-from .web.transport import Carried, build_transport, is_from_another_site
+from .web.request import COUNTERS, Requests, Step
+from .web.transport import Carried, build_transport
 
 if TYPE_CHECKING:
     from tornado.httputil import HTTPHeaders
@@ -140,7 +138,6 @@ class SessionManager:
         self.store.on_connect(lambda _: self.rotation.pending.retry_soon())
         self.lookup = Lookup(self.records, self.revocation, self.tasks)
         self.requests = Requests(settings, self.transport, self.tasks, self.counts)
-        self._warned: set[str] = set()
         if "store" not in given and not attached.get("debug"):
             logger.warning(
                 "sessions are kept in this process alone, and lost with it; set "
@@ -196,7 +193,10 @@ class SessionManager:
             pending.arm()  # they may have been left behind by a loop that was closed
         self.counts["loads"] += 1
         try:
-            found = await self.lookup.find(session_ids)
+            if len(session_ids) == 1:
+                found = await self.lookup.find(session_ids[0])
+            else:
+                found = await self.lookup.find_one_of(session_ids)
         except (StoreError, SessionConflict) as error:
             handler = session._handler_now()
             if self.requests.decide("load", error, handler) == "raise":
@@ -216,9 +216,12 @@ class SessionManager:
         `.StoreError`; changes to a session that another request ended are dropped
         and counted.
         """
-        async with session._own_turn():
-            plan = session._plan(failed=False, save=None, renew=True)
-            await self.requests.commit(session, plan, renew=True)
+        turn = session._own_turn()
+        turn.refuse_holder()
+        async with turn:
+            plan = self.requests.plan(session, failed=False, save=None, renew=True)
+            if plan.step is not Step.NOTHING:
+                await self.requests.commit(session, plan, renew=True)
 
     def deliver(
         self, handler: RequestHandler, headers: HTTPHeaders, session: Session
@@ -276,7 +279,7 @@ class SessionManager:
         It can be changed and saved like a request's own. Raises `ValueError` for
         what is no session id, and `.StoreError`.
         """
-        found = await self.lookup.find([ids.check_id(session_id)])
+        found = await self.lookup.find(ids.check_id(session_id))
         if found.stored is None:
             return None
         session = Session(self)
@@ -307,13 +310,12 @@ class SessionManager:
         encoded, now = serializer.dumps(dict(data)), self.settings.clock()
         lifespan = seconds("ttl", ttl)
         end = None if lifespan is None else now + lifespan
-        found = await self.lookup.find([session_id])
+        found = await self.lookup.find(session_id)
         if found.presented is Presented.ENDED:
             raise SessionGone("session was ended by another request")
 
         def edit(stored: Stored) -> Record:
             record = stored.record
-            assert record is not None
             edited = msgspec.structs.replace(
                 record, data=encoded, end=record.end if end is None else end
             )
@@ -332,7 +334,7 @@ class SessionManager:
             # What has ended is kept a moment longer, and so is what nobody can read.
             if await self.records.supersede(at, blank):
                 return
-            found = await self.lookup.find([session_id])
+            found = await self.lookup.find(session_id)
         raise SessionConflict(_ATTEMPTS)
 
     async def destroy(self, session_id: str) -> bool:
@@ -417,28 +419,6 @@ class SessionManager:
         logger.info(
             "a logout was refused: somebody has logged in since, under a new id"
         )
-
-    def withholds(self, session: Session) -> bool:
-        """Return whether this request must not begin a session by itself.
-
-        The browser sent it from another site without the cookie: the cookie of a
-        new session would take the place of the user's.
-        """
-        handler = session._handler_now()
-        if handler is None or self.settings.cross_site == "allow":
-            return False
-        if not is_from_another_site(handler, self.transport):
-            return False
-        self.counts["withheld_sessions"] += 1
-        if "cross_site" not in self._warned:
-            self._warned.add("cross_site")
-            logger.warning(
-                "%s was sent by another site without the session cookie; its changes "
-                "to the session were dropped, since a new cookie would log the user "
-                "out. See docs/cross-site.md and the setting cross_site",
-                handler.request.path,
-            )
-        return True
 
     def stats(self) -> dict[str, Any]:
         """Return counters since the start, and the store's own figures.

@@ -3,28 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import inspect
-import secrets
+import functools
 import weakref
-from collections.abc import (
-    AsyncIterator,
-    Awaitable,
-    Callable,
-    Iterator,
-    Mapping,
-    MutableMapping,
-)
-from contextvars import ContextVar
+from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast, overload
 
 import msgspec
 
 from .checks import principal_name, seconds, text, type_error
 from .exceptions import (
     EncodeError,
-    SessionError,
     SessionGone,
     SessionNotLoaded,
     StoreError,
@@ -32,25 +21,17 @@ from .exceptions import (
     StoreUnavailable,
 )
 from .sessions import ids
+from .sessions.draft import Changes, Draft, Transaction
 from .sessions.lookup import Found, Presented
-from .sessions.record import (
-    NO_OPTIONS,
-    Changes,
-    Flash,
-    Record,
-    merge,
-    replace_values,
-)
+from .sessions.record import Record
 from .sessions.repository import Attempt, Edit, Replaced, Stored
 from .sessions.revocation import Identity
 from .sessions.rotation import Moved
-from .sessions.serializers import check_items, encoded_values
 from .sessions.state import (
     CLOSED,
     DETACHED,
     ENDED,
     NEW,
-    NOTHING,
     OPEN,
     STORED,
     TRANSITIONS,
@@ -58,9 +39,8 @@ from .sessions.state import (
     UNLOADED,
     Delivery,
     Event,
-    Plan,
-    Step,
 )
+from .sessions.tasks import Turn
 from .stores.base import CasResult
 
 if TYPE_CHECKING:
@@ -69,6 +49,7 @@ if TYPE_CHECKING:
 __all__ = ["Session"]
 
 _T = TypeVar("_T")
+_Verb = TypeVar("_Verb", bound=Callable[..., Any])
 
 MAX_GRACE = 60.0
 ID_ATTEMPTS = 3
@@ -76,7 +57,47 @@ ID_ATTEMPTS = 3
 # The last second that a datetime can stand for.
 _MAX_TIMESTAMP = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp()
 _MISSING: Any = object()
-_NO_KEYS: frozenset[Any] = frozenset()
+
+
+def _in_turn(verb: str, *, to_its_end: bool = False) -> Callable[[_Verb], _Verb]:
+    """Let a method of a session run while no other of these methods does.
+
+    With ``to_its_end`` it goes on even if its caller is cancelled: half of a login
+    would leave the old id dead, and the new one unsent. What the request writes
+    meanwhile is told from what it wrote before by `Session._before`.
+    """
+
+    def decorate(act: _Verb) -> _Verb:
+        if not to_its_end:
+
+            @functools.wraps(act)
+            async def method(self: Session, *args: Any, **keywords: Any) -> Any:
+                async with self._entered(verb):
+                    self._before = None
+                    return await act(self, *args, **keywords)
+
+            return cast(_Verb, method)
+
+        @functools.wraps(act)
+        async def whole(self: Session, *args: Any, **keywords: Any) -> None:
+            turn = self._entered(verb)
+            # The act is a task, which begins a moment later.
+            before = None if turn.is_taken else self._draft.snapshot()
+
+            async def in_turn() -> None:
+                try:
+                    async with turn:
+                        self._before = before
+                        await act(self, *args, **keywords)
+                finally:
+                    self._moving -= 1
+
+            self._moving += 1
+            await self._manager.tasks.whole(in_turn())
+
+        return cast(_Verb, whole)
+
+    return decorate
 
 
 class Session(MutableMapping[str, Any]):
@@ -112,13 +133,11 @@ class Session(MutableMapping[str, Any]):
     _accessed = False
     _had_principal = False
     _moving = 0  # logins and the like that are under way
-    _turn: _Turn | None = None
+    _before: Changes | None = None  # the session as a verb found it that is running
+    _turn: Turn | None = None
     _stored: Stored | None = None
     _others: tuple[str, ...] = ()  # presented, alive, and not this session
     _doomed: tuple[str, ...] = ()  # to be ended with the request
-    _flashed: tuple[Flash, ...] = ()
-    _flashes_read: frozenset[bytes] = _NO_KEYS
-    _options: Mapping[str, Any] = NO_OPTIONS
     _begun_at: float | None = None
     _validating: asyncio.Future[None] | None = None
     _end_failed = False
@@ -135,16 +154,13 @@ class Session(MutableMapping[str, Any]):
         self._loop = loop
         # Of what the request presented: what a logout must end besides this session.
         self._presented_ids = session_ids
-        self._data: dict[str, Any] = {}
+        self._draft = Draft(manager.codec)
 
     @property
     def _started(self) -> float:
         if self._begun_at is None:
             self._begun_at = self._manager.settings.clock()
         return self._begun_at
-
-    def _drop_changes(self) -> None:
-        self._flashed, self._flashes_read, self._options = (), _NO_KEYS, NO_OPTIONS
 
     def _advance(self, event: Event) -> None:
         self._phase = TRANSITIONS[self._phase][event]
@@ -155,7 +171,7 @@ class Session(MutableMapping[str, Any]):
         self._accessed = True
         if self._phase is UNLOADED:
             raise SessionNotLoaded(self._why_unloaded)
-        return self._data
+        return self._draft.data
 
     def _write(self) -> dict[str, Any]:
         reach = self._reach
@@ -252,7 +268,7 @@ class Session(MutableMapping[str, Any]):
         }
         word = words.get(self._phase) or ("new" if self._is_new else "loaded")
         closed = " closed" if self._reach is CLOSED else ""
-        return f"<Session {word}{closed} keys={len(self._data)}>"
+        return f"<Session {word}{closed} keys={len(self._draft.data)}>"
 
     if not TYPE_CHECKING:
 
@@ -306,7 +322,7 @@ class Session(MutableMapping[str, Any]):
             changes = self._changed()
         except EncodeError:
             return True
-        return self._has_data() if self._stored is None else bool(changes)
+        return bool(self._draft if self._stored is None else changes)
 
     @property
     def accessed(self) -> bool:
@@ -361,8 +377,9 @@ class Session(MutableMapping[str, Any]):
     def persistent(self) -> bool | None:
         """What `remember` chose; `None`: the cookie setting holds."""
         self._read()
-        if "persistent" in self._options:
-            return bool(self._options["persistent"])
+        chosen = self._draft.options.get("persistent")
+        if chosen is not None:
+            return bool(chosen)
         return None if self._record is None else self._record.persistent
 
     def _handler_now(self) -> Any:
@@ -374,10 +391,14 @@ class Session(MutableMapping[str, Any]):
         return None if self._stored is None else self._stored.record
 
     def _as_it_would_be(self) -> Record:
-        record = self._record or self._first(b"", (), NO_OPTIONS, self._started)
-        if not self._options:
-            return record
-        return msgspec.structs.replace(record, **self._options)
+        options = self._draft.options
+        if self._stored is None:
+            now = self._started
+            record = Record(created=now, renewed_at=now, expires_at=now, data=b"")
+            record = self._manager.lifetime.renewed(record, now)
+        else:
+            record = self._stored.record
+        return msgspec.structs.replace(record, **options) if options else record
 
     # Messages for the next page, and the session's own timeouts.
 
@@ -388,7 +409,7 @@ class Session(MutableMapping[str, Any]):
         """
         message, category = text("message", message), text("category", category)
         self._write()
-        self._flashed += (Flash(secrets.token_bytes(6), category, message),)
+        self._draft.flash(category, message)
 
     def flashes(self, category: str | None = None) -> list[tuple[str, str]]:
         """Return and remove the messages, as ``(category, message)``, oldest first.
@@ -398,16 +419,7 @@ class Session(MutableMapping[str, Any]):
         self._read()
         if self._reach is CLOSED:
             raise RuntimeError("the response is finished: too late to read messages")
-        stored = () if self._record is None else self._record.flashes
-        waiting = [flash for flash in stored if flash.id not in self._flashes_read]
-        found = [
-            flash
-            for flash in (*waiting, *self._flashed)
-            if category is None or flash.category == category
-        ]
-        mine = {flash.id for flash in self._flashed}
-        self._flashes_read |= {flash.id for flash in found if flash.id not in mine}
-        self._flashed = tuple(flash for flash in self._flashed if flash not in found)
+        found = self._draft.take_flashes(self._record, category)
         return [(flash.category, flash.message) for flash in found]
 
     def remember(self, persistent: bool) -> None:
@@ -443,10 +455,11 @@ class Session(MutableMapping[str, Any]):
         self._write()
         if self._reach is not OPEN:
             self._refuse_sealed(verb)
-        self._options = {**self._options, name: value}
+        self._draft.options = {**self._draft.options, name: value}
 
     # What talks to the store.
 
+    @_in_turn("save")
     async def save(self) -> None:
         """Save the changes now; stored when it returns.
 
@@ -455,9 +468,6 @@ class Session(MutableMapping[str, Any]):
         written. It saves even where the handler says ``session_save = False``.
         Raises `.SessionGone` where another request ended the session.
         """
-        await self._in_turn("save", self._save)
-
-    async def _save(self) -> None:
         self._refuse_ended()
         changes, renew = self._changes(), self._may_renew()
         if changes and self._manager.settings.before_save is not None:
@@ -468,33 +478,29 @@ class Session(MutableMapping[str, Any]):
         elif renew and self._renewal_is_due():
             await self._renew(must=True)
 
+    @_in_turn("reload")
     async def reload(self) -> None:
         """Drop the changes of this request and take what is stored.
 
         Raises `.SessionGone` where nothing is stored any more.
         """
-        await self._in_turn("reload", self._reload)
-
-    async def _reload(self) -> None:
         self._refuse_ended()
-        snapshot = self._snapshot()
+        snapshot = self._draft.snapshot()
         if self._stored is None:
-            self._take_in({}, snapshot)
+            self._draft.become({}, snapshot)
             return
-        found = await self._manager.lookup.find([self._stored.id])
+        found = await self._manager.lookup.find(self._stored.id)
         if found.stored is None:
             raise self._is_gone()
         self._became(found.stored, snapshot, found.values)
 
+    @_in_turn("touch")
     async def touch(self) -> None:
         """Put the session's end off now, as a request that renews it does.
 
         Nothing happens where no session is stored. An open WebSocket keeps its
         session alive by this; the cookie is not sent there.
         """
-        await self._in_turn("touch", self._touch)
-
-    async def _touch(self) -> None:
         self._refuse_ended()
         if self._stored is not None:
             await self._renew(must=True)
@@ -503,6 +509,7 @@ class Session(MutableMapping[str, Any]):
     async def transact(self, fn: Callable[[dict[str, Any]], Awaitable[_T]]) -> _T: ...
     @overload
     async def transact(self, fn: Callable[[dict[str, Any]], _T]) -> _T: ...
+    @_in_turn("transact")
     async def transact(self, fn: Callable[[dict[str, Any]], Any]) -> Any:
         """Change the stored data by ``fn``, as if no other request were there.
 
@@ -515,42 +522,37 @@ class Session(MutableMapping[str, Any]):
                 data["votes"] = data.get("votes", 0) + 1
             await self.session.transact(vote)
         """
-        return await self._in_turn("transact", self._transact, fn)
-
-    async def _transact(self, fn: Callable[[dict[str, Any]], Any]) -> Any:
         self._refuse_ended()
         await self._look_before_saving()
         changes = self._changes()
-        transaction = _Transaction(self, fn)
+        codec = self._manager.codec
+        transaction = Transaction(codec.serializer, fn)
         if self._stored is None:
             self._refuse_sealed("begin a session")
-            encoded = transaction.run(self._loads(changes.encoded))
+            encoded = transaction.run(codec.serializer.loads(changes.encoded))
             if not isinstance(encoded, bytes):
                 encoded = await encoded
-            values = self._loads(encoded)
+            values = codec.serializer.loads(encoded)
             if values or changes.flashed:
                 await self._create(changes, data=encoded)
             else:
-                self._take_in(values, changes)
+                self._draft.become(values, changes)
             return transaction.result
-        serializer = self._manager.codec.serializer
+
+        async def edited(record: Record, data: Awaitable[bytes]) -> Record:
+            return changes.edited(record, codec, await data)
 
         def edit(stored: Stored) -> Record | Awaitable[Record]:
-            record = _of(stored)
-            values = self._manager.codec.values(record)
-            draft = transaction.run(changes.made_to(values, serializer))
-            if isinstance(draft, bytes):
-                return self._edited(record, changes, draft)
-            return self._edited_when_drafted(record, changes, draft)
+            values = codec.values(stored.record)
+            data = transaction.run(changes.made_to(values, codec.serializer))
+            if isinstance(data, bytes):
+                return changes.edited(stored.record, codec, data)
+            return edited(stored.record, data)
 
         await self._update(changes, edit, renew=self._may_renew())
         return transaction.result
 
-    async def _edited_when_drafted(
-        self, record: Record, changes: Changes, draft: Awaitable[bytes]
-    ) -> Record:
-        return self._edited(record, changes, await draft)
-
+    @_in_turn("regenerate", to_its_end=True)
     async def regenerate(
         self, keep: bool = True, *, grace: float | timedelta = 0
     ) -> None:
@@ -567,11 +569,6 @@ class Session(MutableMapping[str, Any]):
         allowance = seconds("grace", grace) if grace else 0.0
         if allowance is None or allowance > MAX_GRACE:
             raise ValueError(f"grace must be from 0 to {MAX_GRACE:g} seconds")
-        await self._whole("regenerate", self._regenerate, keep, allowance)
-
-    async def _regenerate(
-        self, before: Changes | None, keep: bool, grace: float
-    ) -> None:
         self._refuse_sealed("give the session a new id")
         self._refuse_ended()
         await self._look_before_saving()
@@ -580,17 +577,19 @@ class Session(MutableMapping[str, Any]):
             if keep:
                 await self._store(changes)
             else:
-                self._take_in({}, changes if before is None else before)
+                self._draft.become(
+                    {}, changes if self._before is None else self._before
+                )
             return
-        now = self._manager.settings.clock()
+        now, codec = self._manager.settings.clock(), self._manager.codec
 
         def edit(record: Record) -> Record:
-            edit = self._edited if keep else self._emptied
-            return self._manager.lifetime.renewed(edit(record, changes), now)
+            edited = (changes.edited if keep else changes.emptied)(record, codec)
+            return self._manager.lifetime.renewed(edited, now)
 
-        digest = ids.digest_of(self._stored.id)
-        await self._move(changes, edit, digest, before, grace)
+        await self._move(changes, edit, ids.digest_of(self._stored.id), allowance)
 
+    @_in_turn("log in", to_its_end=True)
     async def login(self, principal: str | int) -> None:
         """Remember that ``principal`` is logged in, under a new id.
 
@@ -598,31 +597,27 @@ class Session(MutableMapping[str, Any]):
         `principal` is ``"7"``. The data is kept where nobody was logged in, or the
         same principal; another one starts empty. The lifetime begins anew.
         """
-        await self._whole("log in", self._login, principal_name(principal))
-
-    async def _login(self, before: Changes | None, who: str) -> None:
+        who = principal_name(principal)
         self._refuse_sealed("log in")
         await self._look_before_saving()
         changes = self._changes()
-        now = self._manager.settings.clock()
-        first = self._first(changes.encoded, changes.flashed, changes.options, now)
-        until = self._manager.lifetime.renewed(
-            msgspec.structs.replace(first, principal=who), now
-        ).expires_at
+        codec, now = self._manager.codec, self._manager.settings.clock()
+        blank = msgspec.structs.replace(changes.first(now, b""), principal=who)
+        until = self._manager.lifetime.renewed(blank, now).expires_at
         identity = await self._manager.revocation.identify(who, until)
 
         def edit(record: Record) -> Record:
             kept = record.principal in (None, who)
-            edit = self._edited if kept else self._emptied
-            return self._logged_in(edit(record, changes), changes, identity, now)
+            edited = (changes.edited if kept else changes.emptied)(record, codec)
+            return self._logged_in(edited, changes, identity, now)
 
         if self._phase is STORED:
             try:
-                await self._move(changes, edit, identity.digest, before)
+                await self._move(changes, edit, identity.digest)
                 return
             except SessionGone:
                 pass  # a logout came first: this login stands for itself
-        await self._create(changes, identity, self._own_data(changes))
+        await self._create(changes, identity, changes.alone(codec.serializer))
 
     def _logged_in(
         self, record: Record, changes: Changes, identity: Identity, now: float
@@ -637,6 +632,7 @@ class Session(MutableMapping[str, Any]):
         )
         return self._manager.lifetime.renewed(edited, now)
 
+    @_in_turn("revoke the other sessions", to_its_end=True)
     async def revoke_others(self) -> None:
         """End all other sessions of the principal, on whatever device.
 
@@ -646,9 +642,6 @@ class Session(MutableMapping[str, Any]):
         `.SessionGone` where another request ended this session; then nothing was
         done. With `.StoreError` nothing may have been ended, or all: this one too.
         """
-        await self._whole("revoke the other sessions", self._revoke_others)
-
-    async def _revoke_others(self, before: Changes | None) -> None:
         self._refuse_sealed("give the session a new id")
         self._refuse_ended()
         record = self._record
@@ -656,21 +649,21 @@ class Session(MutableMapping[str, Any]):
             raise RuntimeError("nobody is logged in, whose sessions could be ended")
         await self._look_before_saving()
         changes = self._changes()
-        now = self._manager.settings.clock()
+        codec, now = self._manager.codec, self._manager.settings.clock()
         marker = self._manager.revocation.next_value(record)
 
         def edit(record: Record) -> Record:
-            edited = self._edited(record, changes)
+            edited = changes.edited(record, codec)
             edited = msgspec.structs.replace(edited, marker=marker)
             return self._manager.lifetime.renewed(edited, now)
 
         # The marker is set last: until then nothing was done to the others, and this
         # session is alive before and after.
         assert self._stored is not None
-        await self._move(changes, edit, ids.digest_of(self._stored.id), before)
-        assert self._stored is not None
+        await self._move(changes, edit, ids.digest_of(self._stored.id))
+        moved = self._stored
         try:
-            await self._manager.revocation.replace(self._stored.id, _of(self._stored))
+            await self._manager.revocation.replace(moved.id, moved.record)
         except SessionGone:
             self._delivery = Delivery.NOTHING
             raise self._is_gone() from None
@@ -679,6 +672,7 @@ class Session(MutableMapping[str, Any]):
         """End the session; the same as `destroy`."""
         await self.destroy()
 
+    @_in_turn("destroy", to_its_end=True)
     async def destroy(self) -> None:
         """End the session; it is dead when this returns.
 
@@ -688,15 +682,196 @@ class Session(MutableMapping[str, Any]):
         end that. Raises `.StoreError` where the end cannot be confirmed; the
         response then clears the cookie all the same, and the manager tries again.
         """
-        await self._whole("destroy", self._destroy)
-
-    async def _destroy(self, before: Changes | None) -> None:
-        snapshot = self._snapshot() if before is None else before
+        snapshot = self._draft.snapshot() if self._before is None else self._before
         doomed, self._doomed = (*self._doomed, *self._ids_to_end()), ()
         self._end_failed = True  # then nothing of it is saved or renewed any more
         await self._end(doomed)
         self._end_failed = False
         self._forget(snapshot)
+
+    # What the verbs do, and the end of a request.
+
+    async def _store(
+        self,
+        changes: Changes,
+        *,
+        always: bool = False,
+        renew: bool = True,
+        attempt: Attempt | None = None,
+    ) -> None:
+        """Create or update the session; nothing where nothing was changed.
+
+        With ``always`` an existing one is written all the same. A renewal that is
+        due goes along. ``attempt`` is the first try, where it is under way.
+        """
+        if self._stored is None:
+            if self._draft or (always and self._manager.settings.allow_empty):
+                self._refuse_sealed("begin a session")
+                await self._create(changes)
+        elif changes or always:
+            codec = self._manager.codec
+            await self._update(
+                changes,
+                lambda stored: changes.edited(stored.record, codec),
+                renew=renew,
+                attempt=attempt,
+            )
+
+    async def _create(
+        self,
+        changes: Changes,
+        identity: Identity | None = None,
+        data: bytes | None = None,
+    ) -> None:
+        """Store a session for the first time, with ``data`` instead of the own.
+
+        Whatever else the request presented is ended, so that one session is left.
+        An end that cannot be confirmed is tried again later.
+        """
+        manager = self._manager
+        await manager.admit(self)
+        now = manager.settings.clock()
+        record = changes.first(now, changes.encoded if data is None else data)
+        if identity is None:
+            record = manager.lifetime.renewed(record, now)
+        else:
+            record = self._logged_in(record, changes, identity, now)
+        for _ in range(ID_ATTEMPTS):
+            new_id = await manager.mint(self, identity.digest if identity else "")
+            stored = await manager.records.create(new_id, record)
+            if stored is not None:
+                break
+        else:
+            raise StoreRejected(
+                "save", "", f"{ID_ATTEMPTS} new ids in a row were taken"
+            )
+        others, self._others = self._others, ()
+        self._became(stored, changes)
+        self._delivery = Delivery.SEND
+        manager.counts["saves"] += 1
+        manager.report_begin()
+        for session_id in others:
+            try:
+                await manager.end(session_id)
+            except (StoreError, SessionGone):
+                pass  # kept by the manager; or another login's
+
+    async def _update(
+        self,
+        changes: Changes,
+        edit: Edit,
+        *,
+        renew: bool,
+        attempt: Attempt | None = None,
+    ) -> None:
+        """Put ``edit(stored)``, with ``changes`` in it, in the place of the stored.
+
+        Its end is put off where that is due and ``renew``, and where the request
+        set an option that bears on it.
+        """
+        renews = bool(changes.options) or (renew and self._renewal_is_due())
+
+        async def when_edited(edited: Awaitable[Record]) -> Record:
+            return self._put_off(await edited)
+
+        def renewing(stored: Stored) -> Record | Awaitable[Record]:
+            edited = edit(stored)
+            if isinstance(edited, Record):
+                return self._put_off(edited)
+            return when_edited(edited)
+
+        stored = await self._change(renewing if renews else edit, attempt)
+        self._became(stored, changes)
+        self._manager.counts["saves"] += 1
+        if renews:
+            await self._renewed(stored)
+
+    async def _change(self, edit: Edit, attempt: Attempt | None = None) -> Stored:
+        assert self._stored is not None
+        records = self._manager.records
+        try:
+            return await records.change(self._stored, edit, attempt=attempt)
+        except SessionGone:
+            raise self._is_gone() from None
+
+    async def _renew(self, *, must: bool = False) -> None:
+        """Put off the session's end.
+
+        Where another request came in between, it is left at that, unless it
+        ``must`` be done.
+        """
+        at, records = self._stored, self._manager.records
+        assert at is not None
+        if must:
+            stored = await self._change(lambda found: self._put_off(found.record))
+            # What others saved meanwhile is taken in: it is no change of this request.
+            self._became(stored, Changes.none(at.record.data))
+        else:
+            if at.token is None or records.is_over(at.record):
+                return
+            attempt = records.begin(at, self._put_off(at.record))
+            if attempt is None:
+                return
+            try:
+                result = await records.operations.answer(attempt.answer)
+            finally:
+                stored = records.done(attempt)
+            if result is not CasResult.STORED:
+                return
+        self._stored = stored
+        self._manager.counts["renewals"] += 1
+        await self._renewed(stored)
+
+    def _renewal_is_due(self) -> bool:
+        record = self._stored and self._stored.record
+        return record is not None and self._manager.lifetime.renewal_due(
+            record, self._manager.settings.clock()
+        )
+
+    def _put_off(self, record: Record) -> Record:
+        now = self._manager.settings.clock()
+        cookie = self._sends_cookie()
+        return self._manager.lifetime.renewed(record, now, cookie=cookie)
+
+    def _sends_cookie(self) -> bool:
+        # A job has no response, and a stream's headers may have left.
+        return self._handler is not None and self._reach in (OPEN, CLOSED)
+
+    async def _renewed(self, stored: Stored) -> None:
+        if self._sends_cookie():
+            self._delivery = Delivery.SEND
+        await self._manager.revocation.keep(stored.id, stored.record)
+
+    async def _move(
+        self,
+        changes: Changes,
+        edit: Callable[[Record], Record],
+        digest: str,
+        grace: float = 0.0,
+    ) -> None:
+        """Put ``edit(record)`` under a new id with this ``digest``, if any.
+
+        What was written since the verb was called stays, also where the data does
+        not go along.
+        """
+        at, manager = self._stored, self._manager
+        assert at is not None
+        new_id = await manager.mint(self, digest)
+        try:
+            moved = await manager.rotation.move(at, new_id, edit, grace)
+        except Replaced:
+            if not grace:
+                raise self._is_gone() from None
+            # Another request has just given it a new id, which serves for both.
+            moved = Moved(await self._change(lambda stored: edit(stored.record)))
+        except SessionGone:
+            raise self._is_gone() from None
+        self._became(moved.stored, changes, before=self._before)
+        self._delivery = Delivery.SEND
+        manager.counts["saves"] += 1
+        manager.report_end("rotated")
+        if moved.failure is not None:
+            raise moved.failure
 
     def _ids_to_end(self) -> tuple[str, ...]:
         own = () if self._stored is None else (self._stored.id,)
@@ -727,10 +902,9 @@ class Session(MutableMapping[str, Any]):
     def _forget(self, snapshot: Changes | None) -> None:
         """Become the session of nobody; what was written since ``snapshot`` stays."""
         if snapshot is not None:
-            self._take_in({}, snapshot)
+            self._draft.become({}, snapshot)
         else:
-            self._data.clear()
-            self._drop_changes()
+            self._draft.drop()
         self._stored = None
         self._presented_ids = self._others = ()
         self._is_new = True
@@ -752,36 +926,8 @@ class Session(MutableMapping[str, Any]):
             # What is written from now on is still for this request only.
             self._advance(Event.FAILED)
 
-    # How the verbs run: one after another, and those that change the id to their end.
-
-    async def _in_turn(
-        self, verb: str, act: Callable[..., Awaitable[_T]], *arguments: Any
-    ) -> _T:
-        turn = self._entered(verb)
-        async with turn:
-            return await act(*arguments)
-
-    async def _whole(
-        self, verb: str, act: Callable[..., Awaitable[None]], *arguments: Any
-    ) -> None:
-        turn = self._entered(verb)
-        # What is written from now on is written meanwhile: the act is a task, which
-        # begins a moment later.
-        before = None if turn.is_taken else self._snapshot()
-        self._moving += 1
-        work = self._moved_in_turn(turn, act, before, *arguments)
-        await self._manager.tasks.whole(work)
-
-    async def _moved_in_turn(
-        self, turn: _Turn, act: Callable[..., Awaitable[None]], *arguments: Any
-    ) -> None:
-        try:
-            async with turn:
-                await act(*arguments)
-        finally:
-            self._moving -= 1
-
-    def _entered(self, verb: str) -> _Turn:
+    def _entered(self, verb: str) -> Turn:
+        """Return the turn that ``verb`` must take. Raises where it cannot begin."""
         self._accessed = True
         if self._reach is CLOSED:
             raise RuntimeError(
@@ -803,9 +949,9 @@ class Session(MutableMapping[str, Any]):
         turn.refuse_holder()
         return turn
 
-    def _own_turn(self) -> _Turn:
+    def _own_turn(self) -> Turn:
         if self._turn is None:
-            self._turn = _Turn()
+            self._turn = Turn()
         return self._turn
 
     def _refuse_ended(self) -> None:
@@ -845,14 +991,14 @@ class Session(MutableMapping[str, Any]):
     def _loaded(self, found: Found) -> None:
         """Stand for what was found under the ids that the request presented."""
         self._presented = found.presented
-        if found.stored is not None:
-            self._stored = found.stored
-            self._data = found.values
+        stored = found.stored
+        if stored is not None:
+            self._stored = stored
+            self._draft.data = found.values
             self._is_new = False
             self._presented_ids = ()
-            record = found.stored.record
-            self._had_principal = record is not None and record.principal is not None
-            self._advance(Event.FOUND)
+            self._had_principal = stored.record.principal is not None
+            self._phase = TRANSITIONS[self._phase][Event.FOUND]
             return
         if found.others:
             self._presented_ids = self._others = found.others
@@ -866,8 +1012,8 @@ class Session(MutableMapping[str, Any]):
             return  # the hook has ended it
         self._presented = Presented.REFUSED
         self._presented_ids = self._others = (self._stored.id,)
-        self._stored, self._data, self._is_new = None, {}, True
-        self._drop_changes()
+        self._stored, self._is_new = None, True
+        self._draft = Draft(self._manager.codec)
         self._advance(Event.NOT_FOUND)
 
     def _failed(self) -> None:
@@ -876,124 +1022,15 @@ class Session(MutableMapping[str, Any]):
 
     # What was changed.
 
-    def _loads(self, data: bytes) -> dict[str, Any]:
-        loaded: dict[str, Any] = self._manager.codec.serializer.loads(data)
-        return loaded
-
-    def _dumps_or_differs(self, value: Any) -> Any:
-        try:
-            return self._manager.codec.serializer.dumps(value)
-        except Exception:
-            return object()  # equal to nothing: the next save will tell
-
-    def _has_data(self) -> bool:
-        return bool(self._data or self._flashed)
-
     def _changed(self) -> Changes | None:
-        """Return the `_changes`; `None` if the stored record says what is here.
-
-        Most requests change nothing: for them this is all that is asked.
-        """
-        record = self._stored and self._stored.record
-        if (
-            record is None
-            or self._flashed
-            or self._flashes_read
-            or self._options is not NO_OPTIONS
-        ):
-            return self._changes()
-        if not self._accessed:
-            return None
-        encoded = self._encoded()
-        return None if encoded == record.data else self._compared(record, encoded)
+        """Return the `_changes`; `None` if the stored record says what is here."""
+        if self._stored is None:
+            return self._draft.changes(None)
+        return self._draft.changed(self._stored.record, accessed=self._accessed)
 
     def _changes(self) -> Changes:
-        """Return what was changed since the session was loaded or saved.
-
-        The encoded form decides. Raises `.EncodeError` for a value that would not
-        come back as it was.
-        """
-        record = self._record
-        if record is None:
-            encoded = self._encoded()
-            check_items(self._manager.codec.serializer, self._data, encoded=True)
-            return self._as_changes(frozenset(self._data), _NO_KEYS, b"", encoded)
-        if not self._accessed:
-            return self._as_changes(_NO_KEYS, _NO_KEYS, record.data, record.data)
-        return self._compared(record, self._encoded())
-
-    def _as_changes(
-        self,
-        changed: frozenset[str],
-        deleted: frozenset[str],
-        base: bytes,
-        encoded: bytes,
-    ) -> Changes:
-        return Changes(
-            changed,
-            deleted,
-            base,
-            encoded,
-            self._flashed,
-            self._flashes_read,
-            self._options,
-        )
-
-    def _encoded(self) -> bytes:
-        serializer = self._manager.codec.serializer
-        try:
-            return serializer.dumps(self._data)
-        except Exception as error:
-            check_items(serializer, self._data)
-            raise EncodeError(
-                "session", "mapping", f"that cannot be encoded ({type(error).__name__})"
-            ) from None
-
-    def _compared(self, record: Record, encoded: bytes) -> Changes:
-        base = record.data
-        if encoded == base:
-            return self._as_changes(_NO_KEYS, _NO_KEYS, base, base)
-        serializer, data = self._manager.codec.serializer, self._data
-        # The bytes also differ where another serializer wrote them, or where the keys
-        # stand in another order.
-        stored = encoded_values(serializer, base)
-        try:
-            current = encoded_values(serializer, encoded, data)
-        except RecursionError:
-            check_items(serializer, data)  # names what is too deep
-            raise
-        changed = {
-            key: data[key]
-            for key, value in current.items()
-            if key not in stored
-            or (
-                value != stored[key]
-                and bytes(value) != serializer.dumps(serializer.loads(stored[key]))
-            )
-        }
-        check_items(serializer, changed, encoded=True)
-        deleted = frozenset(stored.keys() - data.keys())
-        if not changed and not deleted:
-            encoded = base
-        return self._as_changes(frozenset(changed), deleted, base, encoded)
-
-    def _snapshot(self) -> Changes:
-        """Return the present state, whether it can be encoded or not.
-
-        What is written later differs from it, and so is found again.
-        """
-        try:
-            encoded = self._manager.codec.serializer.dumps(self._data)
-        except Exception:
-            encoded = b""
-        return self._as_changes(_NO_KEYS, _NO_KEYS, b"", encoded)
-
-    def _own_data(self, changes: Changes) -> bytes:
-        """Return the data that ``changes`` alone make, as those of a new session."""
-        if not changes.base:
-            return changes.encoded
-        serializer = self._manager.codec.serializer
-        return serializer.dumps(changes.made_to({}, serializer))
+        """Return what was changed since the session was loaded or saved."""
+        return self._draft.changes(self._record, accessed=self._accessed)
 
     def _became(
         self,
@@ -1002,507 +1039,14 @@ class Session(MutableMapping[str, Any]):
         values: dict[str, Any] | None = None,
         before: Changes | None = None,
     ) -> None:
-        """Stand for ``stored``; what was changed since ``seen`` stays changed.
-
-        Values that are stored as they are here keep their objects.
-        """
-        record = _of(stored)
-        if record.data != seen.encoded:
-            if values is None:
-                values = self._manager.codec.values(record)
-            self._take_in_values(values, seen if before is None else before)
-        if before is not None and self._flashed:
-            # A message that was added meanwhile may have been dropped with the data.
-            kept = {flash.id for flash in record.flashes}
-            added = [f for f in seen.flashed if f not in before.flashed]
-            lost = {flash.id for flash in added} - kept
-            seen = seen._replace(
-                flashed=tuple(f for f in seen.flashed if f.id not in lost)
-            )
-        if self._flashed or self._flashes_read or self._options:
-            self._drop_seen(seen)
+        """Stand for ``stored``; what was changed since ``seen`` stays changed."""
+        self._draft.saved_as(stored.record, seen, values, before)
         self._stored = stored
         self._presented_ids = ()
-        if record.principal is not None:
+        if stored.record.principal is not None:
             self._had_principal = True
         if self._phase is not STORED:
             self._advance(Event.SAVED)
-
-    def _take_in(self, values: dict[str, Any], seen: Changes) -> None:
-        self._take_in_values(values, seen)
-        self._drop_seen(seen)
-
-    def _take_in_values(self, values: dict[str, Any], seen: Changes) -> None:
-        dumps = self._dumps_or_differs
-        before = self._loads(seen.encoded) if seen.encoded else dict(self._data)
-        replace_values(self._data, merge(before, self._data, values, dumps), dumps)
-
-    def _drop_seen(self, seen: Changes) -> None:
-        if self._flashed:
-            self._flashed = tuple(f for f in self._flashed if f not in seen.flashed)
-        if self._flashes_read:
-            self._flashes_read -= seen.read
-        if self._options:
-            left = {
-                name: value
-                for name, value in self._options.items()
-                if name not in seen.options or seen.options[name] != value
-            }
-            self._options = left or NO_OPTIONS
-
-    # What becomes of a record.
-
-    def _first(
-        self,
-        data: bytes,
-        flashes: tuple[Flash, ...],
-        options: Mapping[str, Any],
-        now: float,
-    ) -> Record:
-        record = Record(
-            created=now,
-            renewed_at=now,
-            expires_at=now,
-            data=data,
-            flashes=flashes,
-            **options,
-        )
-        return self._manager.lifetime.renewed(record, now)
-
-    def _edited(
-        self, record: Record, changes: Changes, data: bytes | None = None
-    ) -> Record:
-        """Return ``record`` with ``changes`` made to it, or with other ``data``."""
-        if data is None:
-            if record.data == changes.base:
-                data = changes.encoded
-            else:
-                codec = self._manager.codec
-                values = changes.made_to(codec.values(record), codec.serializer)
-                data = codec.serializer.dumps(values)
-        return msgspec.structs.replace(
-            record,
-            data=data,
-            flashes=changes.flashes(record.flashes),
-            **changes.options,
-        )
-
-    def _emptied(self, record: Record, changes: Changes) -> Record:
-        """Return ``record`` without data, messages and options.
-
-        Only the options that this request set stay.
-        """
-        own = {"idle_timeout": None, "end": None, "persistent": None}
-        return msgspec.structs.replace(
-            record,
-            data=self._manager.codec.empty(),
-            flashes=(),
-            **{**own, **changes.options},
-        )
-
-    # Storing.
-
-    async def _store(
-        self,
-        changes: Changes | None,
-        *,
-        always: bool = False,
-        renew: bool = True,
-        attempt: Attempt | None = None,
-    ) -> None:
-        """Create or update the session; nothing where nothing was changed.
-
-        With ``always`` an existing one is written all the same. A renewal that is
-        due goes along. ``attempt`` is the first try, where it is under way.
-        """
-        if changes is None:
-            changes = self._changes()
-        if self._stored is None:
-            if self._has_data() or (always and self._manager.settings.allow_empty):
-                self._refuse_sealed("begin a session")
-                await self._create(changes)
-        elif changes or always:
-            known = changes
-            await self._update(
-                known,
-                lambda stored: self._edited(_of(stored), known),
-                renew=renew,
-                attempt=attempt,
-            )
-
-    async def _create(
-        self,
-        changes: Changes,
-        identity: Identity | None = None,
-        data: bytes | None = None,
-    ) -> None:
-        """Store a session for the first time, with ``data`` instead of the own."""
-        manager = self._manager
-        await manager.admit(self)
-        now = manager.settings.clock()
-        encoded = changes.encoded if data is None else data
-        record = self._first(encoded, changes.flashed, changes.options, now)
-        if identity is not None:
-            record = self._logged_in(record, changes, identity, now)
-        for _ in range(ID_ATTEMPTS):
-            new_id = await manager.mint(self, identity.digest if identity else "")
-            stored = await manager.records.create(new_id, record)
-            if stored is not None:
-                others = self._others
-                self._became(stored, changes)
-                self._delivery = Delivery.SEND
-                manager.counts["saves"] += 1
-                manager.report_begin()
-                await self._end_others(others)
-                return
-        raise StoreRejected("save", "", f"{ID_ATTEMPTS} new ids in a row were taken")
-
-    async def _end_others(self, others: tuple[str, ...]) -> None:
-        """End what the request presented and is not used, so that one session is left.
-
-        An end that cannot be confirmed is tried again later.
-        """
-        self._others = ()
-        for session_id in others:
-            try:
-                await self._manager.end(session_id)
-            except (StoreError, SessionGone):
-                pass  # kept by the manager; or another login's
-
-    async def _update(
-        self,
-        changes: Changes,
-        edit: Edit,
-        *,
-        renew: bool,
-        attempt: Attempt | None = None,
-    ) -> None:
-        """Put ``edit(stored)``, with ``changes`` in it, in the place of the stored.
-
-        Its end is put off where that is due and ``renew``, and where the request
-        set an option that bears on it.
-        """
-        assert self._stored is not None
-        renews = self._renews(_of(self._stored), changes, renew)
-        if renews:
-            edit = self._renewing(edit)
-        stored = await self._change(edit, attempt)
-        self._updated(stored, changes)
-        if renews:
-            await self._renewed(stored)
-
-    def _updated(self, stored: Stored, changes: Changes) -> None:
-        self._became(stored, changes)
-        self._manager.counts["saves"] += 1
-
-    def _renews(self, record: Record, changes: Changes, renew: bool) -> bool:
-        if changes.options:
-            return True
-        now = self._manager.settings.clock()
-        return renew and self._manager.lifetime.renewal_due(record, now)
-
-    def _renewing(self, edit: Edit) -> Edit:
-        async def when_edited(edited: Awaitable[Record]) -> Record:
-            return self._put_off(await edited)
-
-        def renewing(stored: Stored) -> Record | Awaitable[Record]:
-            edited = edit(stored)
-            if isinstance(edited, Record):
-                return self._put_off(edited)
-            return when_edited(edited)
-
-        return renewing
-
-    def _put_off(self, record: Record) -> Record:
-        now = self._manager.settings.clock()
-        cookie = self._sends_cookie()
-        return self._manager.lifetime.renewed(record, now, cookie=cookie)
-
-    def _sends_cookie(self) -> bool:
-        # A job has no response, and a stream's headers may have left.
-        return self._handler is not None and self._reach in (OPEN, CLOSED)
-
-    async def _renewed(self, stored: Stored) -> None:
-        if self._sends_cookie():
-            self._delivery = Delivery.SEND
-        await self._manager.revocation.keep(stored.id, _of(stored))
-
-    async def _change(self, edit: Edit, attempt: Attempt | None = None) -> Stored:
-        assert self._stored is not None
-        records = self._manager.records
-        try:
-            return await records.change(self._stored, edit, attempt=attempt)
-        except SessionGone:
-            raise self._is_gone() from None
-
-    async def _renew(self, *, must: bool = False) -> bool:
-        """Put off the session's end; return whether that was done.
-
-        Where another request came in between, it is left at that, unless it
-        ``must`` be done.
-        """
-        at, records = self._stored, self._manager.records
-        assert at is not None
-        if must:
-            stored = await self._change(lambda found: self._put_off(_of(found)))
-            # What others saved meanwhile is taken in: it is no change of this request.
-            base = _of(at).data
-            seen = Changes(_NO_KEYS, _NO_KEYS, base, base, (), _NO_KEYS, NO_OPTIONS)
-            self._became(stored, seen)
-        else:
-            if at.token is None or records.is_over(_of(at)):
-                return False
-            attempt = records.begin(at, self._put_off(_of(at)))
-            if attempt is None:
-                return False
-            try:
-                answer = await records.operations.answer(attempt.answer)
-                is_stored = answer is CasResult.STORED
-            finally:
-                stored = records.done(attempt)
-            if not is_stored:
-                return False
-        self._stored = stored
-        self._manager.counts["renewals"] += 1
-        await self._renewed(stored)
-        return True
-
-    async def _move(
-        self,
-        changes: Changes,
-        edit: Callable[[Record], Record],
-        digest: str,
-        before: Changes | None,
-        grace: float = 0.0,
-    ) -> None:
-        """Put ``edit(record)`` under a new id with this ``digest``, if any.
-
-        What was written since ``before`` stays, also where the data does not go
-        along.
-        """
-        at = self._stored
-        assert at is not None
-        manager = self._manager
-        new_id = await manager.mint(self, digest)
-        try:
-            moved = await manager.rotation.move(at, new_id, edit, grace)
-        except Replaced:
-            if not grace:
-                raise self._is_gone() from None
-            # Another request has just given it a new id, which serves for both.
-            moved = Moved(await self._change(lambda stored: edit(_of(stored))))
-        except SessionGone:
-            raise self._is_gone() from None
-        self._became(moved.stored, changes, before=before)
-        self._delivery = Delivery.SEND
-        manager.counts["saves"] += 1
-        manager.report_end("rotated")
-        if moved.failure is not None:
-            raise moved.failure
-
-    # The end of the request.
-
-    def _plan(self, *, failed: bool, save: bool | None, renew: bool) -> Plan:
-        """Decide what the end of a request must do. Raises `.EncodeError`."""
-        settings = self._manager.settings
-        if self._end_failed or (failed and not settings.save_on_server_error):
-            return NOTHING
-        if self._doomed:
-            return Plan(Step.DESTROY)
-        phase = self._phase
-        if save is False or phase is UNLOADED or phase is UNAVAILABLE:
-            return NOTHING
-        if phase is STORED:
-            changes = self._changes() if save else self._changed()
-            if changes is not None and (save or changes):
-                return Plan(Step.UPDATE, changes)
-            if renew and self._accessed and self._renewal_is_due():
-                return Plan(Step.RENEW)
-            return NOTHING
-        if phase is ENDED:
-            if self._has_data() if self._stored is None else self._changed():
-                self._manager.requests.count_dropped_save(log=not self._is_told)
-            return NOTHING
-        if self._has_data() or (settings.allow_empty and self._accessed):
-            if not self._manager.withholds(self):
-                return Plan(Step.CREATE, self._changes())
-        return NOTHING
-
-    def _renewal_is_due(self) -> bool:
-        record = self._stored and self._stored.record
-        return record is not None and self._manager.lifetime.renewal_due(
-            record, self._manager.settings.clock()
-        )
-
-    def _begin(self, plan: Plan, renew: bool) -> Attempt | None:
-        """Begin the one operation that a save mostly is; `_commit` goes on from it.
-
-        None where there is more to do, or where something else is under way. When
-        it is stored, `_finished_attempt` is all that is left to do.
-        """
-        at, changes = self._stored, plan.changes
-        if (
-            plan.step is not Step.UPDATE
-            or self._reach is not CLOSED
-            or self._turn is not None
-            or self._manager.settings.before_save is not None
-            or at is None
-            or at.token is None
-            or changes is None
-        ):
-            return None
-        record = _of(at)
-        if self._renews(record, changes, renew):
-            return None
-        try:
-            return self._manager.records.begin(at, self._edited(record, changes))
-        except SessionError:
-            return None  # `_commit` meets it too, and raises it
-
-    def _finished_attempt(self, plan: Plan, attempt: Attempt) -> None:
-        assert plan.changes is not None
-        self._updated(self._manager.records.done(attempt), plan.changes)
-
-    async def _commit(
-        self, plan: Plan, *, renew: bool, attempt: Attempt | None = None
-    ) -> None:
-        """Do what was planned. Raises `.SessionError`, and what a hook raises."""
-        step = plan.step
-        if step is Step.RENEW:
-            await self._renew()
-        elif step is Step.DESTROY:
-            doomed, told = self._doomed, self._delivery
-            self._doomed = ()
-            try:
-                await self._end(doomed)
-            finally:
-                if self._stored is not None:
-                    self._delivery = told  # a new session was saved since
-            save = getattr(self._handler_now(), "session_save", None)
-            if self._has_data() and save is not False:
-                if self._phase is not UNAVAILABLE:
-                    await self._look_before_saving()
-                    await self._store(None, renew=renew)
-        elif step is not Step.NOTHING:
-            changes = plan.changes
-            if self._manager.settings.before_save is not None and attempt is None:
-                await self._look_before_saving()
-                if self._doomed:  # the hook has ended the session
-                    await self._commit(Plan(Step.DESTROY), renew=renew)
-                    return
-                changes = self._changes()
-            await self._store(changes, always=True, renew=renew, attempt=attempt)
-
-
-class _Transaction:
-    """Runs ``fn`` for `Session.transact`; ``result`` is what it last returned."""
-
-    def __init__(self, session: Session, fn: Callable[[dict[str, Any]], Any]) -> None:
-        self._serializer = session._manager.codec.serializer
-        self._fn = fn
-        self.result: Any = None
-
-    def run(self, data: dict[str, Any]) -> bytes | Awaitable[bytes]:
-        """Return what ``fn`` makes of ``data``, encoded.
-
-        Raises `.EncodeError` where it put something in that would not come back.
-        """
-        before = self._serializer.dumps(data)
-        # A copy: what ``fn`` does must be undone by forgetting it.
-        draft: dict[str, Any] = self._serializer.loads(before)
-        returned = self._fn(draft)
-        if inspect.isawaitable(returned):
-            return self._run_on(before, draft, returned)
-        return self._ran(before, draft, returned)
-
-    async def _run_on(
-        self, before: bytes, draft: dict[str, Any], returned: Awaitable[Any]
-    ) -> bytes:
-        return self._ran(before, draft, await returned)
-
-    def _ran(self, before: bytes, draft: dict[str, Any], result: Any) -> bytes:
-        self.result = result
-        try:
-            after = self._serializer.dumps(draft)
-        except Exception:
-            check_items(self._serializer, draft)
-            raise
-        if after == before:
-            if (
-                isinstance(result, dict)
-                and result is not draft
-                and result != draft
-                and (not draft or draft.keys() & result.keys())
-                and not any(result is value for value in draft.values())
-            ):
-                raise TypeError(
-                    "transact's function returned a new dict and left the data as it "
-                    "was: change the dict that it gets, in place"
-                )
-            return after
-        stored = encoded_values(self._serializer, before)
-        current = encoded_values(self._serializer, after, draft)
-        check_items(
-            self._serializer,
-            {k: draft[k] for k, value in current.items() if stored.get(k) != value},
-            encoded=True,
-        )
-        return after
-
-
-# Which turns the running task, or one that it came from, has at the moment.
-_TURNS: ContextVar[tuple[object, ...]] = ContextVar("turns", default=())
-
-
-class _Turn:
-    """Lets one task at a time work on a session.
-
-    For a task that has the turn already, and for those that it starts and waits
-    for, it would never come: RuntimeError.
-    """
-
-    def __init__(self) -> None:
-        self._lock = asyncio.Lock()
-        self._mark: object = None
-
-    @property
-    def is_taken(self) -> bool:
-        """Whether some task has the turn."""
-        return self._lock.locked()
-
-    def refuse_holder(self) -> None:
-        """Raise where the running task has the turn already."""
-        if self._mark is not None and self._mark in _TURNS.get():
-            raise RuntimeError(
-                "the session is being saved: a hook, or a function that transact "
-                "calls, cannot await its methods"
-            )
-
-    @contextlib.asynccontextmanager
-    async def within(self, seconds: float) -> AsyncIterator[None]:
-        """Take the turn, or raise `.StoreUnavailable` where it does not come."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self.__aenter__()
-        except TimeoutError:
-            raise StoreUnavailable(
-                "save", "", "another call on the session has not ended"
-            ) from None
-        try:
-            yield
-        finally:
-            await self.__aexit__()
-
-    async def __aenter__(self) -> None:
-        self.refuse_holder()
-        await self._lock.acquire()
-        self._mark = object()
-        self._before = _TURNS.set((*_TURNS.get(), self._mark))
-
-    async def __aexit__(self, *_: object) -> None:
-        self._mark = None
-        _TURNS.reset(self._before)
-        self._lock.release()
 
 
 _OTHER_NAMES = {
@@ -1518,11 +1062,6 @@ _OTHER_NAMES = {
     "is_empty": "not session",
     "max_age": "session.set_idle_timeout(seconds)",
 }
-
-
-def _of(stored: Stored) -> Record:
-    assert stored.record is not None
-    return stored.record
 
 
 def _utc(timestamp: float) -> datetime:

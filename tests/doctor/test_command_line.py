@@ -35,7 +35,7 @@ NODE: dict[str, Any] = {
     "version": TEXT,
     "uptime": WHOLE,
     "round_trip": {"median": NUMBER, "worst": NUMBER, "reads": WHOLE},
-    "commands": dict.fromkeys(["gets", "add", "cas", "touch", "delete"], TRUTH),
+    "commands": dict.fromkeys(["gets", "add", "cas"], TRUTH),
     "cas": TRUTH,
     "same_server": TRUTH,
     "item_size_max": WHOLE,

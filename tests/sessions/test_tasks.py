@@ -23,5 +23,5 @@ async def test_all_work_of_a_key_is_waited_for():
     assert not waiting.done()
     older.set()
     await waiting
-    assert not tasks.has("key")
+    assert "key" not in tasks.of_key
     assert await tasks.drain(5)

@@ -212,6 +212,7 @@ async def test_a_server_may_move(twemproxy_factory, memcached_factory, connect):
         await fill(connect(twemproxy_factory(servers).url + "?timeout=10"))
         placed.append([server.keys() for server in servers])
     assert placed[0] == placed[1]
+    assert all(placed[0])
 
 
 @pytest.mark.gen_test

@@ -19,11 +19,11 @@ __all__ = [
     "RoundTrip",
 ]
 
-COMMANDS = ("gets", "add", "cas", "touch", "delete")
+COMMANDS = ("gets", "add", "cas")
 _KINDS = ("problem", "warning", "note")
 
-# An item is more than its value: a header of memcached's, a key of at most 250
-# bytes, and what is lost by cutting large ones into chunks.
+# An item is larger than its value: it has a header, a key of at most 250 bytes, and
+# what memcached wastes when it cuts a large value into chunks.
 _ITEM_OVERHEAD = 1024
 _NEARLY_FULL = 0.85
 _CLOCKS_APART = 2.0
@@ -34,6 +34,7 @@ _MORE_MEMORY = "Give memcached more memory (-m), or keep only sessions in it."
 _MORE_CONNECTIONS = (
     "Allow memcached more (-c), or let each process have fewer (threads=1 in the URL)."
 )
+_SET_CLOCKS = "Set both clocks by NTP, then restart memcached: it reads them at start."
 
 
 @dataclass(frozen=True)
@@ -59,24 +60,19 @@ class RoundTrip:
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes for items, and what became of items that found no room."""
+    """Bytes for items, and how many items found no room."""
 
     used: int
     limit: int
     evicts: bool | None
-    """Whether the oldest items make room; `False`: new ones are refused."""
+    """Whether the node drops the oldest items; `False`: it refuses new ones."""
     evictions: int
     refused: int
-
-    @property
-    def is_nearly_full(self) -> bool:
-        """Whether little room is left."""
-        return bool(self.limit) and self.used >= self.limit * _NEARLY_FULL
 
 
 @dataclass(frozen=True)
 class Connections:
-    """Clients of the node, this one among them."""
+    """Clients of the node, including the doctor."""
 
     now: int
     limit: int
@@ -97,7 +93,7 @@ class Encryption:
 
 @dataclass(frozen=True)
 class Clock:
-    """How far the node's clock is ahead of the one here, in seconds."""
+    """How far the node's clock is ahead of the doctor's, in seconds."""
 
     difference: float
     uncertainty: float
@@ -105,7 +101,7 @@ class Clock:
 
 @dataclass(kw_only=True)
 class Findings:
-    """All that is known of a node. `None`: it could not be found out."""
+    """What is known of a node; `None`: the doctor could not find it out."""
 
     name: str
     share: float
@@ -118,7 +114,7 @@ class Findings:
     )
     cas: bool | None = None
     same_server: bool | None = None
-    """Whether what is written on one connection is found on new ones."""
+    """Whether new connections find an item that was written on another one."""
     item_size_max: int | None = None
     memory: Memory | None = None
     connections: Connections | None = None
@@ -138,7 +134,7 @@ class Findings:
         self.remarks.append(Remark("problem", code, text, advice))
 
     def warn(self, code: str, text: str, advice: str) -> None:
-        """Note what will cost sessions, or may."""
+        """Note what loses sessions, or may lose some."""
         self.remarks.append(Remark("warning", code, text, advice))
 
     def note(self, code: str, text: str, advice: str) -> None:
@@ -150,7 +146,7 @@ class Findings:
         return {"ok": self.ok, **dataclasses.asdict(self)}
 
     def judge(self) -> None:
-        """Add the remarks that follow from the numbers; put first what matters most."""
+        """Add the remarks that follow from the numbers, and put problems first."""
         if self.item_size_max is not None:
             self._judge_item_size(self.item_size_max - _ITEM_OVERHEAD)
         if self.memory is not None:
@@ -160,11 +156,11 @@ class Findings:
         if self.clock is not None:
             self._judge_clock(self.clock)
         if self.tls and self.tls.certificate_left < _CERTIFICATE_ENDS_SOON:
+            days = self.tls.certificate_left / 86_400
             self.warn(
                 "certificate-ends",
-                "the certificate expires in "
-                f"{self.tls.certificate_left / 86_400:.1f} days: no session can be "
-                "used then",
+                f"the certificate expires in {days:.1f} days: no session can be used "
+                "after that",
                 "Renew it, and let memcached load it (refresh_certs, or a restart).",
             )
         self.remarks.sort(key=lambda remark: _KINDS.index(remark.kind))
@@ -183,28 +179,29 @@ class Findings:
         )
 
     def _judge_memory(self, memory: Memory) -> None:
+        nearly_full = memory.limit and memory.used >= memory.limit * _NEARLY_FULL
         if memory.evictions:
             self.warn(
                 "evictions",
-                f"sessions are lost early: {memory.evictions} items were dropped "
-                "before their end, to make room",
+                f"sessions are lost early: memcached dropped {memory.evictions} items "
+                "before they expired, to make room",
                 _MORE_MEMORY,
             )
-        if memory.refused and memory.is_nearly_full and memory.evicts is False:
+        if memory.refused and nearly_full and memory.evicts is False:
             self.problem(
                 "full",
-                f"it is full and drops nothing (-M): {memory.refused} items were "
-                "refused",
+                f"the memory is full, and memcached drops nothing (-M): "
+                f"{memory.refused} items were refused",
                 "Give memcached more memory (-m), or start it without -M.",
             )
         elif memory.refused:
             self.warn(
                 "not-stored",
-                f"sessions could not be saved: {memory.refused} items were refused for "
-                "want of memory",
+                "sessions could not be saved: memcached had no memory for "
+                f"{memory.refused} items",
                 _MORE_MEMORY,
             )
-        elif memory.is_nearly_full and not memory.evictions:
+        elif nearly_full and not memory.evictions:
             what = "the least recently used sessions will be dropped"
             if memory.evicts is False:
                 what = "new sessions will be refused"
@@ -212,37 +209,27 @@ class Findings:
 
     def _judge_connections(self, connections: Connections) -> None:
         if connections.refused:
-            self.warn(
-                "connections",
-                f"{connections.refused} connections were refused: there were too many",
-                _MORE_CONNECTIONS,
-            )
+            text = f"memcached refused {connections.refused} connections: too many"
         elif connections.now >= connections.limit * _NEARLY_FULL:
-            self.warn(
-                "connections",
-                "there are nearly as many connections as are allowed",
-                _MORE_CONNECTIONS,
-            )
+            text = "there are nearly as many connections as memcached allows"
+        else:
+            return
+        self.warn("connections", text, _MORE_CONNECTIONS)
 
     def _judge_clock(self, clock: Clock) -> None:
-        # The second that memcached's whole seconds hide is no reason for a warning;
-        # a slow network is none either.
+        # memcached's whole seconds, or a slow network, make no clock wrong.
         apart = abs(clock.difference) - (clock.uncertainty - 1)
-        advice = (
-            "Set both by NTP. Then restart memcached: it looks at the clock when it "
-            "starts."
-        )
         if apart > _CLOCK_FAR_OFF:
             self.problem(
                 "clock",
-                f"its clock is {apart / 86_400:.0f} days off: what is kept for more "
-                "than 30 days ends at once, or much too late",
-                advice,
+                f"its clock is {apart / 86_400:.0f} days off: sessions that are kept "
+                "for more than 30 days expire at once, or much too late",
+                _SET_CLOCKS,
             )
         elif apart > _CLOCKS_APART:
             self.warn(
                 "clock",
-                "the clocks differ: sessions that are kept for more than 30 days end "
-                "that much too early or too late",
-                advice,
+                "the clocks differ: sessions that are kept for more than 30 days "
+                "expire that much too early or too late",
+                _SET_CLOCKS,
             )

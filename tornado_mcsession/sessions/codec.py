@@ -13,7 +13,7 @@ from ..exceptions import DecodeError
 from .ids import record_key
 from .lifetime import is_sound
 from .record import NewerRecord, Record
-from .serializers import MAX_DEPTH, Serializer, is_too_deep, may_be_deep
+from .serializers import Serializer, is_too_deep
 
 __all__ = ["Codec", "Layout"]
 
@@ -26,28 +26,28 @@ _TAG = 16
 
 
 class Layout(Generic[_Plain]):
-    """An array-like struct as MessagePack, behind a byte that tells its version.
+    """An array-like struct as MessagePack, after a byte that names the version.
 
     A later release may add fields at the end without another version. ``newer`` is
-    the struct of this release with a last field ``unknown`` for them: they come
-    back as they were when this process writes the value again.
+    the struct of this release with a last field ``unknown`` for them. If this process
+    writes the value again, it writes them back as they were.
     """
 
     def __init__(self, plain: type[_Plain], newer: type[_Plain]) -> None:
         self._newer = newer
-        self._fields = plain.__struct_fields__
+        self._known = len(plain.__struct_fields__)
         self._encode = msgspec.msgpack.Encoder().encode
         self._decode = msgspec.msgpack.Decoder(plain).decode
         self._split = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
-        # What a value of this release begins with, which nearly all do.
-        self._head = b"\xdc" + len(self._fields).to_bytes(2, "big")
+        # Nearly all values were written by this release, and begin like this.
+        self._head = self._encode([None] * self._known)[: -self._known]
 
     def encode(self, value: _Plain) -> bytes:
         """Return the bytes of ``value``."""
         if type(value) is not self._newer:
             return VERSION + self._encode(value)
-        known = [getattr(value, name) for name in self._fields]
-        return VERSION + self._encode([*known, *value.unknown])  # type: ignore[attr-defined]
+        *known, unknown = msgspec.structs.astuple(value)
+        return VERSION + self._encode([*known, *unknown])
 
     def decode(self, data: bytes) -> _Plain:
         """Return the value in ``data``. Raises `.DecodeError`."""
@@ -56,38 +56,29 @@ class Layout(Generic[_Plain]):
         data = data[1:]
         try:
             value = self._decode(data)
-            if data[:3] != self._head and _array_length(data) > len(self._fields):
-                unknown = tuple(
-                    msgspec.Raw(bytes(raw))
-                    for raw in self._split(data)[len(self._fields) :]
-                )
-                known = {name: getattr(value, name) for name in self._fields}
-                return self._newer(**known, unknown=unknown)
-            return value
+            if data.startswith(self._head):
+                return value
+            unknown = tuple(raw.copy() for raw in self._split(data)[self._known :])
+            if not unknown:
+                return value
+            return self._newer(**msgspec.structs.asdict(value), unknown=unknown)
         except (msgspec.DecodeError, RecursionError, ValueError, OverflowError):
             raise DecodeError("not a record") from None
 
 
-def _array_length(data: bytes) -> int:
-    """Return how many elements a MessagePack array has, by its first bytes."""
-    if data[0] & 0xF0 == 0x90:
-        return data[0] & 0x0F
-    return int.from_bytes(data[1 : 3 if data[0] == 0xDC else 5], "big")
-
-
 class Codec:
-    """Says under which key, with which bytes and flags, a record is stored.
+    """Turns a record into the key, bytes and flags under which it is stored.
 
-    One part of a manager that can be replaced as a whole, for a site whose
-    sessions other programs read. This one writes a version byte and the record as
-    MessagePack. With ``encryption_keys`` the record is sealed by AES-256-GCM
-    under a key derived for each store key (so that no count of nonces must be
-    kept), with the store key as associated data: a record that was altered, or
-    copied to another key, cannot be read. The first key seals, all of them open.
+    An application whose sessions other programs read can replace it as a whole. This
+    one writes a version byte and the record as MessagePack. ``encryption_keys`` encrypt
+    the record by AES-256-GCM, with the store key as associated data: a record that was
+    altered, or copied to another key, cannot be read. The first key encrypts, all of
+    them decrypt. The cipher's key is derived for each store key, which makes it
+    needless to count nonces.
     """
 
     flags = 0
-    """The flags that memcached keeps beside a record."""
+    """The flags that memcached stores with a record."""
 
     def __init__(
         self,
@@ -126,7 +117,7 @@ class Codec:
     def decode(self, data: bytes, flags: int, key: str) -> Record:
         """Return the record in ``data``, which was found under ``key``.
 
-        Raises `.DecodeError` for whatever `encode` never made: foreign, damaged,
+        Raises `.DecodeError` for bytes that `encode` did not make: foreign, damaged,
         or of another version.
         """
         if self._keys:
@@ -139,25 +130,20 @@ class Codec:
         return record
 
     def values(self, record: Record) -> dict[str, Any]:
-        """Return the session's mapping in ``record``, new at each call.
+        """Return the session's mapping in ``record``, a new one at each call.
 
-        Raises `.DecodeError` where the serializer cannot read it.
+        Raises `.DecodeError` if the serializer cannot read it.
         """
         try:
             values = self.serializer.loads(record.data)
         except Exception as error:
-            # Whatever a serializer raises for foreign bytes, the result is the
-            # same. The error may quote the bytes, so it is not chained.
+            # A serializer may raise anything for foreign bytes. The error may quote
+            # them, so it is not chained.
             name = type(error).__name__
             raise DecodeError(f"with data the serializer refuses ({name})") from None
         if not isinstance(values, dict) or not {str}.issuperset(map(type, values)):
             raise DecodeError("with data that is no mapping of text")
-        data = record.data
-        if (
-            len(data) > MAX_DEPTH  # it takes a byte to begin each level
-            and may_be_deep(self.serializer, data)
-            and is_too_deep(values)
-        ):
+        if is_too_deep(self.serializer, record.data, values):
             raise DecodeError("with data nested too deep")
         return values
 

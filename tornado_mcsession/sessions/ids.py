@@ -1,10 +1,9 @@
 """Session ids, and the keys and digests that are made of them.
 
-An id is 43 random characters. The id of a logged-in session is followed by 22
-more, a digest of the principal. The store never sees an id: its key is the SHA-256
-of the id. The key of a logged-in session has the digest in braces before that, so
-that all records of one principal are placed on one node, beside the principal's
-marker.
+An id is 43 random characters. After a login, 22 more follow: a digest of the
+principal. The store never sees an id, only its SHA-256 as a key. The key of a
+logged-in session has the digest in braces before that. This places all records of one
+principal on one node, where the principal's marker is.
 """
 
 from __future__ import annotations
@@ -38,9 +37,9 @@ __all__ = [
 RANDOM_LENGTH = 43  # 256 bits in the URL-safe base64 alphabet
 DIGEST_LENGTH = 22  # 128 bits, likewise
 
-# An id made by a ``generate_id`` hook may have any length, so that its digest needs a
-# separator, which is no character of the alphabet; so does the lack of a digest, where
-# the length alone would speak of one.
+# A ``generate_id`` hook may make ids of any length, and a separator precedes the
+# digest. If such an id has no digest, but the length of one with a digest, it ends with
+# the separator.
 _VALID = re.compile(r"[A-Za-z0-9_-]{22,200}(?:\.(?:[A-Za-z0-9_-]{22})?)?")
 LONGEST_ID = 200 + 1 + DIGEST_LENGTH
 
@@ -68,7 +67,7 @@ def check_id(session_id: object) -> str:
 
 
 def with_digest(base: object, digest: str) -> str:
-    """Return the id that a ``generate_id`` hook's ``base`` gives, with a digest.
+    """Return the id made of what a ``generate_id`` hook returned, and a digest.
 
     Raises `ValueError` for a base of another form.
     """
@@ -110,44 +109,41 @@ def principal_digest(principal: str, key: bytes) -> str:
 
 
 def newest_secret(secret: CookieSecret | None, key_version: int | None) -> str | bytes:
-    """Return the cookie secret that signs, checked; an empty one if there is none."""
+    """Return the cookie secret that signs; an empty one if there is none."""
     if secret is None:
         return b""
-    if not isinstance(secret, Mapping):
-        return _secret_text("cookie_secret", secret)
-    if key_version is None or key_version not in secret:
-        raise ValueError(
-            "a dict as cookie_secret needs the application setting key_version, one "
-            "of its keys"
-        )
-    for value in secret.values():
-        _secret_text("each cookie_secret", value)
-    return secret[key_version]
-
-
-def _secret_text(name: str, value: object) -> str | bytes:
-    if not isinstance(value, str | bytes):
-        raise type_error(name, value, "text or bytes")
-    return value
+    if isinstance(secret, Mapping):
+        if key_version is None or key_version not in secret:
+            raise ValueError(
+                "a dict as cookie_secret needs the application setting key_version, "
+                "one of its keys"
+            )
+        texts, newest = list(secret.values()), secret[key_version]
+    else:
+        texts, newest = [secret], secret
+    for text in texts:
+        if not isinstance(text, str | bytes):
+            raise type_error("cookie_secret", text, "text or bytes")
+    return newest
 
 
 def linking_keys(
     keys: Sequence[bytes], secret: CookieSecret | None, key_version: int | None
 ) -> tuple[bytes, ...]:
-    """Return the keys under which a principal's digest is, or was, made.
+    """Return the keys that make a principal's digest, the newest first.
 
-    The first one makes it: derived from the newest encryption key, else from the
-    newest cookie secret, else from nothing. Without any secret, whoever can list
-    the store's keys and guesses a principal can tell which sessions are theirs.
-    The other keys belong to older secrets: a session keeps its digest while
-    secrets are rotated or set for the first time.
+    The first one is derived from the newest encryption key, else from the newest
+    cookie secret, else from nothing. Without any secret, everybody who can list the
+    store's keys and guesses a principal finds the principal's sessions. The other keys
+    belong to older secrets: a session keeps its digest when secrets are rotated, or set
+    for the first time.
     """
     newest = newest_secret(secret, key_version)
     older = secret.values() if isinstance(secret, Mapping) else ()
     texts = (newest, *older, b"") if newest else (b"",)
     secrets_ = [text.encode() if isinstance(text, str) else text for text in texts]
     return tuple(
-        hmac.digest(root, b"tornado_mcsession principal", hashlib.sha256)
+        hmac.digest(root, b"tornado_mcsession principal", "sha256")
         for root in dict.fromkeys((*keys, *secrets_))
     )
 
@@ -156,17 +152,17 @@ _NONCE = 16
 
 
 def seal(old_id: str, new_id: str) -> bytes:
-    """Return ``new_id`` so that only a holder of ``old_id`` can read it.
+    """Return ``new_id`` encrypted: only a holder of ``old_id`` can read it.
 
-    The tombstone that keeps it lies open to anybody who can read the store, and
-    they know the digest of the old id at most.
+    It is kept in a tombstone. Others may read the store, but they know at most the
+    digest in the old id.
     """
     nonce = secrets.token_bytes(_NONCE)
     return nonce + _masked(old_id, nonce, new_id.encode("ascii"))
 
 
 def successor_of(old_id: str, record: Record) -> str | None:
-    """Return the id that took the place of ``old_id``, as its tombstone tells."""
+    """Return the id that replaced ``old_id``, from its tombstone."""
     sealed = record.successor
     if sealed is None:
         return None
@@ -175,7 +171,7 @@ def successor_of(old_id: str, record: Record) -> str | None:
 
 
 def _masked(old_id: str, nonce: bytes, text: bytes) -> bytes:
-    # A key stream that is used once: each tombstone has a nonce of its own.
+    # Each tombstone has a nonce of its own, so a key stream is used once.
     stream = hashlib.shake_256(nonce + old_id.encode("ascii")).digest(len(text))
     masked = int.from_bytes(text, "big") ^ int.from_bytes(stream, "big")
     return masked.to_bytes(len(text), "big")

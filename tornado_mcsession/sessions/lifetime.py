@@ -1,4 +1,4 @@
-"""When a session ends, and when using it puts its end off. All pure."""
+"""When a session expires, and when using it renews it. All pure."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from .record import Record
 __all__ = ["TOMBSTONE_SECONDS", "Lifetime", "is_sound", "ttl"]
 
 TOMBSTONE_SECONDS = 60.0
-"""How long an ended id is remembered, for late writes and requests under way."""
+"""How long a tombstone is kept, for late writes and requests already in flight."""
 
-# An expired record stays readable this long, so that a page can say "your session
-# timed out". It also absorbs differences between the clocks of a process and a store.
+# An expired record stays readable this long: a page can say "your session timed out".
+# It also absorbs differences between the clocks of a process and a store.
 EXPIRED_FOR = 300.0
-# A session's own times may be anything, and memcached's are numbers of 32 bits.
+# An application may set any time, and memcached's times have 32 bits.
 _CENTURIES = 1e12
-# Clocks differ, and are corrected: a record may be from the future, and then lives as
-# much longer. From further ahead than this it would live for good.
+# Clocks differ, and are corrected. A record from the future lives longer by that
+# difference. A record from further ahead than this would live forever.
 MAX_AHEAD = 86_400.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Lifetime:
-    """The time settings of a manager. Durations are in seconds; None: no such end."""
+    """The time settings of a manager. Durations are in seconds; None: no limit."""
 
     idle_timeout: float | None
     lifetime: float | None
@@ -34,31 +34,31 @@ class Lifetime:
     renew_after: float | None
 
     def idle_timeout_of(self, record: Record) -> float | None:
-        """Return the idle timeout that holds for ``record``; None: no idle end."""
+        """Return the idle timeout of ``record``; None: it has none."""
         if record.idle_timeout is not None:
             return record.idle_timeout
         if record.end is not None:
-            return None  # a fixed end replaces the idle one
+            return None  # a fixed end replaces the idle timeout
         if record.principal is None and self.anonymous_timeout is not None:
             return self.anonymous_timeout
         return self.idle_timeout
 
     def last_end_of(self, record: Record) -> float:
-        """Return when ``record`` ends at the latest, whatever happens."""
+        """Return when ``record`` expires even if it is renewed."""
         end = math.inf if record.end is None else record.end
         if self.lifetime is not None:
             end = min(end, record.created + self.lifetime)
         return end
 
     def renewed(self, record: Record, now: float, *, cookie: bool = True) -> Record:
-        """Return ``record`` with its end put off from ``now``.
+        """Return ``record``, renewed at ``now``.
 
-        Where no ``cookie`` can be sent, as over a WebSocket, the next request that
-        can send one finds its renewal due.
+        Over a WebSocket no ``cookie`` can be sent. The next request that can send one
+        then finds its renewal due.
 
-        The idle timeout is stretched by ``renew_after``, because that share of it
-        may pass before the next renewal. So a session never ends before its idle
-        timeout, and at most that share later.
+        ``renew_after`` extends the idle timeout, because that share of it may pass
+        before the next renewal. So a session never expires before its idle timeout,
+        and at most that share later.
         """
         end = self.last_end_of(record)
         idle = self.idle_timeout_of(record)
@@ -71,7 +71,7 @@ class Lifetime:
         )
 
     def renewal_due(self, record: Record, now: float) -> bool:
-        """Return whether using ``record`` now must put its end off."""
+        """Return whether using ``record`` now must renew it."""
         share = self.renew_after
         if share is None:
             return False
@@ -81,10 +81,10 @@ class Lifetime:
         return record.expires_at < self.last_end_of(record)
 
     def is_over(self, record: Record, now: float) -> bool:
-        """Return whether ``record`` has ended.
+        """Return whether ``record`` has expired.
 
-        A record from more than a day ahead counts as ended: some clock was wrong
-        when it was written, or is now, so its end cannot be believed.
+        A record from more than a day ahead counts as expired: a clock was wrong when
+        it was written, or is wrong now.
         """
         if now >= record.expires_at:
             return True
@@ -102,13 +102,13 @@ class Lifetime:
 def ttl(record: Record, now: float) -> float:
     """Return how long a store keeps ``record``: until 5 minutes after its end.
 
-    The store's clock thus never decides when a session ends; the record does.
+    So the record decides when a session expires, and never the store's clock.
     """
     return max(record.expires_at - now, 0.0) + EXPIRED_FOR
 
 
 def is_sound(record: Record) -> bool:
-    """Return whether the times in ``record`` are times."""
+    """Return whether all times in ``record`` are possible."""
     idle, login, until = (
         record.idle_timeout,
         record.authenticated_at,

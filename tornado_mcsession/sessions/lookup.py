@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ..stores.base import Entry
 from . import ids
-from .repository import MAX_STEPS, Repository, Stored
+from .repository import MAX_STEPS, Place, Repository, Stored
 from .revocation import Revocation, Standing
 from .tasks import Tasks
 
@@ -57,20 +57,15 @@ class Lookup:
         self._tasks = tasks
         self._warned = False
 
-    def find(self, session_ids: Sequence[str]) -> Coroutine[Any, Any, Found]:
+    async def find_one_of(self, session_ids: Sequence[str]) -> Found:
         """Return the one living session of ``session_ids``. Raises `.StoreError`.
 
         Where several are alive, none is used: one may have been planted.
         """
-        if len(session_ids) == 1:
-            return self._find(session_ids[0])
-        return self._find_one_of(session_ids)
-
-    async def _find_one_of(self, session_ids: Sequence[str]) -> Found:
         operations = self._records.operations
         try:
             async with asyncio.timeout(operations.limit):
-                found = await asyncio.gather(*map(self._find, session_ids))
+                found = await asyncio.gather(*map(self.find, session_ids))
         except TimeoutError as error:
             raise operations.too_late("load") from error
         living = [each for each in found if each.stored is not None]
@@ -90,10 +85,11 @@ class Lookup:
             )
         return Found(Presented.AMBIGUOUS, others=tuple(different))
 
-    async def _find(self, session_id: str) -> Found:
+    async def find(self, session_id: str) -> Found:
+        """Return the session of ``session_id``. Raises `.StoreError`."""
         at = self._records.at(session_id)
         for _ in range(MAX_STEPS):
-            if self._tasks.has(at.key):
+            if at.key in self._tasks.of_key:
                 # Read what is still being written.
                 await self._tasks.wait_for(at.key, self._records.operations.limit)
             beside = self._revocation.key_beside(at.id)
@@ -111,17 +107,16 @@ class Lookup:
             at = self._records.at(newer)
         return _ENDED
 
-    def _judge(self, at: Stored, entry: Entry | None, marker: Entry | None) -> Found:
+    def _judge(self, at: Place, entry: Entry | None, marker: Entry | None) -> Found:
         stored = self._records.examine(at, entry)
         if stored is None:
             return _UNKNOWN
         record = stored.record
-        assert record is not None
+        is_over = self._records.lifetime.is_over(record, self._records.clock())
         if record.retired:
             # Of a tombstone that is over nothing is known any more.
-            over = self._records.is_over(record)
-            return _UNKNOWN if over else Found(Presented.ENDED, stored)  # looked behind
-        if self._records.is_over(record):
+            return _UNKNOWN if is_over else Found(Presented.ENDED, stored)
+        if is_over:
             return _EXPIRED
         values = self._records.values(stored)
         if values is None:
@@ -134,7 +129,6 @@ class Lookup:
 
     def _successor(self, tombstone: Stored) -> str | None:
         record = tombstone.record
-        assert record is not None
         until = record.successor_until
         if until is None or self._records.clock() >= until:
             return None

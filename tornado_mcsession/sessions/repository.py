@@ -13,8 +13,7 @@ import enum
 import logging
 import random
 import time
-import weakref
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeGuard, TypeVar
@@ -35,7 +34,8 @@ from ..stores.memory import MemoryStore
 from . import ids
 from .codec import Codec
 from .lifetime import Lifetime, ttl
-from .record import WRITE, Record, new_write_id
+from .record import WRITE, Record
+from .tasks import Writers, WriterTurn
 
 __all__ = [
     "Attempt",
@@ -43,6 +43,7 @@ __all__ = [
     "Follow",
     "Observer",
     "Operations",
+    "Place",
     "Replaced",
     "Repository",
     "Stored",
@@ -58,8 +59,6 @@ MAX_ATTEMPTS = 1000
 MAX_PAUSE = 0.1
 # How often a session may get a new id while one request is under way.
 MAX_STEPS = 8
-# How long a writer waits for another one of its process that gets nowhere.
-PATIENCE = 0.3
 LARGE = 64 * 1024
 # A key that was forgotten, or somebody who writes to memcached, makes every request
 # meet an unreadable record: one line a minute is enough.
@@ -68,17 +67,23 @@ QUIET = 60.0
 Observer = Callable[[str, str, float, str], object]
 
 
+class Place(NamedTuple):
+    """A session id and its store key, where nothing was read yet."""
+
+    id: str
+    key: str
+
+
 class Stored(NamedTuple):
     """A record as it was found under an id, with the token to replace it.
 
-    ``record`` is None where the id is known, and nothing was read yet. ``token`` is
-    None where the record was written by this process: a cas does not tell the new
-    token.
+    ``token`` is None where the record was written by this process: a cas does not
+    tell the new token.
     """
 
     id: str
     key: str
-    record: Record | None
+    record: Record
     token: Any = None
 
 
@@ -255,18 +260,18 @@ class Repository:
         self.counts = counts
         self._max_size = max_size
         self._memory = 2 * operations.limit
-        self._writers = _Writers()
+        self._writers = Writers()
         self._warned_of_size = False
         self._quiet_until = -QUIET
         self._unlogged = 0
 
-    def at(self, session_id: str) -> Stored:
-        """Return the place of ``session_id``, where nothing was read yet."""
-        return Stored(session_id, self.codec.key(session_id), None)
+    def at(self, session_id: str) -> Place:
+        """Return the place of ``session_id``."""
+        return Place(session_id, self.codec.key(session_id))
 
     # Reading.
 
-    def examine(self, at: Stored, entry: Entry | None) -> Stored | None:
+    def examine(self, at: Place | Stored, entry: Entry | None) -> Stored | None:
         """Return the record in ``entry``; None if nothing readable is there.
 
         It may be a tombstone, or over: `is_over`. A record that cannot be read is
@@ -283,7 +288,6 @@ class Repository:
 
     def values(self, stored: Stored) -> dict[str, Any] | None:
         """Return the session's mapping in a record; None if it cannot be read."""
-        assert stored.record is not None
         try:
             return self.codec.values(stored.record)
         except DecodeError as error:
@@ -315,15 +319,21 @@ class Repository:
         """
         at = self.at(session_id)
         before = record if record.written else None  # of the same session's old id
-        record = self._stamped(record, before)
+        record = record.stamped(before, self.clock(), self._memory)
         data = self._encoded(record, at.key)
         lost: StoreUnavailable | None = None
+        add = self.operations.add
         try:
             async with asyncio.timeout(self.operations.limit):
                 for _ in range(MAX_ATTEMPTS):
+                    seconds = ttl(record, self.clock())
                     try:
-                        if await self._add(at.key, record, data):
-                            return at._replace(record=record)
+                        if await add(at.key, data, seconds, self.codec.flags):
+                            return Stored(*at, record)
+                    except StoreRejected as error:
+                        if error.too_large:  # for the node's own item size
+                            raise SessionTooLarge(len(data), None) from error
+                        raise
                     except StoreUnavailable as error:
                         if not error.outcome_unknown:
                             failure = lost or error
@@ -332,9 +342,8 @@ class Repository:
                     # Not taken for taken: it may be this very record.
                     found = await self._look(at, None, lost)
                     if found is not None:
-                        assert found.record is not None
                         mine = found.record.write_of((record.writes[:WRITE],))
-                        return at._replace(record=record) if mine else None
+                        return Stored(*at, record) if mine else None
                     if lost is None:
                         return None
         except TimeoutError as error:
@@ -343,16 +352,7 @@ class Repository:
             raise lost from lost.__cause__
         raise lost or SessionConflict(MAX_ATTEMPTS)
 
-    async def _add(self, key: str, record: Record, data: bytes) -> bool:
-        seconds = ttl(record, self.clock())
-        try:
-            return await self.operations.add(key, data, seconds, self.codec.flags)
-        except StoreRejected as error:
-            if error.too_large:  # the node's item size may be below ``max_size``
-                raise SessionTooLarge(len(data), None) from error
-            raise
-
-    async def supersede(self, at: Stored, record: Record) -> bool:
+    async def supersede(self, at: Place, record: Record) -> bool:
         """Put ``record`` where something is over or unreadable; return whether it is.
 
         Raises `Replaced` for a tombstone.
@@ -361,13 +361,14 @@ class Repository:
         if entry is None:
             return False
         found = self.examine(at, entry)
-        before = None
-        if found is not None and (before := found.record) is not None:
+        before = record  # a blank, where nobody can read what is there
+        if found is not None:
+            before = found.record
             if before.retired and not self.is_over(before):
                 raise Replaced(at.id, before)
             if not self.is_over(before) and self.values(found) is not None:
                 return False
-        attempt = self._write(Stored(at.id, at.key, before, entry.token), record)
+        attempt = self._write(Stored(*at, before, entry.token), record)
         return await attempt.answer is CasResult.STORED
 
     # Changing.
@@ -394,7 +395,7 @@ class Repository:
 
     async def change(
         self,
-        at: Stored,
+        at: Place | Stored,
         edit: Edit,
         *,
         attempt: Attempt | None = None,
@@ -425,10 +426,12 @@ class Repository:
         lost_numbers: list[int] = []
         number = steps = 0  # of tries, and of new ids that were followed
         is_writing = attempt is not None
-        turn = _Turn(self._writers, at.key, has=attempt is not None)
+        turn = WriterTurn(self._writers, at.key, has=attempt is not None)
         try:
             async with asyncio.timeout(self.operations.limit) as scope:
-                found = at if at.token is not None and attempt is None else None
+                found = None
+                if isinstance(at, Stored) and at.token is not None and attempt is None:
+                    found = at
                 if await turn.enter():
                     found = None  # whoever was before us has replaced it
                 while number < MAX_ATTEMPTS:
@@ -438,8 +441,7 @@ class Repository:
                         if found is None:
                             raise lost or SessionGone(_ENDED)
                         record = found.record
-                        assert record is not None
-                        if write := record.write_of(mine):
+                        if mine and (write := record.write_of(mine)):
                             if record.retired and not mine[write].retired:
                                 # Done, and ended since; or carried to the new id.
                                 if record.successor is None:
@@ -454,13 +456,17 @@ class Repository:
                             await turn.move(at.key)
                             found = None
                             continue
-                        if self.is_over(record):
+                        if self.lifetime.is_over(record, self.clock()):
                             raise SessionGone(_ENDED)
                         try:
                             edited = edit(found)
                             if not isinstance(edited, Record):
-                                with _unwatched(scope, turn, counted):
+                                if counted:
                                     edited = await edited
+                                else:
+                                    turn.leave()
+                                    with _unwatched(scope):
+                                        edited = await edited
                         except StoreError:
                             if lost is None:
                                 raise
@@ -511,7 +517,7 @@ class Repository:
 
     async def _look(
         self,
-        at: Stored,
+        at: Place | Stored,
         unreadable: Record | None,
         lost: StoreUnavailable | None,
     ) -> Stored | None:
@@ -522,15 +528,14 @@ class Repository:
                 raise
             raise lost from lost.__cause__
         found = self.examine(at, entry)
-        if found is not None and not found.record.retired:  # type: ignore[union-attr]
+        if found is not None and not found.record.retired:
             found = found if self.values(found) is not None else None
         if found is None and entry is not None and unreadable is not None:
-            return at._replace(record=unreadable, token=entry.token)
+            return Stored(at.id, at.key, unreadable, entry.token)
         return found
 
-    def _next(self, found: Stored, follow: Follow, steps: int) -> Stored:
+    def _next(self, found: Stored, follow: Follow, steps: int) -> Place:
         record = found.record
-        assert record is not None
         until = record.successor_until
         if follow is Follow.GRACE:
             leads = until is not None and self.clock() < until
@@ -544,14 +549,12 @@ class Repository:
         return self.at(newer)
 
     def _write(self, at: Stored, record: Record) -> Attempt:
-        record = self._stamped(record, at.record)
+        now = self.clock()
+        record = record.stamped(at.record, now, self._memory)
         data = self._encoded(record, at.key)
-        seconds = ttl(record, self.clock())
+        seconds = ttl(record, now)
         answer = self.operations.cas(at.key, data, seconds, at.token, self.codec.flags)
         return Attempt(at, record, answer)
-
-    def _stamped(self, record: Record, before: Record | None) -> Record:
-        return record.stamped(new_write_id(self.clock()), before, self._memory)
 
     async def _pause(self, number: int) -> None:
         self.counts["conflicts"] += 1
@@ -592,12 +595,8 @@ _ENDED = "session was ended by another request"
 
 
 @contextmanager
-def _unwatched(scope: asyncio.Timeout, turn: _Turn, counted: bool) -> Iterator[None]:
-    """Let an edit take its time, and other writers go on meanwhile."""
-    if counted:
-        yield
-        return
-    turn.leave()
+def _unwatched(scope: asyncio.Timeout) -> Iterator[None]:
+    """Let an edit take its time."""
     loop = asyncio.get_running_loop()
     began, when = loop.time(), scope.when()
     scope.reschedule(None)
@@ -606,127 +605,3 @@ def _unwatched(scope: asyncio.Timeout, turn: _Turn, counted: bool) -> Iterator[N
     finally:
         assert when is not None
         scope.reschedule(when + loop.time() - began)
-
-
-class _Queue:
-    """The writers of one session that wait for their turn."""
-
-    def __init__(self) -> None:
-        self.turns: deque[asyncio.Future[bool]] = deque()
-        self.moved = 0.0
-        self.timer: asyncio.TimerHandle | None = None
-
-    def next(self, is_turn: bool) -> bool:
-        """Let whoever waits longest go on; return whether anybody does."""
-        while self.turns:
-            turn = self.turns.popleft()
-            if not turn.done():
-                self.moved = turn.get_loop().time()
-                turn.set_result(is_turn)
-                return True
-        return False
-
-
-class _Writers:
-    """Lets the writers of one session in this process write one after another.
-
-    Conflicts then come from other processes only, and a burst of writers on a large
-    session encodes it once for each. It saves work and guards nothing: where a
-    writer gets nowhere, since its node does not answer, the others go on one by one,
-    and cas decides. Each event loop has queues of its own.
-    """
-
-    def __init__(self) -> None:
-        self._queues: weakref.WeakKeyDictionary[
-            asyncio.AbstractEventLoop, dict[str, _Queue | None]
-        ] = weakref.WeakKeyDictionary()
-
-        self._latest: tuple[Any, dict[str, _Queue | None]] = (lambda: None, {})
-
-    def _of_loop(self) -> dict[str, _Queue | None]:
-        loop = asyncio.get_running_loop()
-        known, queues = self._latest  # mostly there is one loop
-        if known() is not loop:
-            queues = self._queues.setdefault(loop, {})
-            self._latest = weakref.ref(loop), queues
-        return queues
-
-    def take(self, key: str) -> bool:
-        """Take the turn for ``key`` if nobody has it; return whether it was taken."""
-        queues = self._of_loop()
-        if key in queues:
-            return False
-        queues[key] = None  # a queue is made when somebody waits: mostly nobody does
-        return True
-
-    async def wait(self, key: str) -> bool:
-        """Wait for the turn; return False where it was waited for in vain."""
-        loop = asyncio.get_running_loop()
-        queues = self._of_loop()
-        queue = queues[key]
-        if queue is None:
-            queue = queues[key] = _Queue()
-            queue.moved = loop.time()
-            self._watch(loop, key, queue)
-        turn: asyncio.Future[bool] = loop.create_future()
-        queue.turns.append(turn)
-        try:
-            return await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled() and turn.result():
-                self.leave(key)  # it came in the very moment
-            raise
-
-    def _watch(self, loop: asyncio.AbstractEventLoop, key: str, queue: _Queue) -> None:
-        def look() -> None:
-            if loop.time() >= queue.moved + PATIENCE:
-                queue.next(False)
-            if queue.turns:
-                queue.timer = loop.call_at(queue.moved + PATIENCE, look)
-            else:
-                queue.timer = None
-                if queues.get(key) is queue:
-                    queues[key] = None
-
-        queues = self._of_loop()
-        queue.timer = loop.call_at(queue.moved + PATIENCE, look)
-
-    def leave(self, key: str) -> None:
-        """Hand the turn to whoever waits longest."""
-        queues = self._of_loop()
-        queue = queues.get(key)
-        if queue is not None:
-            if queue.next(True):
-                return
-            if queue.timer is not None:
-                queue.timer.cancel()
-        queues.pop(key, None)
-
-
-class _Turn:
-    """One writer's turn; ``has`` says that it has it already."""
-
-    def __init__(self, writers: _Writers, key: str, *, has: bool) -> None:
-        self._writers = writers
-        self._key = key
-        self._has = has
-
-    async def enter(self) -> bool:
-        """Take the turn; return whether it had to be waited for."""
-        if self._has or self._writers.take(self._key):
-            self._has = True
-            return False
-        self._has = await self._writers.wait(self._key)
-        return True
-
-    async def move(self, key: str) -> None:
-        """Go on with another key."""
-        self.leave()
-        self._key = key
-        await self.enter()
-
-    def leave(self) -> None:
-        """Let the next one go on."""
-        if self._has:
-            self._has = False
-            self._writers.leave(self._key)

@@ -95,7 +95,6 @@ class Rotation:
         async def close(stored: Stored) -> Record:
             nonlocal moved, failed, carried
             record = stored.record
-            assert record is not None
             newer = edit(record)
             if moved is None:
                 moved = await self._records.create(new_id, newer)
@@ -156,7 +155,7 @@ class Rotation:
         try:
             await self._records.change(
                 at or self._records.at(session_id),
-                lambda stored: self._tombstone(stored.record or blank),
+                lambda stored: self._tombstone(stored.record),
                 follow=Follow.LOGIN if follow else Follow.NOWHERE,
                 # Other processes may be able to read it.
                 unreadable=blank,

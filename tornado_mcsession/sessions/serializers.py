@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
-from typing import Any, Protocol, TypeGuard
+from typing import Any, Protocol
 
 import msgspec
 
@@ -19,23 +19,23 @@ __all__ = [
     "check_items",
     "encoded_values",
     "is_too_deep",
-    "may_be_deep",
     "values_of",
 ]
 
-# Deeper values could not be decoded again from within a deep call stack: msgspec's
-# decoders share Python's recursion limit.
+# msgspec's decoders share Python's recursion limit: deeper values could not be decoded
+# from within a deep call stack.
 MAX_DEPTH = 100
 
+_TEXT = frozenset({str})
 _PLAIN = frozenset({str, int, float, bool, bytes, type(None)})
 
 
 class Serializer(Protocol):
     """Turns a value into bytes and back.
 
-    ``loads`` may raise any exception for bytes that ``dumps`` never made; such a
-    record is taken as an empty session. It must never run code that the bytes
-    name, as pickle does.
+    ``loads`` may raise any exception for bytes that ``dumps`` did not make; such a
+    record counts as an empty session. It must never run code that the bytes name, as
+    pickle does.
     """
 
     def dumps(self, value: Any, /) -> bytes: ...
@@ -45,23 +45,13 @@ class Serializer(Protocol):
 def _as_plain(value: Any, *, plain: type[datetime] = datetime) -> Any:
     """Return what msgspec encodes for a subclass of text or of datetime.
 
-    ``plain`` is bound here, where libraries that replace `datetime` in modules for
-    a test do not find it.
+    ``plain`` is bound here: libraries that replace `datetime` in a module during a
+    test do not find it.
     """
     if isinstance(value, str):
         return str.__str__(value)
     if isinstance(value, plain):
-        return plain(
-            value.year,
-            value.month,
-            value.day,
-            value.hour,
-            value.minute,
-            value.second,
-            value.microsecond,
-            value.tzinfo,
-            fold=value.fold,
-        )
+        return plain.combine(value.date(), value.timetz())
     raise NotImplementedError
 
 
@@ -70,7 +60,7 @@ def _refuse_extension(code: int, data: memoryview) -> Any:
 
 
 class MsgpackSerializer:
-    """MessagePack by way of msgspec: the default.
+    """MessagePack, encoded by msgspec: the default.
 
     Carries text, bytes, numbers (integers from -2**63 to 2**64-1), booleans,
     `None`, aware datetimes (as an instant: they come back in UTC), lists, and
@@ -80,11 +70,10 @@ class MsgpackSerializer:
     def __init__(self) -> None:
         self.dumps = msgspec.msgpack.Encoder(enc_hook=_as_plain).encode
         self.loads = msgspec.msgpack.Decoder(ext_hook=_refuse_extension).decode
-        self.split = msgspec.msgpack.Decoder(dict[str, msgspec.Raw]).decode
 
 
 class JSONSerializer:
-    """JSON by way of msgspec, for stores that other programs read as well.
+    """JSON, encoded by msgspec, for stores that other programs read as well.
 
     Carries text, finite numbers, booleans, `None`, lists, and mappings with text
     keys.
@@ -93,16 +82,17 @@ class JSONSerializer:
     def __init__(self) -> None:
         self.dumps = msgspec.json.Encoder(enc_hook=_as_plain).encode
         self.loads = msgspec.json.Decoder().decode
-        self.split = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-
-
-def _is_own(serializer: Serializer) -> TypeGuard[MsgpackSerializer | JSONSerializer]:
-    # The exact type: a subclass may compress its bytes, say.
-    return type(serializer) is MsgpackSerializer or type(serializer) is JSONSerializer
 
 
 # A value as it stands in an encoded mapping. Two of them can be compared.
 Encoded = bytes | msgspec.Raw
+
+# How an encoded mapping is split into its values. For the exact types only: a subclass
+# may compress its bytes, for example.
+_SPLIT: dict[type, Callable[[bytes], dict[str, msgspec.Raw]]] = {
+    MsgpackSerializer: msgspec.msgpack.Decoder(dict[str, msgspec.Raw]).decode,
+    JSONSerializer: msgspec.json.Decoder(dict[str, msgspec.Raw]).decode,
+}
 
 
 def encoded_values(
@@ -110,11 +100,12 @@ def encoded_values(
 ) -> Mapping[str, Encoded]:
     """Return the values of an encoded mapping, each still encoded.
 
-    The package's own serializers find them without decoding them, in a tenth of
-    the time. Other serializers need the mapping ``decoded``, or decode it here.
+    For the package's own serializers the mapping is split without decoding it, in a
+    tenth of the time. For others, ``decoded`` spares decoding it here.
     """
-    if _is_own(serializer):
-        return serializer.split(data)
+    split = _SPLIT.get(type(serializer))
+    if split is not None:
+        return split(data)
     if decoded is None:
         decoded = serializer.loads(data)
     return {key: serializer.dumps(value) for key, value in decoded.items()}
@@ -123,72 +114,35 @@ def encoded_values(
 def values_of(
     serializer: Serializer, data: bytes, keys: Collection[str]
 ) -> dict[str, Any]:
-    """Return the decoded values of those of ``keys`` that encoded ``data`` holds."""
+    """Return the values under ``keys`` in an encoded mapping, decoded."""
     if not data:
         return {}
-    if not _is_own(serializer):
+    split = _SPLIT.get(type(serializer))
+    if split is None:
         values = serializer.loads(data)
         return {key: values[key] for key in keys if key in values}
-    split = serializer.split(data)
-    return {key: serializer.loads(split[key]) for key in keys if key in split}
+    encoded = split(data)
+    return {key: serializer.loads(encoded[key]) for key in keys if key in encoded}
 
 
-def check_items(
-    serializer: Serializer, items: Mapping[str, Any], *, encoded: bool = False
-) -> None:
-    """Raise `.EncodeError` unless all ``items`` of a session come back as they are.
-
-    ``encoded`` tells that they have been encoded without an error.
-    """
-    is_msgpack = isinstance(serializer, MsgpackSerializer)
-    for key, value in items.items():
-        if type(key) is not str:
-            raise EncodeError(
-                "session", "mapping", f"with a key that is no text: {_name(key)}"
-            )
-        if encoded and is_msgpack and _is_plain(value, MAX_DEPTH):
-            continue  # MessagePack carries the plain types as they are
-        path = f"session[{key!r}]"
-        _check_leaf(serializer, key, path, 0)
-        if not _comes_back(serializer, value):
-            _walk(serializer, value, path, 0)
-
-
-def _comes_back(serializer: Serializer, value: Any) -> bool:
-    if not _is_plain(value, MAX_DEPTH):
-        return False  # the walk decides
-    try:
-        encoded = serializer.dumps(value)
-        if isinstance(serializer, MsgpackSerializer):
-            return True
-        return bool(serializer.loads(encoded) == value)
-    except Exception:
-        return False  # the walk finds where, and says what
-
-
-# What a list or mapping begins with, in MessagePack and in JSON.
+# The bytes with which no list or mapping begins, in MessagePack and in JSON.
 _NO_BOX = bytes(
     set(range(256)) - set(range(0x80, 0xA0)) - set(range(0xDC, 0xE0)) - set(b"[{")
 )
 
 
-def may_be_deep(serializer: Serializer, data: bytes) -> bool:
-    """Return whether encoded ``data`` may be deeper than `check_items` allows.
+def is_too_deep(serializer: Serializer, data: bytes, values: Any) -> bool:
+    """Return whether ``values``, decoded from ``data``, are deeper than is allowed.
 
-    It holds no more boxes within each other than bytes that a box begins with.
-    Counting those is four times as fast as `is_too_deep`.
-    """
-    if _is_own(serializer):
-        return len(data.translate(None, _NO_BOX)) > MAX_DEPTH
-    return True
-
-
-def is_too_deep(values: Any) -> bool:
-    """Return whether decoded ``values`` are deeper than `check_items` allows.
-
-    A decoder may take far deeper values than can be compared, shown or encoded
+    A decoder may accept far deeper values than can be compared, shown or encoded
     again.
     """
+    # Each level takes a byte to begin it. Counting those bytes is four times as fast
+    # as looking at the values.
+    if len(data) <= MAX_DEPTH:
+        return False
+    if type(serializer) in _SPLIT and len(data.translate(None, _NO_BOX)) <= MAX_DEPTH:
+        return False
     level = [values]
     for _ in range(1 + MAX_DEPTH):
         level = [
@@ -202,32 +156,58 @@ def is_too_deep(values: Any) -> bool:
     return True
 
 
+# Which values may be in a session.
+
+
+def check_items(
+    serializer: Serializer, items: Mapping[str, Any], *, encoded: bool = False
+) -> None:
+    """Raise `.EncodeError` unless all ``items`` of a session come back as they are.
+
+    ``encoded`` says that the serializer has encoded them without an error.
+    """
+    # MessagePack carries the plain types as they are.
+    is_enough = encoded and isinstance(serializer, MsgpackSerializer)
+    for key, value in items.items():
+        _check_key(key, "session", 0)
+        is_plain = _is_plain(value, MAX_DEPTH)
+        if is_plain and is_enough:
+            continue
+        path = f"session[{key!r}]"
+        _check_leaf(serializer, key, path, 0)
+        if not is_plain or not _comes_back(serializer, value):
+            _walk(serializer, value, path, 0)
+
+
+def _comes_back(serializer: Serializer, value: Any) -> bool:
+    try:
+        return bool(serializer.loads(serializer.dumps(value)) == value)
+    except Exception:
+        return False  # the walk finds the value, and raises the right error
+
+
 def _is_plain(value: Any, depth: int) -> bool:
+    """Return whether ``value`` is made of the plain types, and not too deep."""
     kind = type(value)
-    if kind in _PLAIN:
-        return True
+    if kind is dict:
+        if not _TEXT.issuperset(map(type, value)):
+            return False
+        value = value.values()
+    elif kind is not list:
+        return kind in _PLAIN
     if depth == 0:
         return False
-    if kind is dict:
-        for key, item in value.items():
-            if type(key) is not str:
-                return False
-            if type(item) not in _PLAIN and not _is_plain(item, depth - 1):
-                return False
-        return True
-    if kind is list:
-        for item in value:
-            if type(item) not in _PLAIN and not _is_plain(item, depth - 1):
-                return False
-        return True
-    return False
+    for item in value:
+        if type(item) not in _PLAIN and not _is_plain(item, depth - 1):
+            return False
+    return True
 
 
 def _walk(serializer: Serializer, value: Any, path: str, depth: int) -> None:
     """Raise for the first value within ``value`` that would not come back.
 
-    Nested keys are users' data, so that an error names the session's own key and
-    how deep below it the value is.
+    Nested keys are users' data. So an error names the session's own key, and how deep
+    below it the value is.
     """
     if depth == MAX_DEPTH:
         raise EncodeError(
@@ -237,13 +217,7 @@ def _walk(serializer: Serializer, value: Any, path: str, depth: int) -> None:
         )
     if isinstance(value, dict):
         for key, item in value.items():
-            if type(key) is not str:
-                raise EncodeError(
-                    path,
-                    "mapping",
-                    f"with a key that is no text: {_name(key)}",
-                    depth=depth,
-                )
+            _check_key(key, path, depth)
             _check_leaf(serializer, key, path, depth + 1)
             _walk(serializer, item, path, depth + 1)
     elif isinstance(value, list):
@@ -251,6 +225,12 @@ def _walk(serializer: Serializer, value: Any, path: str, depth: int) -> None:
             _walk(serializer, item, path, depth + 1)
     else:
         _check_leaf(serializer, value, path, depth)
+
+
+def _check_key(key: object, path: str, depth: int) -> None:
+    if type(key) is not str:
+        reason = f"with a key that is no text: {_name(key)}"
+        raise EncodeError(path, "mapping", reason, depth=depth)
 
 
 def _check_leaf(serializer: Serializer, value: Any, path: str, depth: int) -> None:

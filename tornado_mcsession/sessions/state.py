@@ -6,16 +6,12 @@ What is not in `TRANSITIONS` cannot happen. The documentation draws it from ther
 from __future__ import annotations
 
 import enum
-from typing import NamedTuple
-
-from .record import Changes
 
 __all__ = [
     "CLOSED",
     "DETACHED",
     "ENDED",
     "NEW",
-    "NOTHING",
     "OPEN",
     "SEALED",
     "STORED",
@@ -25,9 +21,7 @@ __all__ = [
     "Delivery",
     "Event",
     "Phase",
-    "Plan",
     "Reach",
-    "Step",
 ]
 
 
@@ -105,25 +99,6 @@ class Delivery(enum.Enum):
     SEND = "send the id"
     CLEAR = "forget the id"
 
-
-class Step(enum.Enum):
-    """What the end of a request must do in the store; its value is its phase."""
-
-    NOTHING = ""
-    DESTROY = "destroy"
-    CREATE = "create"
-    UPDATE = "save"
-    RENEW = "renew"
-
-
-class Plan(NamedTuple):
-    """What the end of a request must do, and the changes that it found."""
-
-    step: Step
-    changes: Changes | None = None
-
-
-NOTHING = Plan(Step.NOTHING)
 
 # To look a member up on its enum costs 0.1 µs in Python 3.11, and a request looks up
 # dozens of these.

@@ -1,12 +1,20 @@
-"""Work that goes on after the request that began it, so that it can be waited for."""
+"""The work on sessions that is under way: what runs, and whose turn it is."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+import contextlib
+from collections import deque
+from collections.abc import AsyncIterator, Coroutine
+from contextvars import ContextVar
 from typing import Any
 
-__all__ = ["Tasks"]
+from ..exceptions import StoreUnavailable
+
+__all__ = ["Tasks", "Turn", "WriterTurn", "Writers"]
+
+# How long a writer waits for another one of its process that gets nowhere.
+PATIENCE = 0.3
 
 
 class Tasks:
@@ -19,7 +27,7 @@ class Tasks:
     def __init__(self) -> None:
         # Event loops keep only weak references to their tasks.
         self._running: set[asyncio.Future[Any]] = set()
-        self._of_key: dict[str, set[asyncio.Task[Any]]] = {}
+        self.of_key: dict[str, set[asyncio.Task[Any]]] = {}
 
     def __len__(self) -> int:
         return len(self._running)
@@ -32,15 +40,15 @@ class Tasks:
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         if key is not None:
-            self._of_key.setdefault(key, set()).add(task)
+            self.of_key.setdefault(key, set()).add(task)
             task.add_done_callback(lambda done: self._forget(key, done))
         return task
 
     def _forget(self, key: str, task: asyncio.Task[Any]) -> None:
-        tasks = self._of_key[key]
+        tasks = self.of_key[key]
         tasks.discard(task)
         if not tasks:
-            del self._of_key[key]
+            del self.of_key[key]
 
     async def whole(self, work: Coroutine[Any, Any, None]) -> None:
         """Run ``work`` to its end, even if the caller is cancelled.
@@ -69,15 +77,11 @@ class Tasks:
         loop, me = asyncio.get_running_loop(), asyncio.current_task()
         mine = [
             task
-            for task in tuple(self._of_key.get(key, ()))
+            for task in tuple(self.of_key.get(key, ()))
             if task.get_loop() is loop and task is not me
         ]
         if mine:
             await asyncio.wait(mine, timeout=timeout)
-
-    def has(self, key: str) -> bool:
-        """Return whether a task of ``key`` is running."""
-        return key in self._of_key
 
     async def drain(self, timeout: float | None) -> bool:
         """Wait for this loop's tasks, including those that begin meanwhile.
@@ -98,3 +102,169 @@ class Tasks:
             if left is not None and left <= 0:
                 return False
             await asyncio.wait(mine, timeout=left)
+
+
+# Which turns the running task, or one that it came from, has at the moment.
+_TURNS: ContextVar[tuple[object, ...]] = ContextVar("turns", default=())
+
+
+class Turn:
+    """Lets one task at a time work on a session.
+
+    For a task that has the turn already, and for those that it starts and waits
+    for, it would never come: RuntimeError.
+    """
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+        self._mark: object = None
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether some task has the turn."""
+        return self._lock.locked()
+
+    def refuse_holder(self) -> None:
+        """Raise where the running task has the turn already."""
+        if self._mark is not None and self._mark in _TURNS.get():
+            raise RuntimeError(
+                "the session is being saved: a hook, or a function that transact "
+                "calls, cannot await its methods"
+            )
+
+    @contextlib.asynccontextmanager
+    async def within(self, seconds: float) -> AsyncIterator[None]:
+        """Take the turn, or raise `.StoreUnavailable` where it does not come."""
+        self.refuse_holder()
+        try:
+            async with asyncio.timeout(seconds):
+                await self.__aenter__()
+        except TimeoutError:
+            raise StoreUnavailable(
+                "save", "", "another call on the session has not ended"
+            ) from None
+        try:
+            yield
+        finally:
+            await self.__aexit__()
+
+    async def __aenter__(self) -> None:
+        await self._lock.acquire()
+        self._mark = object()
+        self._before = _TURNS.set((*_TURNS.get(), self._mark))
+
+    async def __aexit__(self, *_: object) -> None:
+        self._mark = None
+        _TURNS.reset(self._before)
+        self._lock.release()
+
+
+class _Queue:
+    """The writers of one session that wait for their turn."""
+
+    def __init__(self) -> None:
+        self.turns: deque[asyncio.Future[bool]] = deque()
+        self.moved = 0.0
+        self.timer: asyncio.TimerHandle | None = None
+
+    def next(self, is_turn: bool) -> bool:
+        """Let whoever waits longest go on; return whether anybody does."""
+        while self.turns:
+            turn = self.turns.popleft()
+            if not turn.done():
+                self.moved = turn.get_loop().time()
+                turn.set_result(is_turn)
+                return True
+        return False
+
+
+class Writers:
+    """Lets the writers of one session in this process write one after another.
+
+    Conflicts then come from other processes only, and a burst of writers on a large
+    session encodes it once for each. It saves work and guards nothing: where a
+    writer gets nowhere, since its node does not answer, the others go on one by one,
+    and cas decides. Each event loop has queues of its own.
+    """
+
+    def __init__(self) -> None:
+        # A queue is made when somebody waits: mostly nobody does.
+        self._queues: dict[tuple[asyncio.AbstractEventLoop, str], _Queue | None] = {}
+
+    def take(self, key: str) -> bool:
+        """Take the turn for ``key`` if nobody has it; return whether it was taken."""
+        mark = asyncio.get_running_loop(), key
+        if mark in self._queues:
+            return False
+        self._queues[mark] = None
+        return True
+
+    async def wait(self, key: str) -> bool:
+        """Wait for the turn; return False where it was waited for in vain."""
+        loop = asyncio.get_running_loop()
+        queue = self._queues[loop, key]
+        if queue is None:
+            queue = self._queues[loop, key] = _Queue()
+            queue.moved = loop.time()
+            self._watch(loop, key, queue)
+        turn: asyncio.Future[bool] = loop.create_future()
+        queue.turns.append(turn)
+        try:
+            return await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled() and turn.result():
+                self.leave(key)  # it came in the very moment
+            raise
+
+    def _watch(self, loop: asyncio.AbstractEventLoop, key: str, queue: _Queue) -> None:
+        def look() -> None:
+            if loop.time() >= queue.moved + PATIENCE:
+                queue.next(False)
+            if queue.turns:
+                queue.timer = loop.call_at(queue.moved + PATIENCE, look)
+            else:
+                queue.timer = None
+                if self._queues.get((loop, key)) is queue:
+                    self._queues[loop, key] = None
+
+        queue.timer = loop.call_at(queue.moved + PATIENCE, look)
+
+    def leave(self, key: str) -> None:
+        """Hand the turn to whoever waits longest."""
+        mark = asyncio.get_running_loop(), key
+        queue = self._queues.get(mark)
+        if queue is not None:
+            if queue.next(True):
+                return
+            if queue.timer is not None:
+                queue.timer.cancel()
+        self._queues.pop(mark, None)
+
+
+class WriterTurn:
+    """One writer's turn; ``has`` says that it has it already."""
+
+    def __init__(self, writers: Writers, key: str, *, has: bool) -> None:
+        self._writers = writers
+        self._key = key
+        self._has = has
+
+    async def enter(self) -> bool:
+        """Take the turn; return whether it had to be waited for."""
+        if self._has or self._writers.take(self._key):
+            self._has = True
+            return False
+        self._has = await self._writers.wait(self._key)
+        return True
+
+    async def move(self, key: str) -> None:
+        """Go on with another key."""
+        self.leave()
+        self._key = key
+        await self.enter()
+
+    def leave(self) -> None:
+        """Let the next one go on."""
+        if self._has:
+            self._has = False
+            self._writers.leave(self._key)

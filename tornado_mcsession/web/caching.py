@@ -12,21 +12,30 @@ __all__ = ["add_vary", "drop_representation", "forbid_shared_caching", "forbid_s
 _DIRECTIVE = re.compile(r'\s*([^\s,="]+)(?:\s*=\s*("(?:[^"\\]|\\.)*"|[^\s,"]*))?\s*')
 _NO_COOKIE = 'no-cache="Set-Cookie"'
 
-# Headers by which a shared cache may keep a response, whatever Cache-Control says
-# (RFC 9213, and the names that Fastly, Varnish, nginx, Akamai, Cloudflare and Vercel
-# document). A response that sets the session cookie must not have them.
-_FOR_SHARED_CACHES = (
-    "CDN-Cache-Control",
+# Headers that allow shared caches to keep a response, whatever Cache-Control says
+# (RFC 9213, and the names that Fastly, Varnish, nginx and Akamai document). They are
+# spelled as `~tornado.httputil.HTTPHeaders` does. A response that sets the session
+# cookie must not have them.
+_FOR_SHARED_CACHES = {
+    "Akamai-Cache-Control",
+    "Cdn-Cache-Control",
+    "Edge-Control",
+    "Expires",
+    "Fastly-Cache-Control",
     "Surrogate-Control",
     "X-Accel-Expires",
-    "Edge-Control",
-    "Akamai-Cache-Control",
-    "Cloudflare-CDN-Cache-Control",
-    "Fastly-Cache-Control",
-    "Netlify-CDN-Cache-Control",
-    "Vercel-CDN-Cache-Control",
+}
+_OF_ONE_CDN = "-Cdn-Cache-Control"  # of Cloudflare, Netlify, Vercel
+
+# What describes the body or target of the response that an error page replaces.
+_REPRESENTATION = {
+    "Cache-Control",
+    "Etag",
     "Expires",
-)
+    "Last-Modified",
+    "Location",
+    "Transfer-Encoding",
+}
 
 
 def add_vary(headers: HTTPHeaders, name: str) -> None:
@@ -58,41 +67,23 @@ def forbid_shared_caching(headers: HTTPHeaders) -> bool:
     return _drop_for_shared_caches(headers) or allowed
 
 
+def forbid_storing(headers: HTTPHeaders) -> None:
+    """Forbid every cache to keep the response, the browser's own included."""
+    _drop_for_shared_caches(headers)
+    headers["Cache-Control"] = "no-store"
+
+
 def _drop_for_shared_caches(headers: HTTPHeaders) -> bool:
     dropped = False
     for name in list(headers):
-        if name in _NORMALIZED or name.endswith("-Cdn-Cache-Control"):
+        if name in _FOR_SHARED_CACHES or name.endswith(_OF_ONE_CDN):
             dropped = dropped or name != "Expires"
             del headers[name]
     return dropped
 
 
-# As `~tornado.httputil.HTTPHeaders` spells them.
-_NORMALIZED = {
-    "-".join(part.capitalize() for part in name.split("-"))
-    for name in _FOR_SHARED_CACHES
-}
-
-
-def forbid_storing(headers: HTTPHeaders) -> None:
-    """Let nobody keep the response, the browser's back button included."""
-    _drop_for_shared_caches(headers)
-    headers["Cache-Control"] = "no-store"
-
-
-# What describes the body or target of the response that an error page replaces.
-_REPRESENTATION = (
-    "Etag",
-    "Last-Modified",
-    "Expires",
-    "Location",
-    "Cache-Control",
-    "Transfer-Encoding",
-)
-
-
 def drop_representation(headers: HTTPHeaders) -> None:
-    """Remove what belongs to the response that is replaced; the rest stays."""
+    """Remove the headers that describe the replaced response; keep the others."""
     for name in list(headers):
         if name in _REPRESENTATION or name.startswith("Content-"):
             # A policy is about the site, not about this body.

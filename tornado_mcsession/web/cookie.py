@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from ..checks import known, one_of, type_error
+from ..checks import known, of_types, one_of, type_error
 
 if TYPE_CHECKING:
     from tornado.httputil import HTTPServerRequest
 
-__all__ = ["MAX_SIZE", "MOST_IDS", "CookieOptions", "cookie_values", "refusals"]
+__all__ = ["MAX_SIZE", "MOST_IDS", "CookieOptions", "cookie_values", "doubts"]
 
 # RFC 6265bis 4.1.1: a name is an RFC 9110 token; attribute values end at ";".
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _ATTRIBUTE = re.compile(r"[\x21-\x3a\x3c-\x7e]+")
-# RFC 6265bis 5.6: browsers drop a cookie whose name and value are longer together,
-# and act as if an attribute were not there whose value is.
+# RFC 6265bis 5.6: browsers drop a cookie whose name and value are longer together, and
+# ignore an attribute whose value is longer.
 MAX_SIZE = 4096
 MAX_ATTRIBUTE = 1024
 # RFC 6265 5.2.3 ignores a leading dot.
@@ -29,6 +29,16 @@ _DOMAIN = re.compile(
     r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 )
 _EPOCH = "Thu, 01 Jan 1970 00:00:00 GMT"
+_TYPES: dict[str, tuple[Any, str]] = {
+    "name": (str, "text"),
+    "path": (str, "text"),
+    "domain": (str | None, "text or None"),
+    "samesite": (str | None, "text or None"),
+    "httponly": (bool, "True or False"),
+    "partitioned": (bool, "True or False"),
+    "persistent": (bool, "True or False"),
+    "secure": (bool | str, "True, False or 'auto'"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +49,7 @@ class CookieOptions:
     path: str = "/"
     domain: str | None = None
     secure: bool | str = "auto"
-    """``"auto"``: where the request came over https."""
+    """``"auto"``: if the request came over https."""
     httponly: bool = True
     samesite: str | None = "Lax"
     partitioned: bool = False
@@ -55,13 +65,22 @@ class CookieOptions:
         return cls(**{**defaults, **options})
 
     def __post_init__(self) -> None:
-        self._check_types()
-        if self.samesite is not None:
-            object.__setattr__(self, "samesite", self.samesite.capitalize())
+        of_types(self, _TYPES, "cookie ")
+        if isinstance(self.secure, str) and self.secure != "auto":
+            raise ValueError("cookie secure must be True, False or 'auto'")
         if not _TOKEN.fullmatch(self.name):
             raise ValueError("cookie name must be an RFC 9110 token")
         for attribute in ("path", "domain"):
-            self._check_attribute(attribute, getattr(self, attribute))
+            value = getattr(self, attribute)
+            if value is not None and not _ATTRIBUTE.fullmatch(value):
+                raise ValueError(
+                    f"cookie {attribute} must be printable ASCII without ; or spaces"
+                )
+            if value is not None and len(value) > MAX_ATTRIBUTE:
+                raise ValueError(
+                    f"cookie {attribute} must not be longer than {MAX_ATTRIBUTE} "
+                    "bytes: browsers would ignore it"
+                )
         if not self.path.startswith("/"):
             raise ValueError("cookie path must begin with /")
         if self.domain is not None and not _DOMAIN.fullmatch(self.domain):
@@ -70,43 +89,8 @@ class CookieOptions:
                 "scheme, port or wildcard; browsers ignore a cookie with another one"
             )
         if self.samesite is not None:
+            object.__setattr__(self, "samesite", self.samesite.capitalize())
             one_of("cookie samesite", self.samesite, ("Strict", "Lax", "None"))
-        self._check_secure()
-
-    def _check_types(self) -> None:
-        for attribute in ("name", "path"):
-            if not isinstance(getattr(self, attribute), str):
-                raise type_error(
-                    f"cookie {attribute}", getattr(self, attribute), "text"
-                )
-        for attribute in ("domain", "samesite"):
-            value = getattr(self, attribute)
-            if value is not None and not isinstance(value, str):
-                raise type_error(f"cookie {attribute}", value, "text or None")
-        for attribute in ("httponly", "partitioned", "persistent"):
-            if not isinstance(getattr(self, attribute), bool):
-                raise type_error(
-                    f"cookie {attribute}", getattr(self, attribute), "True or False"
-                )
-        if self.secure != "auto" and not isinstance(self.secure, bool):
-            if isinstance(self.secure, str):
-                raise ValueError("cookie secure must be True, False or 'auto'")
-            raise type_error("cookie secure", self.secure, "True, False or 'auto'")
-
-    def _check_attribute(self, attribute: str, value: str | None) -> None:
-        if value is None:
-            return
-        if not _ATTRIBUTE.fullmatch(value):
-            raise ValueError(
-                f"cookie {attribute} must be printable ASCII without ; or spaces"
-            )
-        if len(value) > MAX_ATTRIBUTE:
-            raise ValueError(
-                f"cookie {attribute} must not be longer than {MAX_ATTRIBUTE} bytes: "
-                "browsers would ignore it"
-            )
-
-    def _check_secure(self) -> None:
         if self.samesite == "None" and self.secure is not True:
             raise ValueError("cookie samesite='None' needs secure=True")
         if self.partitioned and not self.secure:
@@ -121,24 +105,21 @@ class CookieOptions:
             if self.path != "/":
                 raise ValueError("a cookie name with __Host- needs path='/'")
 
-    @property
+    @cached_property
     def needs_https(self) -> bool:
-        """Whether browsers take a cookie of this name over https alone."""
+        """Whether browsers accept a cookie of this name only over https."""
         return self.name.lower().startswith(("__host-", "__secure-"))
-
-    def is_secure(self, protocol: str) -> bool:
-        """Return whether the cookie carries ``Secure`` in a response."""
-        if self.secure == "auto":
-            return protocol == "https" or self.needs_https
-        return bool(self.secure)
 
     def line(self, value: str, protocol: str, max_age: int | None) -> str:
         """Return the Set-Cookie line for ``value``.
 
-        ``max_age`` `None` makes a cookie that ends with the browser, 0 removes
-        it. Made here because ``SimpleCookie`` quotes signed values and, before
+        Without ``max_age`` the cookie ends with the browser; 0 removes it.
+        ``SimpleCookie`` cannot make the line: it quotes signed values and, before
         Python 3.14, does not know ``Partitioned``.
         """
+        secure = self.secure
+        if secure == "auto":
+            secure = protocol == "https" or self.needs_https
         parts = [f"{self.name}={value}", f"Path={self.path}"]
         if self.domain is not None:
             parts.append(f"Domain={self.domain}")
@@ -148,7 +129,6 @@ class CookieOptions:
                 parts.append(f"Expires={_EPOCH}")
         if self.httponly:
             parts.append("HttpOnly")
-        secure = self.is_secure(protocol)
         if secure:
             parts.append("Secure")
         if self.samesite is not None:
@@ -158,50 +138,77 @@ class CookieOptions:
         return "; ".join(parts)
 
 
-def refusals(options: CookieOptions, request: HTTPServerRequest) -> dict[str, str]:
-    """Return why a browser would not send the cookie back to this request.
+# Whether a browser will send the cookie back.
 
-    As the request looks here: a proxy may have rewritten host, path or scheme, so
-    these are reasons for a warning, not for an error.
+# The headers by which proxies say that the client uses https. With xheaders=True,
+# Tornado looks at the first two, and takes the last value of a list.
+_SCHEME = re.compile(r"\bhttps\b", re.IGNORECASE)
+_ON = re.compile(r"^\s*(on|1|true|https)\b", re.IGNORECASE)
+_HTTPS = {
+    "X-Scheme": _SCHEME,
+    "X-Forwarded-Proto": _SCHEME,
+    "X-Forwarded-Protocol": _SCHEME,
+    "X-Forwarded-Scheme": _SCHEME,
+    "X-Url-Scheme": _SCHEME,
+    "CloudFront-Forwarded-Proto": _SCHEME,
+    "CF-Visitor": _SCHEME,
+    "Forwarded": re.compile(r'\bproto\s*=\s*"?https\b', re.IGNORECASE),
+    "X-Forwarded-Ssl": _ON,
+    "Front-End-Https": _ON,
+    "X-ARR-SSL": re.compile("."),  # IIS sends the certificate
+}
+# Browsers accept a Secure cookie from these hosts over http, too.
+_LOCAL = re.compile(r"localhost|.*\.localhost|127\..*|::1|\[::1\]")
+
+
+def doubts(
+    options: CookieOptions, request: HTTPServerRequest
+) -> Iterator[tuple[str, str]]:
+    """Yield why a browser may lose the cookie: the kind of the reason, and a text.
+
+    A proxy may have changed the request's host, path or scheme. So these are reasons
+    for a warning, not for an error.
     """
-    reasons = {}
+    unsent = f"a browser would not send the session cookie {options.name!r} back here"
     host = request.host_name.lower()
     domain = (options.domain or "").lstrip(".").lower()
     if domain and host != domain and not host.endswith("." + domain):
-        reasons["domain"] = (
-            f"its domain is {domain!r}, and the request's Host is {host!r}"
+        yield (
+            "domain",
+            f"{unsent}: its domain is {domain!r}, and the request's Host is {host!r}",
         )
     path = options.path
-    inside = path if path.endswith("/") else path + "/"
-    if request.path != path and not request.path.startswith(inside):
-        reasons["path"] = f"its path is {path!r}, and the request's is {request.path!r}"
-    if options.secure is True and request.protocol != "https" and not _is_local(host):
-        reasons["secure"] = (
-            f"it has secure=True, and the request came over http to {host!r}"
+    if request.path != path and not request.path.startswith(
+        path.removesuffix("/") + "/"
+    ):
+        yield (
+            "path",
+            f"{unsent}: its path is {path!r}, and the request's is {request.path!r}",
         )
-    return reasons
+    if request.protocol != "http":
+        return
+    for name, pattern in _HTTPS.items():
+        value = request.headers.get(name)
+        if value is not None and pattern.search(value):
+            if options.secure is not True:
+                yield (
+                    "proxy",
+                    f"{name} says that the client uses https, but the request counts "
+                    "as http, and the session cookie is not Secure; listen with "
+                    "xheaders=True, or set secure=True",
+                )
+            return
+    if options.secure is True and not _LOCAL.fullmatch(host):
+        yield (
+            "secure",
+            f"{unsent}: it has secure=True, and the request came over http to {host!r}",
+        )
 
 
-def _is_local(host: str) -> bool:
-    # Browsers take a Secure cookie from these over http, too.
-    return (
-        host in ("localhost", "::1", "[::1]")
-        or host.endswith(".localhost")
-        or host.startswith("127.")
-    )
-
-
-# How many cookies of one name are looked at, and how many distinct ids of them are
-# asked for. A browser has few; a header of 60 KB may hold thousands.
+# How many values of one name are read, and how many distinct ids are looked up. A
+# browser sends few; a header of 60 KB may hold thousands.
 MOST_VALUES = 8
 MOST_IDS = 4
-
-
-@lru_cache(64)
-def _pattern(name: str) -> re.Pattern[str]:
-    # RFC 6265 knows SP and HTAB only. Other white space is part of a name: Chromium
-    # sends a cookie "\xa0__Host-session", which a sibling host can set.
-    return re.compile(rf"(?:^|;)[ \t]*{re.escape(name)}[ \t]*=[ \t]*([^;]*)")
 
 
 def cookie_values(headers: Iterable[str], name: str) -> list[str]:
@@ -214,20 +221,16 @@ def cookie_values(headers: Iterable[str], name: str) -> list[str]:
     for header in headers:
         if name not in header:
             continue
-        if ";" not in header and header.startswith(name + "="):  # the usual one
-            values.append(_unquoted(header[len(name) + 1 :]))
-            if len(values) == MOST_VALUES:
-                return values
-            continue
-        for match in _pattern(name).finditer(header):
-            values.append(_unquoted(match[1]))
+        for pair in header.split(";"):
+            key, equals, value = pair.partition("=")
+            # RFC 6265 knows SP and HTAB only. Other white space is part of a name:
+            # Chromium sends "\xa0__Host-session", which a sibling host can set.
+            if not equals or key.strip(" \t") != name:
+                continue
+            value = value.strip(" \t")
+            if len(value) > 1 and value[0] == value[-1] == '"':
+                value = value[1:-1]
+            values.append(value)
             if len(values) == MOST_VALUES:
                 return values
     return values
-
-
-def _unquoted(value: str) -> str:
-    value = value.strip(" \t")
-    if len(value) > 1 and value[0] == value[-1] == '"':
-        return value[1:-1]
-    return value

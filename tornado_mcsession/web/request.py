@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import enum
 import logging
 from collections import Counter
 from collections.abc import Coroutine
@@ -14,21 +15,24 @@ from tornado.httputil import HTTPHeaders, ResponseStartLine
 
 from ..checks import type_error
 from ..exceptions import SessionError, SessionGone, StoreError
+from ..sessions.draft import Changes
 from ..sessions.repository import Attempt
 from ..sessions.state import (
     CLOSED,
     DETACHED,
+    ENDED,
     OPEN,
     SEALED,
+    STORED,
+    UNAVAILABLE,
+    UNLOADED,
     Delivery,
     Event,
-    Plan,
-    Step,
 )
 from ..sessions.tasks import Tasks
 from ..stores.base import CasResult
 from .caching import add_vary, drop_representation, forbid_storing
-from .transport import Transport
+from .transport import Transport, is_from_another_site
 
 if TYPE_CHECKING:
     from tornado.web import RequestHandler
@@ -74,6 +78,26 @@ class Head(NamedTuple):
 Pending = Coroutine[Any, Any, None] | asyncio.Future[Any]
 
 
+class Step(enum.Enum):
+    """What the end of a request must do in the store; its value is its phase."""
+
+    NOTHING = ""
+    DESTROY = "destroy"
+    CREATE = "create"
+    UPDATE = "save"
+    RENEW = "renew"
+
+
+class Plan(NamedTuple):
+    """What the end of a request must do, and the changes that it found."""
+
+    step: Step
+    changes: Changes | None = None
+
+
+_NOTHING = Plan(Step.NOTHING)
+
+
 class Requests:
     """What the ends of all requests have in common: a manager has one."""
 
@@ -89,6 +113,55 @@ class Requests:
         self.counts = counts
         self._transport = transport
 
+    def plan(
+        self, session: Session, *, failed: bool, save: bool | None, renew: bool
+    ) -> Plan:
+        """Decide what the end of a request must do. Raises `.EncodeError`."""
+        if session._end_failed or (failed and not self.settings.save_on_server_error):
+            return _NOTHING
+        if session._doomed:
+            return Plan(Step.DESTROY)
+        phase = session._phase
+        if save is False or phase is UNLOADED or phase is UNAVAILABLE:
+            return _NOTHING
+        if phase is STORED:
+            assert session._stored is not None
+            accessed = session._accessed
+            look = session._draft.changes if save else session._draft.changed
+            changes = look(session._stored.record, accessed=accessed)
+            if changes is not None and (save or changes):
+                return Plan(Step.UPDATE, changes)
+            if renew and session._accessed and session._renewal_is_due():
+                return Plan(Step.RENEW)
+        elif phase is ENDED:
+            if session._draft if session._stored is None else session._changed():
+                self.count_dropped_save(log=not session._is_told)
+        elif session._draft or (self.settings.allow_empty and session._accessed):
+            if not self._withholds(session):
+                return Plan(Step.CREATE, session._changes())
+        return _NOTHING
+
+    def _withholds(self, session: Session) -> bool:
+        """Return whether this request must not begin a session by itself.
+
+        The browser sent it from another site without the cookie: the cookie of a
+        new session would take the place of the user's.
+        """
+        handler = session._handler_now()
+        if handler is None or self.settings.cross_site == "allow":
+            return False
+        if not is_from_another_site(handler, self._transport):
+            return False
+        self.counts["withheld_sessions"] += 1
+        if self.counts["withheld_sessions"] == 1:
+            logger.warning(
+                "%s was sent by another site without the session cookie; its changes "
+                "to the session were dropped, since a new cookie would log the user "
+                "out. See docs/cross-site.md and the setting cross_site",
+                handler.request.path,
+            )
+        return True
+
     async def commit(
         self,
         session: Session,
@@ -99,18 +172,33 @@ class Requests:
     ) -> None:
         """Do what was planned for the end of a request.
 
-        Raises what makes the response an error. A session that another request
-        ended is none: its changes are dropped and counted. An end that was refused
-        is one.
+        ``attempt`` is the first try of a save, where it is under way. Raises what
+        makes the response an error. A session that another request ended is none:
+        its changes are dropped and counted. An end that was refused is one.
         """
+        step = plan.step
         try:
-            await session._commit(plan, renew=renew, attempt=attempt)
+            if step is Step.RENEW:
+                await session._renew()
+            elif step is Step.DESTROY:
+                await self._destroy(session, renew)
+            else:
+                changes = plan.changes
+                assert changes is not None
+                if self.settings.before_save is not None and attempt is None:
+                    await session._look_before_saving()
+                    if session._doomed:  # the hook has ended the session
+                        step = Step.DESTROY
+                        await self._destroy(session, renew)
+                        return
+                    changes = session._changes()
+                await session._store(changes, always=True, renew=renew, attempt=attempt)
         except SessionGone:
-            if plan.step is Step.DESTROY:
+            if step is Step.DESTROY:
                 raise
             self.count_dropped_save()
         except SessionError as error:
-            phase = _PHASES.get(plan.step, "save")
+            phase = _PHASES.get(step, "save")
             if phase != "renew" and not isinstance(error, StoreError):
                 raise
             chosen = self.decide(phase, error, session._handler_now())
@@ -122,6 +210,20 @@ class Requests:
             if session._stored is None:
                 # What a stream goes on to write to it is for this request only.
                 session._advance(Event.FAILED)
+
+    async def _destroy(self, session: Session, renew: bool) -> None:
+        """End the session, then begin the one that was written to since."""
+        doomed, told = session._doomed, session._delivery
+        session._doomed = ()
+        try:
+            await session._end(doomed)
+        finally:
+            if session._stored is not None:
+                session._delivery = told  # a new session was saved since
+        save = getattr(session._handler_now(), "session_save", None)
+        if session._draft and save is not False and session._phase is not UNAVAILABLE:
+            await session._look_before_saving()
+            await session._store(session._changes(), renew=renew)
 
     def decide(self, phase: str, error: SessionError, handler: Any) -> str:
         """Return what ``on_error`` says: ``"raise"`` or ``"degrade"``.
@@ -201,8 +303,11 @@ class RequestSession:
 
     def is_saved(self) -> bool:
         """Return whether nothing of the session is left to be stored."""
-        plan = self._plan(renew=False, failed=False)
-        return plan.step is Step.NOTHING and not self.session._moving
+        return not self.session._moving and self._plan(False, False) is _NOTHING
+
+    def _plan(self, renew: bool, failed: bool) -> Plan:
+        save = self._handler.session_save
+        return self._requests.plan(self.session, failed=failed, save=save, renew=renew)
 
     def begin(self, status: int, *, final: bool) -> Pending | None:
         """Begin what must be done before the response may leave; None: nothing.
@@ -218,42 +323,67 @@ class RequestSession:
         if session._moving:
             # A login that nobody waits for any more must still be told.
             requests.counts["held_answers"] += 1
-            return self._commit_in_turn(renew, failed)
-        plan = self._plan(renew=renew, failed=failed)
-        if plan.step is Step.NOTHING:
+            return self._commit_in_turn(None, renew, failed)
+        save = self._handler.session_save
+        plan = requests.plan(session, failed=failed, save=save, renew=renew)
+        if plan is _NOTHING:
             return None
-        if self._may_leave_first(plan, renew):
-            self.start(plan, renew)
-            return None
+        if requests.settings.persist == "on_finish":
+            if self._may_leave_first(plan, renew):
+                self.start(plan, renew)
+                return None
         requests.counts["held_answers"] += 1
-        attempt = session._begin(plan, renew)
+        attempt = self._first_attempt(plan, renew)
         if attempt is None:
-            return self._commit(plan, renew)
+            return self._commit_in_turn(plan, renew, failed)
         if not isinstance(attempt.answer, asyncio.Future):
             return requests.commit(session, plan, renew=renew, attempt=attempt)
         self._begun = plan, renew, attempt
         requests.tasks.watch(attempt.answer)
         return attempt.answer
 
+    def _first_attempt(self, plan: Plan, renew: bool) -> Attempt | None:
+        """Begin the one operation that a save mostly is; None: there is more to do.
+
+        When it is stored, nothing else has to be awaited, so most saves need no
+        task. Otherwise `Requests.commit` goes on from it.
+        """
+        session, at, changes = self.session, self.session._stored, plan.changes
+        if (
+            plan.step is not Step.UPDATE
+            or session._reach is not CLOSED
+            or session._turn is not None
+            or self._requests.settings.before_save is not None
+            or at is None
+            or at.token is None
+            or changes is None
+            or changes.options
+            or (renew and session._renewal_is_due())
+        ):
+            return None
+        manager = session._manager
+        try:
+            record = changes.edited(at.record, manager.codec)
+            return manager.records.begin(at, record)
+        except SessionError:
+            return None  # the commit meets it too, and raises it
+
     def settle(self, answer: asyncio.Future[Any]) -> Coroutine[Any, Any, None] | None:
         """Return what is left to do when the store has answered; None: nothing."""
         assert self._begun is not None
         (plan, renew, attempt), self._begun = self._begun, None
-        self._requests.tasks.forget(answer)
+        session, requests = self.session, self._requests
+        requests.tasks.forget(answer)
         if (
             answer.cancelled()
             or answer.exception()
             or answer.result() is not CasResult.STORED
         ):
-            return self._requests.commit(
-                self.session, plan, renew=renew, attempt=attempt
-            )
-        self.session._finished_attempt(plan, attempt)
+            return requests.commit(session, plan, renew=renew, attempt=attempt)
+        assert plan.changes is not None
+        session._became(session._manager.records.done(attempt), plan.changes)
+        requests.counts["saves"] += 1
         return None
-
-    def _plan(self, *, renew: bool, failed: bool) -> Plan:
-        save = self._handler.session_save
-        return self.session._plan(failed=failed, save=save, renew=renew)
 
     def _may_renew(self) -> bool:
         # Record and cookie expire together: not without headers for the cookie, which
@@ -265,27 +395,25 @@ class RequestSession:
     def _may_leave_first(self, plan: Plan, renew: bool) -> bool:
         # With its session's renewal a response carries the cookie, and what the cookie
         # says must be stored.
-        if self._requests.settings.persist != "on_finish":
-            return False
         session = self.session
         return (
             plan.step is Step.UPDATE
-            and not session._options
+            and not session._draft.options
             and not (renew and session._renewal_is_due())
         )
 
-    async def _commit(self, plan: Plan, renew: bool) -> None:
-        # In turn with what the handler began and did not wait for.
-        async with self.session._own_turn().within(self._limit()):
-            await self._requests.commit(self.session, plan, renew=renew)
-
-    async def _commit_in_turn(self, renew: bool, failed: bool) -> None:
-        async with self.session._own_turn().within(self._limit()):
-            plan = self._plan(renew=renew, failed=failed)
-            await self._requests.commit(self.session, plan, renew=renew)
-
-    def _limit(self) -> float:
-        return self.session._manager.records.operations.limit
+    async def _commit_in_turn(
+        self, plan: Plan | None, renew: bool, failed: bool = False
+    ) -> None:
+        # In turn with what the handler began and did not wait for, which may be what
+        # there is to save: then it is planned afterwards.
+        requests, session = self._requests, self.session
+        limit = session._manager.records.operations.limit
+        async with session._own_turn().within(limit):
+            if plan is None:
+                plan = self._plan(renew, failed)
+            if plan is not _NOTHING:
+                await requests.commit(session, plan, renew=renew)
 
     def start(self, plan: Plan, renew: bool) -> None:
         """Save in the background; the session's next request waits for it."""
@@ -296,7 +424,7 @@ class RequestSession:
     async def _save_afterwards(self, plan: Plan, renew: bool, handler: Any) -> None:
         # ``handler`` is only held here, for the application's hooks.
         try:
-            await self._commit(plan, renew)
+            await self._commit_in_turn(plan, renew)
         except SessionError as error:
             logger.error(
                 "a session could not be saved after its response to %s %s: %s",
@@ -310,7 +438,7 @@ class RequestSession:
     def save_untouched(self, status: int) -> None:
         """Save a session that was not used: no response need wait for that."""
         self.session._reach = CLOSED
-        plan = self._plan(renew=False, failed=status >= 500)
+        plan = self._plan(False, status >= 500)
         if plan.step is Step.UPDATE:
             self.start(plan, renew=False)
 
@@ -320,9 +448,9 @@ class RequestSession:
         A 101 cannot be held back: Tornado detaches the stream at once.
         """
         renew = self._may_renew()
-        plan = self._plan(renew=renew, failed=False)
-        if plan.step is not Step.NOTHING:
-            await self._commit(plan, renew)
+        plan = self._plan(renew, failed=False)
+        if plan is not _NOTHING:
+            await self._commit_in_turn(plan, renew)
         if self.session._delivery is not Delivery.NOTHING:
             self._requests.deliver(self._handler, headers, self.session)
         self.session._reach = DETACHED

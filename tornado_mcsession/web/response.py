@@ -51,6 +51,16 @@ class HeldResponse(HTTPConnection):
     other, and would wait for the garbage collector.
     """
 
+    _head: Head | None = None
+    _late: list[tuple[str, str]] | None = None  # what the headers must be
+    _is_ended = False  # the handler writes nothing any more
+    _is_saving = False
+    _waits_for_end = False  # the headers are the whole response
+    _body_left: int | None = None  # of the handler's own Content-Length
+    _last_byte = b""
+    _was_replaced = False  # by an error page, or by the end of the connection
+    _sent: asyncio.Future[None] | None = None
+
     def __init__(
         self,
         connection: HTTPConnection,
@@ -63,16 +73,7 @@ class HeldResponse(HTTPConnection):
         self._request: RequestSession | None = request
         self._loop = loop
         self._stage = BODY if headers_left else HEADERS
-        self._head: Head | None = None
-        self._late: list[tuple[str, str]] | None = None  # what the headers must be
         self._queue = _Queue(loop)
-        self._is_ended = False  # the handler writes nothing any more
-        self._is_saving = False
-        self._waits_for_end = False  # the headers are the whole response
-        self._body_left: int | None = None  # of the handler's own Content-Length
-        self._last_byte = b""
-        self._was_replaced = False  # by an error page, or by the end of the connection
-        self._sent: asyncio.Future[None] | None = None
 
     def __getattr__(self, name: str) -> Any:
         # The request and the handler use more of an HTTP/1 connection than its

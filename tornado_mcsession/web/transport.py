@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import logging
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from urllib.parse import urlsplit
@@ -17,7 +16,7 @@ from ..checks import type_error
 from ..exceptions import SessionNotLoaded
 from ..sessions import ids
 from .caching import forbid_shared_caching, forbid_storing
-from .cookie import MAX_SIZE, MOST_IDS, CookieOptions, cookie_values, refusals
+from .cookie import MAX_SIZE, MOST_IDS, CookieOptions, cookie_values, doubts
 
 if TYPE_CHECKING:
     from tornado.httputil import HTTPServerRequest
@@ -30,10 +29,12 @@ __all__ = ["Carried", "Transport", "build_transport", "is_from_another_site"]
 
 logger = logging.getLogger("tornado_mcsession")
 
-# A page's requests carry the same cookie: checking a signature takes 10 µs,
-# remembering it 1. So late may an old signature be noticed; the record has its own end.
+# The requests of a page carry the same cookie. Checking a signature takes 10 µs,
+# remembering it 1. A signature that is too old may be noticed this much later; the
+# record has its own end.
 REMEMBERED_SECONDS = 10.0
 REMEMBERED = 1024
+_MOST_TENANTS = 1000
 
 
 class Carried(NamedTuple):
@@ -47,11 +48,11 @@ _NOTHING = Carried()
 
 
 class OwnTransport(Protocol):
-    """What a transport of a user's own has.
+    """What a transport of an application must have.
 
-    What `read` returns is untrusted: the manager checks its form, and never adopts
-    an id that the store does not know. ``vary``, if it has one, is the request
-    header that responses depend on.
+    The manager does not trust what ``read`` returns: it checks its form, and never
+    adopts an id that the store does not know. An optional ``vary`` is the name of the
+    request header that responses depend on.
     """
 
     def read(self, handler: RequestHandler, /) -> str | None: ...
@@ -62,10 +63,10 @@ class OwnTransport(Protocol):
 
 
 class Signer:
-    """Signs cookie values, and tells which of them this application signed.
+    """Signs cookie values, and checks signatures, as Tornado does.
 
-    Tornado's signed values, version 2 alone: with a dict of secrets, a value that
-    looks like version 1 would be an AssertionError in Tornado. A value older than
+    Only version 2 is accepted: with a dict of secrets, Tornado raises an
+    AssertionError for a value that looks like version 1. A value older than
     ``max_age`` seconds is refused.
     """
 
@@ -94,21 +95,13 @@ class Signer:
         ).decode("ascii")
 
     def unsign(self, name: str, signed: str) -> str | None:
-        """Return the value that was signed, or `None` if it was not."""
+        """Return the value that was signed, or `None` for a wrong signature."""
         now = self._clock()
         known = self._signed.get((name, signed))
         if known is not None and 0 <= now - known[1] < REMEMBERED_SECONDS:
             return known[0]
-        value = self._decode(name, signed)
-        if value is not None:
-            if len(self._signed) >= REMEMBERED:
-                self._signed.clear()
-            self._signed[name, signed] = value, now
-        return value
-
-    def _decode(self, name: str, signed: str) -> str | None:
         try:
-            value = decode_signed_value(
+            decoded = decode_signed_value(
                 self._secret,
                 name,
                 signed,
@@ -116,13 +109,19 @@ class Signer:
                 clock=self._clock,
                 min_version=2,
             )
-            return None if value is None else value.decode("ascii")
+            if decoded is None:
+                return None
+            value = decoded.decode("ascii")
         except ValueError:
             return None
+        if len(self._signed) >= REMEMBERED:
+            self._signed.clear()
+        self._signed[name, signed] = value, now
+        return value
 
 
 class Transport:
-    """Reads ids from requests, and tells clients about them."""
+    """Reads ids from requests, and sends them to clients."""
 
     vary: tuple[str, ...] = ()
     """The request headers that responses depend on."""
@@ -134,7 +133,7 @@ class Transport:
     def write(
         self, handler: RequestHandler, headers: HTTPHeaders, session: Session
     ) -> None:
-        """Tell the client the id of ``session`` in the response's ``headers``."""
+        """Put the id of ``session`` into the response's ``headers``."""
         raise NotImplementedError
 
     def clear(self, handler: RequestHandler, headers: HTTPHeaders) -> None:
@@ -142,7 +141,7 @@ class Transport:
         raise NotImplementedError
 
     def of(self, handler: RequestHandler) -> Transport:
-        """Return the transport that tells the client of this request."""
+        """Return the transport that is used for this request."""
         return self
 
 
@@ -150,9 +149,9 @@ class CookieTransport(Transport):
     """The id in a cookie: the default.
 
     ``options`` are the cookie's attributes, or a callable that returns a dict of
-    them for a handler, so that tenants may have names and domains of their own. A
-    signature is made for its cookie's name: with a name of its own, a tenant
-    refuses the signed cookie of another one, copied by hand.
+    them for a handler, so that each tenant can have its own name and domain. A
+    signature covers the cookie's name: a tenant with its own name refuses a signed
+    cookie that was copied from another tenant.
     """
 
     vary = ("Cookie",)
@@ -166,13 +165,14 @@ class CookieTransport(Transport):
         clock: Callable[[], float],
     ) -> None:
         self._signer = signer
-        if isinstance(options, CookieOptions):
-            self._check_size(options)
-        else:
-            self._takes_session = _takes_two(options)
-        self._options = options
         self._default_name = default_name
         self._clock = clock
+        self._fixed: CookieOptions | None = None
+        if isinstance(options, CookieOptions):
+            self._fixed = self._checked(options)
+        else:
+            self._callable = options
+            self._takes_session = _takes_two(options)
         self._built: dict[tuple[tuple[str, str], ...], CookieOptions] = {}
         self._warned: set[str] = set()
         self._secure_hosts: set[str] = set()
@@ -181,11 +181,11 @@ class CookieTransport(Transport):
         self, handler: RequestHandler, session: Session | None = None
     ) -> CookieOptions:
         """Return the cookie's attributes for a request and, if known, its session."""
-        if isinstance(self._options, CookieOptions):
-            return self._options
+        if self._fixed is not None:
+            return self._fixed
         arguments = (handler, session) if self._takes_session else (handler,)
         try:
-            given = self._options(*arguments)
+            given = self._callable(*arguments)
         except SessionNotLoaded as error:
             raise RuntimeError(
                 "the cookie setting's callable used handler.session, which is not "
@@ -197,14 +197,13 @@ class CookieTransport(Transport):
         key = tuple(sorted((name, repr(value)) for name, value in given.items()))
         built = self._built.get(key)
         if built is None:
-            if len(self._built) >= 1000:
+            if len(self._built) >= _MOST_TENANTS:
                 self._built.clear()
             built = CookieOptions.build(given, name=self._default_name)
-            self._check_size(built)
-            self._built[key] = built
+            self._built[key] = self._checked(built)
         return built
 
-    def _check_size(self, options: CookieOptions) -> None:
+    def _checked(self, options: CookieOptions) -> CookieOptions:
         longest = self._value(options.name, "x" * ids.LONGEST_ID)
         size = len(options.name) + len(longest)
         if size > MAX_SIZE:
@@ -212,6 +211,7 @@ class CookieTransport(Transport):
                 f"cookie name is too long: with its value the cookie may have "
                 f"{size} bytes, and browsers drop those of more than {MAX_SIZE}"
             )
+        return options
 
     def _value(self, name: str, session_id: str) -> str:
         if self._signer is None:
@@ -219,21 +219,17 @@ class CookieTransport(Transport):
         return self._signer.sign(name, session_id)
 
     def present(self, handler: RequestHandler) -> Carried:
+        # A callable is called even if there is no cookie: it must fail before a session
+        # is stored whose cookie cannot be set.
+        options = self._fixed or self.options(handler)
         headers = handler.request.headers.get_list("Cookie")
-        if not headers:
-            # What is wrong with a callable's options, or its tenant, must show before
-            # a session is stored whose cookie cannot be set.
-            if not isinstance(self._options, CookieOptions):
-                self.options(handler)
-            return _NOTHING
-        name = self.options(handler).name
-        values = cookie_values(headers, name)
+        values = headers and cookie_values(headers, options.name)
         if not values:
             return _NOTHING
         found: tuple[str, ...] = ()
         signer = self._signer
         for value in values:
-            session_id = value if signer is None else signer.unsign(name, value)
+            session_id = value if signer is None else signer.unsign(options.name, value)
             if session_id is not None and session_id not in found:
                 if ids.is_valid(session_id):
                     found += (session_id,)
@@ -242,22 +238,23 @@ class CookieTransport(Transport):
     def write(
         self, handler: RequestHandler, headers: HTTPHeaders, session: Session
     ) -> None:
-        options = self.options(handler, session)
-        protocol = handler.request.protocol
-        if not options.is_secure(protocol):
-            self._look_at_proxy(handler.request)
-        if options.needs_https and options.secure == "auto" and protocol != "https":
+        options = self._fixed or self.options(handler, session)
+        request = handler.request
+        protocol = request.protocol
+        if options.secure == "auto" and options.needs_https and protocol != "https":
             self._warn(
                 "prefix",
-                f"cookie {options.name!r} is not sent over {protocol}: its name asks "
-                "for https (behind a proxy, listen with xheaders=True)",
+                f"cookie {options.name!r} is not sent over {protocol}: its name needs "
+                "https (behind a proxy, listen with xheaders=True)",
             )
             return
         session_id = session.id
         if session_id is None:
             return
-        self._look_at_browser(options, handler.request)
-        value = self._value(options.name, session_id)
+        for kind, doubt in doubts(options, request):
+            self._warn(kind, doubt)
+        if options.secure == "auto":
+            self._compare_schemes(options.name, request)
         persistent = session.persistent
         if persistent is None:
             persistent = options.persistent
@@ -265,61 +262,36 @@ class CookieTransport(Transport):
         if persistent:
             left = session.expires_at.timestamp() - self._clock()
             max_age = max(1, math.ceil(left))
-        headers.add("Set-Cookie", options.line(value, protocol, max_age))
-        self._forbid_caching(handler, headers)
+        value = self._value(options.name, session_id)
+        self._set(handler, headers, options.line(value, protocol, max_age))
 
     def clear(self, handler: RequestHandler, headers: HTTPHeaders) -> None:
         """Remove the cookie, with the attributes that it was set with."""
-        options = self.options(handler)
-        line = options.line("", handler.request.protocol, 0)
-        headers.add("Set-Cookie", line)
-        self._forbid_caching(handler, headers)
+        line = self.options(handler).line("", handler.request.protocol, 0)
+        self._set(handler, headers, line)
 
-    def _forbid_caching(self, handler: RequestHandler, headers: HTTPHeaders) -> None:
+    def _set(self, handler: RequestHandler, headers: HTTPHeaders, line: str) -> None:
+        headers.add("Set-Cookie", line)
         if forbid_shared_caching(headers):
             kind = type(handler).__qualname__
             self._warn(
                 kind,
                 f"{kind} allows shared caches to keep a response that sets the session "
-                "cookie; what allows it was removed from its headers",
+                "cookie; the headers that allow it were removed",
             )
 
-    def _look_at_proxy(self, request: HTTPServerRequest) -> None:
-        if request.protocol != "http" or "proxy" in self._warned:
-            return
-        name = _header_that_says_https(request)
-        if name is not None:
+    def _compare_schemes(self, name: str, request: HTTPServerRequest) -> None:
+        host = request.host_name
+        if request.protocol == "https":
+            if len(self._secure_hosts) < _MOST_TENANTS:
+                self._secure_hosts.add(host)
+        elif host in self._secure_hosts:
             self._warn(
-                "proxy",
-                f"{name} says that the client uses https, but the request counts as "
-                "http, so that the session cookie is not Secure; listen with "
-                "xheaders=True, or set secure=True",
+                "leave",
+                f"the session cookie {name!r} is set over http at {host!r}, where it "
+                "was set with Secure over https before: a browser that has the Secure "
+                "one ignores this one. Use one scheme, or set secure=True",
             )
-
-    def _look_at_browser(
-        self, options: CookieOptions, request: HTTPServerRequest
-    ) -> None:
-        for kind, reason in refusals(options, request).items():
-            if kind == "secure" and _header_that_says_https(request):
-                continue
-            self._warn(
-                kind,
-                f"a browser would not send the session cookie {options.name!r} back "
-                f"here: {reason}",
-            )
-        if options.secure == "auto":
-            host = request.host_name
-            if request.protocol == "https":
-                if len(self._secure_hosts) < 1000:
-                    self._secure_hosts.add(host)
-            elif host in self._secure_hosts:
-                self._warn(
-                    "leave",
-                    f"the session cookie {options.name!r} is set over http at "
-                    f"{host!r}, where it was set with Secure over https before: a "
-                    "browser that has that one keeps it, and ignores this one. Serve "
-                    "one scheme, or set secure=True",
-                )
 
     def _warn(self, once: str, message: str) -> None:
         if once not in self._warned:
@@ -327,68 +299,37 @@ class CookieTransport(Transport):
             logger.warning("%s", message)
 
 
-def _header_that_says_https(request: HTTPServerRequest) -> str | None:
-    """Return the header by which a proxy says that the client uses https."""
-    for name, pattern in _HTTPS.items():
-        value = request.headers.get(name)
-        if value is not None and pattern.search(value):
-            return name
-    return None
-
-
-# Proxies tell by these that the client came over https. Tornado's xheaders=True looks
-# at the first two, and takes the last value of a list.
-_SCHEME = re.compile(r"\bhttps\b", re.IGNORECASE)
-_ON = re.compile(r"^\s*(on|1|true|https)\b", re.IGNORECASE)
-_HTTPS = {
-    "X-Scheme": _SCHEME,
-    "X-Forwarded-Proto": _SCHEME,
-    "X-Forwarded-Protocol": _SCHEME,
-    "X-Forwarded-Scheme": _SCHEME,
-    "X-Url-Scheme": _SCHEME,
-    "CloudFront-Forwarded-Proto": _SCHEME,
-    "CF-Visitor": _SCHEME,
-    "Forwarded": re.compile(r'\bproto\s*=\s*"?https\b', re.IGNORECASE),
-    "X-Forwarded-Ssl": _ON,
-    "Front-End-Https": _ON,
-    "X-ARR-SSL": re.compile("."),  # of IIS: the certificate
-}
-
-
-class HeaderTransport(Transport):
+class HeaderTransport:
     """The id in a header of requests and responses, for clients without cookies.
 
-    The client sends the header back that it last got; an empty one tells it to
-    forget its id. There is no protection against other sites to lose: browsers do
-    not add such a header by themselves.
+    The client sends back the header that it received last. An empty header tells it
+    to forget its id. Another site cannot make a browser send such a header.
     """
 
     def __init__(self, name: str) -> None:
-        self._name = name
-        self.vary = (name,)
+        self.vary = name
 
-    def present(self, handler: RequestHandler) -> Carried:
-        values = set(handler.request.headers.get_list(self._name))
-        if len(values) == 1 and ids.is_valid(value := values.pop()):
-            return Carried((value,), seen=True)
-        return Carried(seen=bool(values))
+    def read(self, handler: RequestHandler) -> str | None:
+        """Return the id; an empty one if the request has several different ones."""
+        values = set(handler.request.headers.get_list(self.vary))
+        return "" if len(values) > 1 else next(iter(values), None)
 
     def write(
         self, handler: RequestHandler, headers: HTTPHeaders, session: Session
     ) -> None:
-        """Put the id into the response, and forbid caches to keep it."""
+        """Put the id into the response, and forbid caches to store it."""
         if session.id is not None:
-            headers[self._name] = session.id
+            headers[self.vary] = session.id
             forbid_storing(headers)
 
     def clear(self, handler: RequestHandler, headers: HTTPHeaders) -> None:
         """Put an empty header into the response."""
-        headers[self._name] = ""
+        headers[self.vary] = ""
         forbid_storing(headers)
 
 
-class _Checked(Transport):
-    """A transport of a user's own; what it returns is checked, and named."""
+class CheckedTransport(Transport):
+    """An `OwnTransport`, or a header, whose ids are checked."""
 
     def __init__(self, own: OwnTransport) -> None:
         self._own: Any = own  # what it returns is not trusted
@@ -420,11 +361,10 @@ class _Checked(Transport):
         self._own.clear(handler, headers)
 
 
-class _Several(Transport):
-    """The first transport that carries an id of good form is the request's.
+class SeveralTransports(Transport):
+    """A list of transports. A request uses the first that carries an id of good form.
 
-    It also tells the client. A new session of a request that carries none goes by
-    the last one.
+    A new session, whose request carries none, uses the last one.
     """
 
     def __init__(self, transports: Sequence[Transport]) -> None:
@@ -463,37 +403,30 @@ def build_transport(
     key_version: int | None,
 ) -> Transport:
     """Return the transport of the ``transport``, ``cookie`` and ``signed`` settings."""
-    if settings.signed and not ids.newest_secret(secret, key_version):
+    newest = ids.newest_secret(secret, key_version)
+    if settings.signed and not newest:
         raise ValueError(
             "signed=True needs the application setting cookie_secret, which is missing"
         )
 
     def build(setting: Any) -> Transport:
-        if setting == "cookie":
-            return CookieTransport(
-                settings.cookie,
-                default_name=name,
-                signer=_signer(settings, secret, key_version),
-                clock=settings.clock,
-            )
-        if isinstance(setting, str):
-            return HeaderTransport(setting.removeprefix("header:"))
-        return _Checked(setting)
+        if setting != "cookie":
+            if isinstance(setting, str):
+                setting = HeaderTransport(setting.removeprefix("header:"))
+            return CheckedTransport(setting)
+        signer = None
+        if settings.signed is not False and secret is not None:
+            if not newest:
+                raise ValueError("the application setting cookie_secret is empty")
+            signer = Signer(secret, key_version, settings.lifetime, settings.clock)
+        return CookieTransport(
+            settings.cookie, default_name=name, signer=signer, clock=settings.clock
+        )
 
     setting = settings.transport
     if isinstance(setting, list | tuple):
-        return _Several([build(one) for one in setting])
+        return SeveralTransports([build(one) for one in setting])
     return build(setting)
-
-
-def _signer(
-    settings: Settings, secret: ids.CookieSecret | None, key_version: int | None
-) -> Signer | None:
-    if settings.signed is False or secret is None:
-        return None
-    if not ids.newest_secret(secret, key_version):
-        raise ValueError("the application setting cookie_secret is empty")
-    return Signer(secret, key_version, settings.lifetime, settings.clock)
 
 
 def _takes_two(function: Callable[..., object]) -> bool:
@@ -512,10 +445,10 @@ def _takes_two(function: Callable[..., object]) -> bool:
 
 
 def is_from_another_site(handler: RequestHandler, transport: Transport) -> bool:
-    """Return whether a browser sent the request from another site without its cookie.
+    """Return whether another site's page made the request, without the cookie.
 
-    SameSite held it back: under Lax for all methods but GET and HEAD. A request
-    that carries a cookie of the session's name is like any other.
+    Browsers withhold a SameSite cookie from such requests; under Lax, GET and HEAD
+    carry it. A request that carries a cookie of the session's name is like any other.
     """
     cookie = transport.of(handler)
     if not isinstance(cookie, CookieTransport):
@@ -539,7 +472,7 @@ def is_from_another_site(handler: RequestHandler, transport: Transport) -> bool:
         host = urlsplit(origin).hostname or ""
     except ValueError:
         return True
-    # A proxy may have rewritten Host. Siblings below one domain count as one site.
+    # A proxy may have changed Host. Siblings below one domain count as one site.
     forwarded = request.headers.get("X-Forwarded-Host", "").split(",")
     ours = [request.host_name, *(one.strip().partition(":")[0] for one in forwarded)]
     return not any(_is_one_site(host, one.lower()) for one in ours if one)

@@ -195,8 +195,7 @@ class Node:
             return False
         if self._executor.is_stopped or self._gives_up:
             return False
-        timed_out = isinstance(error.__cause__, TimedOut) and error.__cause__.started
-        return timed_out or self._breaker.answers is False
+        return isinstance(error.__cause__, TimedOut) or self._breaker.answers is False
 
     async def ping(self) -> float:
         """Try whether the node keeps things; return how long it took.
@@ -402,8 +401,6 @@ class Node:
     def _do(self, ping: Call, kind: str, request: Any) -> None:
         call = Call(kind, request, ping.deadline, ping.future, ping.waiters)
         self._ask([call])
-        if isinstance(call.error, TimedOut):
-            raise translate(kind, self.name, TimeoutError())
         if call.error is not None:
             raise call.error
 
