@@ -15,7 +15,7 @@ from tornado_mcsession import (
     StoreUnavailable,
 )
 
-from ..support.visits import stored_id, visit
+from ..support.requests import begin, visit
 from .contract import OPERATIONS, TTL
 from .test_twemproxy import KEYS, fill
 
@@ -227,7 +227,7 @@ async def test_health_is_that_of_one_server_behind(store, servers):
 async def test_a_logout_is_finished_when_its_server_is_back(store, servers):
     """A logout that a dead server could not confirm is tried again until it does."""
     manager = SessionManager(store=store)
-    session_id = await stored_id(manager, a=1)
+    session_id = await begin(manager, a=1)
     ended = await visit(manager, session_id)
     (holder,) = (server for server in servers if server.keys())
     holder.kill()
