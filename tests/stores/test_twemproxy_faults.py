@@ -115,8 +115,8 @@ async def test_a_proxy_that_waits_too_long_spreads_the_trouble(
 ):
     """Without twemproxy's own timeout, one hanging server stops the whole node."""
     proxy = twemproxy_factory(servers, timeout=None)
+    await fill(connect(proxy.url + "?timeout=10"))
     store = connect(proxy.url + "?timeout=0.5")
-    await fill(store)
     hung, kept = (server.keys() for server in servers)
     servers[0].stop()
     for key in (hung * 3)[:3]:
@@ -176,8 +176,8 @@ async def test_a_proxy_that_is_gone_is_an_outage(
     twemproxy, servers, connect, operation
 ):
     """A twemproxy that hangs or is dead is told in time, and is never a miss."""
+    await fill(connect(twemproxy.url + "?timeout=10"))
     store = connect(twemproxy.url + "?timeout=0.3")
-    await fill(store)
     twemproxy.stop()
     start = time.monotonic()
     with pytest.raises(StoreUnavailable):
