@@ -9,6 +9,7 @@ import pytest
 
 from tornado_mcsession import CasResult, MemcachedStore, StoreUnavailable
 
+from ..support.proxy import FaultProxy
 from .contract import OPERATIONS, TTL
 
 pytestmark = [pytest.mark.integration, pytest.mark.gen_test]
@@ -82,7 +83,11 @@ async def test_a_server_that_comes_back_is_used_at_once(own_memcached, connect):
 
 async def test_no_stale_connection_is_seen(proxy, connect):
     """When all connections have broken, no operation that follows fails."""
-    store = connect(proxy.url + "?threads=4&timeout=10")
+    await outlives_its_connections(connect(proxy.url + "?threads=4&timeout=10"), proxy)
+
+
+async def outlives_its_connections(store: MemcachedStore, proxy: FaultProxy) -> None:
+    """Use all four connections at once, break them, and see nothing of it."""
     proxy.delay(0.05)
     asked = []
     for number in range(4):

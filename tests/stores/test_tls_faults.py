@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import ssl
 import threading
@@ -15,6 +14,7 @@ from tornado_mcsession import MemcachedStore
 from ..support.proxy import FaultProxy
 from ..support.tls import tls_url
 from .contract import OPERATIONS, TTL
+from .test_faults import outlives_its_connections
 from .test_tls import both_ways, outage
 
 pytestmark = [pytest.mark.integration, pytest.mark.gen_test]
@@ -108,19 +108,7 @@ async def test_no_stale_tls_connection_is_seen(tls_proxy, certificates, connect)
     """When all TLS connections have broken, no operation that follows fails."""
     url = tls_url(tls_proxy.port, tls_ca=certificates.ca, timeout=10)
     store = connect(url + "&threads=4&connect_timeout=10")
-    tls_proxy.delay(0.05)
-    asked = []
-    for number in range(4):
-        asked.append(store.get(f"key{number}"))
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-    await asyncio.gather(*asked)
-    assert tls_proxy.connections == 4
-    tls_proxy.cut()
-    tls_proxy.pass_through()
-    for number in range(8):
-        assert await store.add(f"key{number}", b"1", TTL)
-    assert 5 <= tls_proxy.connections <= 8
+    await outlives_its_connections(store, tls_proxy)
 
 
 @pytest.mark.parametrize("version", ["TLSv1_2", "TLSv1_3"])

@@ -14,62 +14,28 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote
 
-from .processes import START_TIMEOUT, Process, find_server, free_port
+from .processes import START_TIMEOUT, Server, find_server
 
 # While its own crawler is at work, for a moment.
 BUSY = b"BUSY currently processing crawler request\r\n"
 
 
-class Memcached:
+class Memcached(Server):
     """A memcached process on a free port, started with further ``args``."""
 
     def __init__(self, *args: str) -> None:
-        self.port = free_port()
         self._args = args
-        self._process: Process | None = None
-        self.start()
-
-    def __repr__(self) -> str:
-        return f"<Memcached {self.port}>"
+        super().__init__()
 
     @property
     def server(self) -> tuple[str, int]:
         return ("127.0.0.1", self.port)
 
-    @property
-    def url(self) -> str:
-        return f"memcached://127.0.0.1:{self.port}"
-
-    def start(self) -> None:
-        """Start it, empty; it accepts connections when this returns."""
+    def _command(self) -> list[str]:
         # It refuses to run as root unless it is told so.
         user = ["-u", "root"] if os.getuid() == 0 else []
         listen = ["-l", "127.0.0.1", "-p", str(self.port), "-U", "0"]
-        command = [find_server("memcached"), *listen, *user, *self._args]
-        self._process = Process(command, self.port)
-
-    def kill(self) -> None:
-        """End it at once: connections break, new ones are refused."""
-        if self._process is not None:
-            self._process.kill()
-            self._process = None
-
-    close = kill
-
-    def restart(self) -> None:
-        """Lose all data and every connection, and come back on the same port."""
-        self.kill()
-        self.start()
-
-    def stop(self) -> None:
-        """Hang (SIGSTOP): the kernel still accepts connections, nobody answers."""
-        assert self._process is not None
-        self._process.stop()
-
-    def cont(self) -> None:
-        """Go on after `stop`, with what has been sent meanwhile."""
-        assert self._process is not None
-        self._process.cont()
+        return [find_server("memcached"), *listen, *user, *self._args]
 
     def command(self, line: bytes) -> bytes:
         """Send one command (a value too, if it has one); return the whole answer.

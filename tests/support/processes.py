@@ -176,3 +176,50 @@ class Process:
         self._process.kill()
         self._process.wait()
         self._output.close()
+
+
+class Server:
+    """A server on a port of its own, which a test may stop, kill and start again."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self._process: Process | None = None
+        self.start()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.port}>"
+
+    def _command(self) -> list[str]:
+        """What starts it."""
+        raise NotImplementedError
+
+    @property
+    def url(self) -> str:
+        return f"memcached://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Start it, with nothing in it; it accepts connections when this returns."""
+        self._process = Process(self._command(), self.port)
+
+    def kill(self) -> None:
+        """End it at once: connections break, new ones are refused."""
+        if self._process is not None:
+            self._process.kill()
+            self._process = None
+
+    close = kill
+
+    def restart(self) -> None:
+        """Lose all data and every connection, and come back on the same port."""
+        self.kill()
+        self.start()
+
+    def stop(self) -> None:
+        """Hang (SIGSTOP): the kernel still accepts connections, nobody responds."""
+        assert self._process is not None
+        self._process.stop()
+
+    def cont(self) -> None:
+        """Go on after `stop`, with what has been sent meanwhile."""
+        assert self._process is not None
+        self._process.cont()

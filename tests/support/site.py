@@ -200,6 +200,18 @@ def is_cleared(response: Response) -> bool:
     return cookie is not None and cookie.attributes.get("max-age") == "0"
 
 
+async def held_until_stored(site: Site, operation: str) -> Response:
+    """Ask; nothing leaves before ``operation`` is done. Return the response."""
+    site.store.hold(operation)
+    async with await site.open() as wire:
+        await wire.ask()
+        await site.store.reached(operation)
+        await settle()
+        assert wire.received == b""
+        site.store.release(operation)
+        return await wire.receive()
+
+
 async def until(is_so: Callable[[], Awaitable[bool]]) -> None:
     """Wait until something is so, for at most ten seconds."""
     for _ in range(200):

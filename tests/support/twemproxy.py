@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .memcached import Memcached
-from .processes import Process, find_server, free_port
+from .processes import Server, find_server, free_port
 
 # Those of docs/twemproxy.md, and a timeout that no healthy server needs.
 OPTIONS = {
@@ -21,7 +21,7 @@ OPTIONS = {
 }
 
 
-class Twemproxy:
+class Twemproxy(Server):
     """A twemproxy on a free port of 127.0.0.1 that spreads keys over ``servers``.
 
     ``options`` are further lines of the pool's configuration, or other values
@@ -31,34 +31,27 @@ class Twemproxy:
     def __init__(
         self, directory: Path, servers: Sequence[Memcached], **options: str | None
     ) -> None:
-        self.port = free_port()
-        self._stats_port = free_port()
-        self._configuration = directory / f"nutcracker-{self.port}.yml"
-        self._process: Process | None = None
-        lines = [f"listen: 127.0.0.1:{self.port}"]
-        for name, value in {**OPTIONS, **options}.items():
-            if value is not None:
-                lines.append(f"{name}: {value}")
-        lines.append("servers:")
+        self._directory = directory
+        self._lines = [
+            f"{name}: {value}"
+            for name, value in {**OPTIONS, **options}.items()
+            if value is not None
+        ]
+        self._lines.append("servers:")
         # Names, so that keys are placed alike in each run, whatever the ports are.
         for number, server in enumerate(servers, 1):
-            lines.append(f" - 127.0.0.1:{server.port}:1 cache{number}")
+            self._lines.append(f" - 127.0.0.1:{server.port}:1 cache{number}")
+        self._stats_port = free_port()
+        super().__init__()
+
+    def _command(self) -> list[str]:
+        configuration = self._directory / f"nutcracker-{self.port}.yml"
+        lines = [f"listen: 127.0.0.1:{self.port}", *self._lines]
         text = "\n".join(["sessions:", *(f"  {line}" for line in lines), ""])
-        self._configuration.write_text(text)
-        self.start()
-
-    def __repr__(self) -> str:
-        return f"<Twemproxy {self.port}>"
-
-    @property
-    def url(self) -> str:
-        return f"memcached://127.0.0.1:{self.port}"
-
-    def start(self) -> None:
-        """Start it; it accepts connections when this returns."""
+        configuration.write_text(text)
         arguments = {
-            "-c": self._configuration,
-            "-p": self._configuration.with_suffix(".pid"),
+            "-c": configuration,
+            "-p": configuration.with_suffix(".pid"),
             # Debian's would write below /var/log.
             "-o": "/dev/stderr",
             "-a": "127.0.0.1",
@@ -68,30 +61,7 @@ class Twemproxy:
         command = [find_server("nutcracker")]
         for name, value in arguments.items():
             command += [name, str(value)]
-        self._process = Process(command, self.port)
-
-    def kill(self) -> None:
-        """End it at once: connections break, new ones are refused."""
-        if self._process is not None:
-            self._process.kill()
-            self._process = None
-
-    close = kill
-
-    def restart(self) -> None:
-        """Drop every connection, and come back on the same port."""
-        self.kill()
-        self.start()
-
-    def stop(self) -> None:
-        """Hang (SIGSTOP), connections included."""
-        assert self._process is not None
-        self._process.stop()
-
-    def cont(self) -> None:
-        """Go on after `stop`."""
-        assert self._process is not None
-        self._process.cont()
+        return command
 
     def stats(self) -> dict[str, Any]:
         """What its statistics port tells of the pool; up to 50 ms old."""

@@ -8,7 +8,7 @@ from tornado.web import HTTPError, RequestHandler
 from tornado_mcsession import SessionMixin
 from tornado_mcsession.exceptions import SessionNotLoaded, StoreUnavailable
 
-from ..support.site import session_cookie, settle
+from ..support.site import held_until_stored, session_cookie
 
 
 class Page(SessionMixin, RequestHandler):
@@ -197,14 +197,7 @@ class ChangesOnFinish(NoOnFinish):
 async def test_on_finish_may_be_overridden(serve, store, handler, uncaught):
     """Without super().on_finish() the answer is held, saved and let go as well."""
     site = serve(handler)
-    store.hold("add")
-    async with await site.open() as wire:
-        await wire.ask()
-        await store.reached("add")
-        await settle()
-        assert wire.received == b""
-        store.release("add")
-        response = await wire.receive()
+    response = await held_until_stored(site, "add")
     assert response.body == b"body"
     assert (await site.stored(response))["n"] == 1
     assert store.calls == ["add"]

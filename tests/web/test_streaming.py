@@ -10,7 +10,7 @@ from tornado.web import RequestHandler
 from tornado_mcsession import SessionMixin
 from tornado_mcsession.exceptions import StoreUnavailable
 
-from ..support.site import session_cookie, settle
+from ..support.site import held_until_stored, session_cookie, settle
 
 pytestmark = pytest.mark.in_both_ways
 
@@ -215,14 +215,7 @@ async def test_a_handler_may_go_on_while_its_flush_is_held(serve, store):
             self.write("e")
 
     site = serve(Handler)
-    store.hold("add")
-    async with await site.open() as wire:
-        await wire.ask()
-        await store.reached("add")
-        await settle()
-        assert wire.received == b""
-        store.release("add")
-        response = await wire.receive()
+    response = await held_until_stored(site, "add")
     assert response.body == b"bcde"
     assert await site.stored(response) == {"a": 1, "b": 1}
 
