@@ -1,4 +1,7 @@
-"""Clocks that differ, or are put right: a session lives that much longer at most."""
+"""Clocks that differ, or are put right: a session lives that much longer at most.
+
+The rule is also tried by itself, with each record that a wrong clock may write.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Ids are 256 bits of secrets, looked at before the store, and never in it."""
+"""Ids are 256 bits of secrets, looked at before the store, and never in it.
+
+What passes for an id is what the package takes for one, whatever its form is.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import secrets
 import pytest
 
 from tornado_mcsession import MemcachedStore
-from tornado_mcsession.sessions import ids as _ids
+from tornado_mcsession.sessions import ids as session_ids
 from tornado_mcsession.sessions.ids import LONGEST_ID
 
 from .target import HEADER, WAYS, Shop, new_id
@@ -109,9 +112,9 @@ def test_the_longest_id_is_known_to_the_cookie():
     """No id can be longer than what the size of the cookie is checked with."""
     longest = "a" * 200 + "." + "d" * 22
     assert len(longest) == LONGEST_ID
-    assert _ids.is_valid(longest)
+    assert session_ids.is_valid(longest)
     for more in (longest + "d", "a" + longest, "a" * LONGEST_ID):
-        assert not _ids.is_valid(more)
+        assert not session_ids.is_valid(more)
 
 
 def cachedump(memcached):
@@ -150,7 +153,7 @@ def parts_of(key):
     parts |= {part + "." + "d" * 22 for part in set(parts)}
     for length in (22, 32, 43, 64, 65):
         parts |= {key[at : at + length] for at in range(len(key) - length + 1)}
-    return {part for part in parts if _ids.is_valid(part)}
+    return {part for part in parts if session_ids.is_valid(part)}
 
 
 @pytest.mark.integration
@@ -199,7 +202,7 @@ async def test_a_digest_of_an_id_is_no_id(attack):
     target = attack(Shop)
     session_id = await target.begin()
     digest = target.key_of(session_id).partition(":")[2]
-    assert _ids.is_valid(digest)
+    assert session_ids.is_valid(digest)
     assert await target.data(digest) is None
     assert await target.data(new_id()) is None
     assert await target.data(session_id) == {"n": 7}

@@ -1,4 +1,7 @@
-"""Records as bytes: the round trip, the encryption, and everybody else's bytes."""
+"""Records as bytes: the round trip, the encryption, and everybody else's bytes.
+
+The codec is tried by itself: a store holds only what it has written.
+"""
 
 from __future__ import annotations
 

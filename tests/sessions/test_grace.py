@@ -1,4 +1,7 @@
-"""A rotation that leads the requests under way to the session's new id."""
+"""A rotation that leads the requests under way to the session's new id.
+
+A tombstone that cannot be made through public names is made by its functions.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""When a session ends, and when using it puts that off."""
+"""When a session ends, and when using it puts that off.
+
+Pure rules, tried by themselves with records of any age.
+"""
 
 from __future__ import annotations
 

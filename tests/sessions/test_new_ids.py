@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from tornado_mcsession import (
+    CasResult,
     MsgpackSerializer,
     SessionConflict,
     SessionGone,
@@ -14,7 +15,6 @@ from tornado_mcsession import (
     StoreUnavailable,
 )
 from tornado_mcsession.sessions.codec import Codec
-from tornado_mcsession.stores.base import CasResult
 
 from ..support.requests import begin, data_of, key_of, visit
 from ..support.scripted import after, answers, down

@@ -7,12 +7,12 @@ import asyncio
 import pytest
 
 from tornado_mcsession import (
+    CasResult,
     EncodeError,
     SessionConflict,
     SessionTooLarge,
     StoreUnavailable,
 )
-from tornado_mcsession.stores.base import CasResult
 
 from ..support.requests import (
     FakeHandler,

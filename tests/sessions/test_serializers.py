@@ -1,4 +1,7 @@
-"""Which values may be in a session, and what is said of the others."""
+"""Which values may be in a session, and what is said of the others.
+
+Limits of depth are also tried on the check itself, which says how deep it looks.
+"""
 
 from __future__ import annotations
 

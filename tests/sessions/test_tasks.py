@@ -1,4 +1,7 @@
-"""Work that goes on after its request."""
+"""Work that goes on after its request.
+
+Tried by itself: what is under way is seen through no public name.
+"""
 
 from __future__ import annotations
 

@@ -9,12 +9,12 @@ import msgspec
 import pytest
 
 from tornado_mcsession import (
+    CasResult,
     EncodeError,
     SessionConflict,
     SessionTooLarge,
     StoreUnavailable,
 )
-from tornado_mcsession.stores.base import CasResult
 
 from ..support.requests import begin, data_of, key_of, visit
 from ..support.scripted import after, answers, down, lost

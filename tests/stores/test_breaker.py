@@ -1,4 +1,7 @@
-"""When a node that does not answer is asked, and by how many."""
+"""When a node that does not answer is asked, and by how many.
+
+The breaker is also tried by itself, with a clock that the test moves.
+"""
 
 from __future__ import annotations
 

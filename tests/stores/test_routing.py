@@ -1,4 +1,7 @@
-"""Placing keys on nodes: the same everywhere, evenly, and moving few."""
+"""Placing keys on nodes: the same everywhere, evenly, and moving few.
+
+Placed by the router itself: a thousand nodes need no thousand servers.
+"""
 
 from __future__ import annotations
 

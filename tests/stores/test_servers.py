@@ -1,4 +1,7 @@
-"""Store URLs and server lists: what they mean, and what is said of bad ones."""
+"""Store URLs and server lists: what they mean, and what is said of bad ones.
+
+Read by themselves: a store does not tell all that a URL has said.
+"""
 
 from __future__ import annotations
 

@@ -1,11 +1,14 @@
-"""What a session changes in an answer's headers."""
+"""What a session changes in an answer's headers.
+
+Tried by themselves: no response has so many headers.
+"""
 
 from __future__ import annotations
 
 import pytest
 from tornado.httputil import HTTPHeaders
 
-from tornado_mcsession.web import caching as _headers
+from tornado_mcsession.web import caching
 
 
 def headers_of(*lines):
@@ -32,7 +35,7 @@ def headers_of(*lines):
 def test_vary_is_appended_once(before, after):
     """What a handler varies on stays; a name that is there is not repeated."""
     headers = headers_of(*(("Vary", value) for value in before))
-    _headers.add_vary(headers, "Cookie")
+    caching.add_vary(headers, "Cookie")
     assert headers["Vary"] == after
 
 
@@ -60,7 +63,7 @@ def test_vary_is_appended_once(before, after):
 def test_shared_caches_are_forbidden(before, after, was_shared):
     """``public`` and ``s-maxage`` go, all other directives stay."""
     headers = headers_of(*(("Cache-Control", value) for value in before))
-    assert _headers.forbid_shared_caching(headers) is was_shared
+    assert caching.forbid_shared_caching(headers) is was_shared
     assert headers["Cache-Control"] == after
 
 
@@ -75,5 +78,5 @@ def test_an_error_page_keeps_what_is_not_the_pages():
         "Content-Security-Policy Content-Security-Policy-Report-Only Vary"
     ).split()
     headers = headers_of(*((name, "x") for name in dropped + kept))
-    _headers.drop_representation(headers)
+    caching.drop_representation(headers)
     assert sorted(headers) == sorted(kept)

@@ -1,4 +1,7 @@
-"""The Set-Cookie line, and the values that a browser sends back."""
+"""The Set-Cookie line, and the values that a browser sends back.
+
+Read and written without a server: some of these lines no client would send.
+"""
 
 from __future__ import annotations
 

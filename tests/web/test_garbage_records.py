@@ -1,4 +1,7 @@
-"""Garbage in a record, or on the way: one session's problem, never its neighbours'."""
+"""Garbage in a record, or on the way: one session's problem, never its neighbours'.
+
+Records that no release of this package writes are made from its own.
+"""
 
 from __future__ import annotations
 

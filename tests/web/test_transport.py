@@ -1,4 +1,7 @@
-"""How an id travels: signed and unsigned cookies, headers, and own transports."""
+"""How an id travels: signed and unsigned cookies, headers, and own transports.
+
+How many signatures are remembered is a number inside of the package.
+"""
 
 from __future__ import annotations
 
