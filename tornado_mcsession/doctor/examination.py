@@ -159,7 +159,7 @@ class _Examination:
 
     def _new_client(self, access: Mapping[str, Any]) -> Client:
         address = self._server.address
-        connector = Connector(address, Access.checked(**access))
+        connector = Connector(address, Access(**access))
         return Client(address, socket_module=connector, default_noreply=False)
 
     def _ask(self, call: Callable[[Any], Any], client: Client | None = None) -> Any:

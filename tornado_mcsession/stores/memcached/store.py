@@ -104,7 +104,7 @@ class MemcachedStore(Store):
         limits = Limits(self.timeout, self.reconnect_timeout, threads, max_pending)
         parsed = parse_servers(servers)
         self._router = Router(parse_weights(parsed, weights))
-        access = Access.checked(
+        access = Access(
             connect_timeout=connect_timeout,
             username=username,
             password=password,
