@@ -18,10 +18,18 @@ from typing import Any
 from pymemcache import exceptions as pymemcache
 
 from ..stores.base import CasResult
-from ..stores.memcached import MemcachedStore, errors, protocol, servers
+from ..stores.memcached import (
+    MemcachedStore,
+    Router,
+    Server,
+    errors,
+    parse_servers,
+    parse_url,
+    parse_weights,
+    protocol,
+)
 from ..stores.memcached.connection import Access, Connector
 from ..stores.memcached.protocol import Client
-from ..stores.memcached.servers import Server
 from .findings import Clock, Connections, Encryption, Findings, Memory, RoundTrip
 
 __all__ = ["DIAGNOSES", "Doctor"]
@@ -75,11 +83,11 @@ class Doctor:
                 "node to examine"
             )
         self._timeout = MemcachedStore.from_url(url).timeout
-        names, options = servers.parse_url(url)
-        self._servers = servers.parse_servers(names)
+        names, options = parse_url(url)
+        self._servers = parse_servers(names)
         self._access = {name: options[name] for name in _ACCESS if name in options}
-        weights = servers.parse_weights(self._servers, options.get("weights"))
-        self._shares = servers.Router(weights).shares()
+        weights = parse_weights(self._servers, options.get("weights"))
+        self._shares = Router(weights).shares()
 
     @property
     def names(self) -> list[str]:

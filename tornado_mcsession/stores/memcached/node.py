@@ -254,7 +254,8 @@ class Node:
         elif writes:
             self._ask(writes)
         if self._breaker.answers is not self._told:
-            calls[0].waiters.call_soon(self._tell)
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                calls[0].waiters.loop.call_soon_threadsafe(self._tell)
 
     def _ask(self, calls: list[Call]) -> None:
         """Ask for ``calls``, all reads or all writes, and set their outcomes.
