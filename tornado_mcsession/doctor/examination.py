@@ -17,10 +17,18 @@ from typing import Any
 from pymemcache import exceptions as pymemcache
 
 from ..stores.base import CasResult
-from ..stores.memcached import MemcachedStore, errors, protocol, servers
+from ..stores.memcached import (
+    MemcachedStore,
+    Router,
+    Server,
+    errors,
+    parse_servers,
+    parse_url,
+    parse_weights,
+    protocol,
+)
 from ..stores.memcached.connection import Access, Connector
 from ..stores.memcached.protocol import Client
-from ..stores.memcached.servers import Server
 from .findings import Clock, Connections, Encryption, Findings, Memory, RoundTrip
 
 __all__ = ["DIAGNOSES", "Doctor"]
@@ -65,11 +73,11 @@ class Doctor:
                 "node to examine"
             )
         self._timeout = MemcachedStore.from_url(url).timeout
-        names, options = servers.parse_url(url)
-        self._servers = servers.parse_servers(names)
+        names, options = parse_url(url)
+        self._servers = parse_servers(names)
         self._access = {k: options[k] for k in options if k not in _POOL_OPTIONS}
-        weights = servers.parse_weights(self._servers, options.get("weights"))
-        self._shares = servers.Router(weights).shares()
+        weights = parse_weights(self._servers, options.get("weights"))
+        self._shares = Router(weights).shares()
 
     @property
     def names(self) -> list[str]:
@@ -130,7 +138,7 @@ class _Examination:
 
     def _new_client(self, access: Mapping[str, Any]) -> Client:
         address = self._server.address
-        connector = Connector(address, Access.checked(**access))
+        connector = Connector(address, Access(**access))
         return Client(address, socket_module=connector, default_noreply=False)
 
     def _ask(self, call: Callable[[Any], Any], client: Client | None = None) -> Any:

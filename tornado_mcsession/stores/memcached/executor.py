@@ -8,7 +8,6 @@ threads are busy, are handed over together, and their results come back together
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import threading
 import time
@@ -269,7 +268,8 @@ class Executor:
                             return
                 # A thread that rests already is woken by what the loop submits
                 # next, instead of another one: so results are delivered last.
-                _deliver(done)
+                if done:
+                    _deliver(done)
                 if batch:
                     self._run(batch)
                 elif is_replaced:
@@ -381,19 +381,17 @@ class _Waiters:
                 call.future.set_exception(self.executor.timed_out(call))
             self.unfinished.popleft()
 
-    def call_soon(self, callback: Callable[..., object], *args: Any) -> None:
-        """Call back on the loop, from any thread; not where it is closed."""
-        with contextlib.suppress(RuntimeError):
-            self.loop.call_soon_threadsafe(callback, *args)
-
 
 def _deliver(calls: list[Call]) -> None:
     """Give the outcomes of ``calls`` to the loops that wait; from any thread."""
-    by_waiters: dict[_Waiters, list[Call]] = {}
+    by_loop: dict[asyncio.AbstractEventLoop, list[Call]] = {}
     for call in calls:
-        by_waiters.setdefault(call.waiters, []).append(call)
-    for waiters, own in by_waiters.items():
-        waiters.call_soon(_settle, own)
+        by_loop.setdefault(call.waiters.loop, []).append(call)
+    for loop, own in by_loop.items():
+        try:
+            loop.call_soon_threadsafe(_settle, own)
+        except RuntimeError:
+            pass  # nobody waits on a closed loop
 
 
 def _settle(calls: list[Call]) -> None:
