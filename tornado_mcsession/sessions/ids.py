@@ -82,8 +82,6 @@ def with_digest(base: object, digest: str) -> str:
 
 def digest_of(session_id: str) -> str:
     """Return the digest of the principal in ``session_id``, or ``""``."""
-    if len(session_id) == RANDOM_LENGTH:
-        return ""
     base, dot, digest = session_id.partition(".")
     if not dot and len(base) == RANDOM_LENGTH + DIGEST_LENGTH:
         return base[-DIGEST_LENGTH:]
@@ -93,8 +91,9 @@ def digest_of(session_id: str) -> str:
 def record_key(prefix: str, session_id: str) -> str:
     """Return the store key of the record of ``session_id``."""
     hashed = hashlib.sha256(session_id.encode("ascii")).hexdigest()
-    digest = digest_of(session_id)
-    return f"{prefix}{{{digest}}}{hashed}" if digest else prefix + hashed
+    if len(session_id) == RANDOM_LENGTH or not (digest := digest_of(session_id)):
+        return prefix + hashed
+    return f"{prefix}{{{digest}}}{hashed}"
 
 
 def marker_key(prefix: str, digest: str) -> str:
@@ -115,8 +114,8 @@ def newest_secret(secret: CookieSecret | None, key_version: int | None) -> str |
     if isinstance(secret, Mapping):
         if key_version is None or key_version not in secret:
             raise ValueError(
-                "a dict as cookie_secret needs the application setting key_version, one "
-                "of its keys"
+                "a dict as cookie_secret needs the application setting key_version, "
+                "which is one of its keys"
             )
         texts, newest = list(secret.values()), secret[key_version]
     else:
