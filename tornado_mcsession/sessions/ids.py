@@ -115,7 +115,7 @@ def newest_secret(secret: CookieSecret | None, key_version: int | None) -> str |
         if key_version is None or key_version not in secret:
             raise ValueError(
                 "a dict as cookie_secret needs the application setting key_version, "
-                "which is one of its keys"
+                "one of its keys"
             )
         texts, newest = list(secret.values()), secret[key_version]
     else:
