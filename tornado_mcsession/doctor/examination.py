@@ -44,8 +44,7 @@ _EXPIRE = 30
 # As large as many sessions are. memcached keeps items of different sizes in different
 # memory, and only some of it may be full.
 _VALUE = b"x" * 300
-# memcached's counters have 64 bits.
-_MAX_NUMBER = 2**64
+_MAX_NUMBER = 2**64  # memcached's counters have 64 bits
 _MAX_TEXT = 40
 
 # Options of a URL that have nothing to do with a single connection.
@@ -383,9 +382,8 @@ def _encryption(connection: ssl.SSLSocket) -> Encryption:
 
 def _number(stats: Mapping[bytes, Any], name: str) -> int | None:
     value = stats.get(name.encode())
-    if isinstance(value, int) and 0 <= value < _MAX_NUMBER:
-        return value
-    return None
+    is_number = isinstance(value, int) and 0 <= value < _MAX_NUMBER
+    return value if is_number else None
 
 
 def _printable(value: object) -> str | None:

@@ -82,8 +82,6 @@ def with_digest(base: object, digest: str) -> str:
 
 def digest_of(session_id: str) -> str:
     """Return the digest of the principal in ``session_id``, or ``""``."""
-    if len(session_id) == RANDOM_LENGTH:
-        return ""
     base, dot, digest = session_id.partition(".")
     if not dot and len(base) == RANDOM_LENGTH + DIGEST_LENGTH:
         return base[-DIGEST_LENGTH:]
@@ -93,8 +91,9 @@ def digest_of(session_id: str) -> str:
 def record_key(prefix: str, session_id: str) -> str:
     """Return the store key of the record of ``session_id``."""
     hashed = hashlib.sha256(session_id.encode("ascii")).hexdigest()
-    digest = digest_of(session_id)
-    return f"{prefix}{{{digest}}}{hashed}" if digest else prefix + hashed
+    if len(session_id) == RANDOM_LENGTH or not (digest := digest_of(session_id)):
+        return prefix + hashed
+    return f"{prefix}{{{digest}}}{hashed}"
 
 
 def marker_key(prefix: str, digest: str) -> str:
