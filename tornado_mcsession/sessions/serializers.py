@@ -171,7 +171,7 @@ def check_items(
     for key, value in items.items():
         if type(key) is not str:
             raise _key_error(key, "session", 0)
-        is_plain = _is_plain(value, MAX_DEPTH)
+        is_plain = type(value) in _PLAIN or _is_plain(value, MAX_DEPTH)
         if is_plain and is_enough:
             continue
         path = f"session[{key!r}]"
