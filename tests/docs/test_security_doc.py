@@ -24,7 +24,7 @@ from tornado_mcsession import MemoryStore, SessionManager, SessionMixin, Session
 from tornado_mcsession.settings import DAY, Settings
 
 from ..support.browser import Browser
-from ..support.visits import FakeHandler, key_of, stored_data, stored_id, visit
+from ..support.requests import FakeHandler, begin, data_of, key_of, visit
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = ROOT / "docs" / "security.md"
@@ -163,7 +163,8 @@ async def test_the_settings_for_production_are_accepted(run: Any) -> None:
 async def headers_of_a_new_session(manager: SessionManager) -> Any:
     first = await visit(manager)
     first.session["a"] = 1
-    return await first.leave()
+    await first.leave()
+    return first.headers
 
 
 @pytest.mark.gen_test
@@ -188,13 +189,13 @@ async def test_another_prefix_ends_all_sessions() -> None:
     """Of whomever, logged in or not."""
     store = MemoryStore()
     manager = SessionManager(store=store)
-    nobody = await stored_id(manager, a=1)
+    nobody = await begin(manager, a=1)
     first = await visit(manager)
     await first.session.login("ann")
     ann = await first.leave_with_cookie()
     other = SessionManager(store=store, key_prefix="other:")
-    assert [await stored_data(manager, i) for i in (nobody, ann)] == [{"a": 1}, {}]
-    assert [await stored_data(other, i) for i in (nobody, ann)] == [None, None]
+    assert [await data_of(manager, i) for i in (nobody, ann)] == [{"a": 1}, {}]
+    assert [await data_of(other, i) for i in (nobody, ann)] == [None, None]
 
 
 @pytest.mark.parametrize("options", [{}, {"encryption_keys": [b"k" * 32]}])
@@ -287,9 +288,9 @@ async def test_a_job_ends_what_the_application_began(run: Any) -> None:
     def here(**options: Any) -> SessionManager:
         return SessionManager(**{**options, "store": store})
 
-    assert await stored_data(manager, session_id) == {}
+    assert await data_of(manager, session_id) == {}
     await run(JOB, SessionManager=here)
-    assert await stored_data(manager, session_id) is None
+    assert await data_of(manager, session_id) is None
     with pytest.raises(RuntimeError, match="secret"):
         await SessionManager(store=store).revoke("user-7")
 

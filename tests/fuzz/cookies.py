@@ -15,7 +15,7 @@ from tornado.web import Application, create_signed_value
 
 from tornado_mcsession import SessionManager
 
-from ..support.visits import carried
+from ..support.requests import carried
 from .material import (
     COOKIE_SECRETS,
     ID,

@@ -1,4 +1,4 @@
-"""Two thousand random handlers, each with a session and without one."""
+"""Random handlers, each with a session and without one."""
 
 from __future__ import annotations
 
@@ -6,20 +6,22 @@ import asyncio
 from typing import Any
 
 import pytest
+import tornado
 from tornado.httputil import HTTPConnection
 from tornado.web import RequestHandler
 
 from .differential import check_all, mismatch
 from .programs import Program, Request
 
-RUNS, PARTS = 2000, 4
-SIZE = RUNS // PARTS
+# scripts/test plays a thousand: half of them with an old Tornado, half with a new one.
+FIRST = 0 if tornado.version_info < (6, 5) else 500
+SIZE = 125
 
 
-@pytest.mark.parametrize("part", range(PARTS))
-def test_a_session_changes_nothing_else(part):
+@pytest.mark.parametrize("first", range(FIRST, FIRST + 500, SIZE))
+def test_a_session_changes_nothing_else(first):
     """Only Vary, Set-Cookie and Cache-Control show that a handler has a session."""
-    asyncio.run(check_all(range(part * SIZE, (part + 1) * SIZE)))
+    asyncio.run(check_all(range(first, first + SIZE)))
 
 
 def program(verb: Any = (), **options: Any) -> Program:

@@ -20,9 +20,9 @@ from tornado_mcsession import SessionManager, SessionMixin, Store
 from ..support.browser import Cookie
 from ..support.clock import ManualClock
 from ..support.http import Response
+from ..support.requests import key_of
 from ..support.scripted import ScriptedStore
 from ..support.site import Wire
-from ..support.visits import key_of
 
 SECRET = "the secret of the application"
 HEADER = "X-Session-ID"

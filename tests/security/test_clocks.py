@@ -14,7 +14,7 @@ from tornado_mcsession.sessions.record import Record
 from tornado_mcsession.settings import Settings
 
 from ..support.clock import ManualClock
-from ..support.visits import stored_data, stored_id, visit
+from ..support.requests import begin, data_of, visit
 from .test_timeouts import EternalStore
 
 HOUR = 3600.0
@@ -44,7 +44,7 @@ def pass_time(seconds, *managers):
 async def lives_for(manager, session_id, *others, limit=3 * MAX_AHEAD):
     """The true seconds until a session that is left alone has ended."""
     for seconds in range(0, int(limit), 300):
-        if await stored_data(manager, session_id) is None:
+        if await data_of(manager, session_id) is None:
             return seconds
         pass_time(300, manager, *others)
     return math.inf
@@ -63,7 +63,7 @@ async def use(manager, session_id):
 async def test_between_processes_it_lives_the_step_longer(store, step):
     """Unused, it ends an idle timeout after the time that its maker believed in."""
     maker, other = process(store, step), process(store)
-    session_id = await stored_id(maker, a=1)
+    session_id = await begin(maker, a=1)
     assert await lives_for(other, session_id) <= max(0, IDLE * 1.1 + step) + 300
 
 
@@ -72,7 +72,7 @@ async def test_between_processes_it_lives_the_step_longer(store, step):
 async def test_between_processes_the_lifetime_holds(store, step):
     """Used by both in turn, it ends at most the step after its lifetime."""
     one, two = process(store, step), process(store)
-    session_id = await stored_id(two, a=1)
+    session_id = await begin(two, a=1)
     lived = 0
     while await use(one, session_id) or await use(two, session_id):
         lived += 300
@@ -87,7 +87,7 @@ async def test_within_a_process_it_lives_the_step_longer(store, step):
     """Whether its clock is put forward or back, in use or not."""
     for used in (False, True):
         manager = process(store)
-        session_id = await stored_id(manager, a=1)
+        session_id = await begin(manager, a=1)
         pass_time(60, manager)
         manager.settings.clock.advance(step)  # no time passes: the clock is set
         if used:
@@ -100,7 +100,7 @@ async def test_within_a_process_it_lives_the_step_longer(store, step):
 async def test_a_clock_that_goes_back_and_forth_ends_it_in_time(store):
     """However often, a session in use ends with its lifetime, and the step."""
     manager = process(store, renew_after=0)
-    session_id = await stored_id(manager, a=1)
+    session_id = await begin(manager, a=1)
     lived = 0
     while await use(manager, session_id):
         lived += 300
@@ -130,7 +130,7 @@ async def test_a_clock_that_was_years_ahead_makes_nothing_immortal(
     late = await visit(right, session_id)
     late.session["b"] = 1
     assert await late.leave_with_cookie() not in (None, session_id)
-    assert await stored_data(right, session_id) is None
+    assert await data_of(right, session_id) is None
 
 
 def config(**options):

@@ -7,7 +7,7 @@ import pytest
 from ..support.site import Wire
 from .target import HEADER, Shop, new_id
 
-REQUESTS = 1000
+REQUESTS = 200
 # Adds are counted as sets, and so are the writes of cas.
 WRITES = (
     "cmd_set cmd_touch cmd_flush total_items delete_hits delete_misses "
@@ -87,7 +87,7 @@ def forged(value):
 
 
 async def flood(target, carry):
-    """A thousand requests, each with an id of its own."""
+    """Hundreds of requests, each with an id of its own."""
     async with await Wire.open(target.port) as wire:
         for _ in range(REQUESTS):
             response = await wire.request("GET", "/", carry(target))

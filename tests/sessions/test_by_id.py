@@ -14,8 +14,8 @@ from tornado_mcsession import (
     StoreUnavailable,
 )
 
+from ..support.requests import begin, data_of, key_of, visit
 from ..support.scripted import after, down, lost
-from ..support.visits import key_of, stored_data, stored_id, visit
 
 ID = "a-session-id-of-forty-three-characters-0123"
 BAD = ["", "short", "x" * 21, "x" * 224, "a b" * 20, "é" * 43, ID + "\n", None, 5, b"x"]
@@ -30,7 +30,7 @@ async def test_what_is_set_can_be_got(manager):
     assert (session.id, session.is_new, dict(session)) == (ID, False, {"a": [1]})
     session["a"].append(2)
     await session.save()
-    assert await stored_data(manager, ID) == {"a": [1, 2]}
+    assert await data_of(manager, ID) == {"a": [1, 2]}
     late = await visit(manager, ID)
     assert late.session == {"a": [1, 2]}
 
@@ -64,7 +64,7 @@ async def test_setting_replaces_the_data_and_keeps_the_rest(manager, clock):
 @pytest.mark.gen_test
 async def test_a_ttl_ends_it(manager, clock, ttl):
     """A new one and an old one alike; using it does not put that off."""
-    old = await stored_id(manager, a=1)
+    old = await begin(manager, a=1)
     for session_id in (ID, old):
         await manager.set(session_id, {"a": 1}, ttl)
     clock.advance(59)
@@ -143,19 +143,19 @@ async def test_what_is_set_is_checked(manager, data, ttl, error):
 @pytest.mark.gen_test
 async def test_a_change_in_between_is_replaced_all_the_same(manager, store):
     """By cas, on top of the newer version: what is set holds."""
-    session_id = await stored_id(manager, a=1)
+    session_id = await begin(manager, a=1)
     late = await visit(manager, session_id)
     late.session["a"] = 2
     store.script("cas", after(late.leave))
     await manager.set(session_id, {"a": 3})
-    assert await stored_data(manager, session_id) == {"a": 3}
+    assert await data_of(manager, session_id) == {"a": 3}
 
 
 @pytest.mark.gen_test
 async def test_many_that_set_a_new_one_at_once_agree(manager):
     """One creates it, the others replace what it wrote."""
     await asyncio.gather(*(manager.set(ID, {"n": n}) for n in range(10)))
-    assert (await stored_data(manager, ID))["n"] in range(10)
+    assert (await data_of(manager, ID))["n"] in range(10)
 
 
 @pytest.mark.gen_test
@@ -165,7 +165,7 @@ async def test_a_lost_answer_is_no_failure(manager, store):
     await manager.set(ID, {"a": 1})
     store.script("cas", lost)
     await manager.set(ID, {"a": 2})
-    assert await stored_data(manager, ID) == {"a": 2}
+    assert await data_of(manager, ID) == {"a": 2}
 
 
 @pytest.mark.gen_test
@@ -188,7 +188,7 @@ async def test_a_session_that_has_ended_can_be_set_anew(manager, clock):
     clock.advance(1)
     assert await manager.get(ID) is None
     await manager.set(ID, {"b": 2})
-    assert await stored_data(manager, ID) == {"b": 2}
+    assert await data_of(manager, ID) == {"b": 2}
 
 
 @pytest.mark.gen_test
@@ -197,13 +197,13 @@ async def test_a_corrupt_record_can_be_set_anew(manager, store):
     await store.inner.add(key_of(manager, ID), b"foreign", 60)
     assert await manager.get(ID) is None
     await manager.set(ID, {"b": 2})
-    assert await stored_data(manager, ID) == {"b": 2}
+    assert await data_of(manager, ID) == {"b": 2}
 
 
 @pytest.mark.gen_test
 async def test_a_retired_id_stays_dead(manager):
     """Not even a job brings it back within its minute."""
-    session_id = await stored_id(manager, a=1)
+    session_id = await begin(manager, a=1)
     session = await manager.get(session_id)
     await session.regenerate()
     assert await manager.get(session_id) is None

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from ..support.visits import FakeHandler, stored_data, stored_id, visit
+from ..support.requests import FakeHandler, begin, data_of, visit
 
 NOW = dt.datetime.fromtimestamp(1_800_000_000, dt.UTC)
 DAY = dt.timedelta(days=1)
@@ -60,7 +60,7 @@ DATA = {"n": 1, "list": [1, 2], "deep": {"a": [{"b": 1}], "z": 0}}
 @pytest.mark.gen_test
 async def test_a_change_is_noticed_and_saved(manager, store, change):
     """Nested ones too, by one write and no further read."""
-    late = await visit(manager, await stored_id(manager, **DATA))
+    late = await visit(manager, await begin(manager, **DATA))
     store.calls.clear()
     CHANGES[change](late.session)
     assert late.session.modified
@@ -68,14 +68,14 @@ async def test_a_change_is_noticed_and_saved(manager, store, change):
     await late.leave()
     assert store.calls == ["cas"]
     assert not late.session.modified
-    assert await stored_data(manager, late.session.id) == expected
+    assert await data_of(manager, late.session.id) == expected
 
 
 @pytest.mark.parametrize("change", NO_CHANGES)
 @pytest.mark.gen_test
 async def test_what_is_no_change_costs_no_write(manager, store, change):
     """Equal values, and the order of keys, are nothing to save."""
-    late = await visit(manager, await stored_id(manager, **DATA))
+    late = await visit(manager, await begin(manager, **DATA))
     store.calls.clear()
     NO_CHANGES[change](late.session)
     assert not late.session.modified
@@ -93,7 +93,7 @@ class Spaced:
 @pytest.mark.gen_test
 async def test_data_of_another_serializer_version_is_not_rewritten(make, store):
     """Bytes that differ, but mean the same, are no change."""
-    session_id = await stored_id(make(store, serializer=Spaced()), a=[1, 2])
+    session_id = await begin(make(store, serializer=Spaced()), a=[1, 2])
     late = await visit(make(store, serializer="json"), session_id)
     assert late.session["a"] == [1, 2]
     assert not late.session.modified

@@ -17,7 +17,7 @@ from tornado_mcsession import DecodeError, MsgpackSerializer, SessionManager
 from tornado_mcsession.sessions.codec import Codec
 from tornado_mcsession.sessions.record import Flash, Record
 
-from ..support.visits import key_of, stored_id, visit
+from ..support.requests import begin, key_of, visit
 
 KEY, OTHER = b"k" * 32, b"o" * 32
 NAME = "mcsession:abc"
@@ -206,7 +206,7 @@ def corrupt(kind, codec, key, data):
 async def test_a_corrupt_record_is_an_empty_session(make, store, caplog, kind, keys):
     """It is logged without its contents, counted, and its id is never used again."""
     manager = make(store, encryption_keys=keys)
-    session_id = await stored_id(manager, a="planted")
+    session_id = await begin(manager, a="planted")
     key = key_of(manager, session_id)
     entry = await store.get(key)
     foreign = corrupt(kind, Codec(SERIALIZER, "mcsession:", keys), key, entry.data)
@@ -233,7 +233,7 @@ async def test_a_corrupt_record_is_an_empty_session(make, store, caplog, kind, k
 async def test_a_record_that_is_corrupted_meanwhile_is_gone(make, store, kind):
     """A request that loaded it before finds it ended, and is no error."""
     manager = make(store)
-    session_id = await stored_id(manager, a=1)
+    session_id = await begin(manager, a=1)
     key = key_of(manager, session_id)
     late = await visit(manager, session_id)
     entry = await store.get(key)

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
+from ..support.requests import begin, data_of, visit
 from ..support.scripted import after
-from ..support.visits import stored_data, stored_id, visit
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ async def both(managers, session_id):
 @pytest.mark.gen_test
 async def test_different_keys_all_survive(managers):
     """Who ends later keeps what the other changed, added and removed."""
-    session_id = await stored_id(managers[0], a=1, b=1, c=1, d=1)
+    session_id = await begin(managers[0], a=1, b=1, c=1, d=1)
     first, second = await both(managers, session_id)
     first.session["a"] = 2
     first.session["x"] = 2
@@ -36,7 +36,7 @@ async def test_different_keys_all_survive(managers):
     await first.leave()
     await second.leave()
     expected = {"a": 2, "x": 2, "c": 3, "y": 3}
-    assert await stored_data(managers[0], session_id) == expected
+    assert await data_of(managers[0], session_id) == expected
     assert second.session == expected
     assert managers[1].stats()["conflicts"] == 1
 
@@ -57,31 +57,31 @@ async def test_different_keys_all_survive(managers):
 @pytest.mark.gen_test
 async def test_the_later_save_wins_key_by_key(managers, mine, theirs, left):
     """Of one key the later value holds; a key that was not seen is not cleared."""
-    session_id = await stored_id(managers[0], a=1)
+    session_id = await begin(managers[0], a=1)
     first, second = await both(managers, session_id)
     theirs(first.session)
     mine(second.session)
     await first.leave()
     await second.leave()
-    assert await stored_data(managers[0], session_id) == left
+    assert await data_of(managers[0], session_id) == left
 
 
 @pytest.mark.gen_test
 async def test_many_parallel_requests_all_keep_their_keys(managers):
     """Forty at once, each with a key of its own."""
-    session_id = await stored_id(managers[0], a=1)
+    session_id = await begin(managers[0], a=1)
     visits = [await visit(managers[n % 2], session_id) for n in range(40)]
     for number, late in enumerate(visits):
         late.session[f"k{number}"] = number
     await asyncio.gather(*(late.leave() for late in visits))
-    data = await stored_data(managers[0], session_id)
+    data = await data_of(managers[0], session_id)
     assert data == {"a": 1, **{f"k{n}": n for n in range(40)}}
 
 
 @pytest.mark.gen_test
 async def test_own_objects_stay_the_same_ones(managers):
     """After a merge a handler's own lists are still those in the session."""
-    session_id = await stored_id(managers[0], mine=[1], same=[1], theirs=[1])
+    session_id = await begin(managers[0], mine=[1], same=[1], theirs=[1])
     first, second = await both(managers, session_id)
     first.session["theirs"].append(2)
     await first.leave()
@@ -93,14 +93,14 @@ async def test_own_objects_stay_the_same_ones(managers):
     assert second.session["theirs"] == [1, 2]
     mine.append(3)
     await second.leave()
-    data = await stored_data(managers[0], session_id)
+    data = await data_of(managers[0], session_id)
     assert data == {"mine": [1, 2, 3], "same": [1], "theirs": [1, 2]}
 
 
 @pytest.mark.gen_test
 async def test_what_changes_during_a_merge_stays_changed(managers, store):
     """It is neither in that save nor lost by taking in the newer state."""
-    session_id = await stored_id(managers[0], a=1, b=1)
+    session_id = await begin(managers[0], a=1, b=1)
     first, second = await both(managers, session_id)
     first.session["a"] = 2
     await first.leave()
@@ -114,13 +114,13 @@ async def test_what_changes_during_a_merge_stays_changed(managers, store):
     assert second.session == {"a": 2, "b": 2, "c": 3}
     assert second.session.modified
     await second.leave()
-    assert await stored_data(managers[0], session_id) == {"a": 2, "b": 2, "c": 3}
+    assert await data_of(managers[0], session_id) == {"a": 2, "b": 2, "c": 3}
 
 
 @pytest.mark.gen_test
 async def test_a_conflict_at_each_try_is_merged_each_time(managers, store):
     """Whatever comes in between is carried over, however often."""
-    session_id = await stored_id(managers[0], a=0)
+    session_id = await begin(managers[0], a=0)
     late = await visit(managers[1], session_id)
     late.session["mine"] = 1
 
@@ -137,13 +137,13 @@ async def test_a_conflict_at_each_try_is_merged_each_time(managers, store):
 
     store.script("cas", *[meanwhile] * 5)
     await late.leave()
-    assert await stored_data(managers[0], session_id) == {"a": 5, "mine": 1}
+    assert await data_of(managers[0], session_id) == {"a": 5, "mine": 1}
 
 
 @pytest.mark.gen_test
 async def test_a_logout_between_two_tries_wins(managers, store):
     """A save that lost its first try does not bring the session back."""
-    session_id = await stored_id(managers[0], a=1)
+    session_id = await begin(managers[0], a=1)
     first, second = await both(managers, session_id)
     first.session["a"] = 2
     await first.leave()
@@ -161,7 +161,7 @@ async def test_a_logout_between_two_tries_wins(managers, store):
 @pytest.mark.gen_test
 async def test_options_survive_a_merge(managers):
     """One request's own timeout and another's data are both kept."""
-    session_id = await stored_id(managers[0], a=1)
+    session_id = await begin(managers[0], a=1)
     first, second = await both(managers, session_id)
     first.session["a"] = 2
     second.session.set_idle_timeout(60)

@@ -9,8 +9,8 @@ import pytest
 
 from tornado_mcsession import StoreRejected, StoreUnavailable
 
+from ..support.requests import begin, data_of, visit
 from ..support.scripted import down, twice, unavailable
-from ..support.visits import stored_data, stored_id, visit
 
 DAY = 86_400
 
@@ -48,7 +48,7 @@ OPERATIONS = ["add", "cas"]
 async def test_nothing_comes_of_it(manager, verb, operation):
     """The session is as if it had been done once, and so is the cookie."""
     act, left = VERBS[verb]
-    old_id = await stored_id(manager, a=1)
+    old_id = await begin(manager, a=1)
     late = await visit(manager, old_id)
     manager.store.script(operation, *[twice] * 20)
     await act(late)
@@ -60,7 +60,7 @@ async def test_nothing_comes_of_it(manager, verb, operation):
         assert (await visit(manager, old_id)).session.presented == "ended"
     else:
         session_id = late.session.id
-        assert await stored_data(manager, session_id) == left
+        assert await data_of(manager, session_id) == left
         if session_id != old_id:
             assert cookie == session_id
             if verb != "grace":
@@ -94,7 +94,7 @@ async def test_a_session_under_way_to_a_new_id_is_never_lost(manager, fate, verb
     """The old record may be closed: then the new one is all there is, and is told."""
     act, _ = VERBS[verb]
     store = manager.store
-    old_id = await stored_id(manager, a=1)
+    old_id = await begin(manager, a=1)
     late_one = await visit(manager, old_id)
     store.script("cas", lambda operate: fate(store, operate))
     with pytest.raises(StoreUnavailable) as raised:
@@ -104,7 +104,7 @@ async def test_a_session_under_way_to_a_new_id_is_never_lost(manager, fate, verb
         await store.late()
     cookie = await late_one.leave_with_cookie()
     assert cookie not in (None, "", old_id)
-    assert await stored_data(manager, cookie) == {"a": 1}
+    assert await data_of(manager, cookie) == {"a": 1}
 
 
 @pytest.mark.gen_test
@@ -114,5 +114,5 @@ async def test_a_first_save_begins_one_session(manager):
     first = await visit(manager)
     first.session["a"] = 1
     cookie = await first.leave_with_cookie()
-    assert await stored_data(manager, cookie) == {"a": 1}
+    assert await data_of(manager, cookie) == {"a": 1}
     assert manager.store.calls.count("add") == 1

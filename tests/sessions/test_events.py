@@ -8,8 +8,8 @@ import pytest
 
 from tornado_mcsession import MemoryStore, SessionManager
 
+from ..support.requests import begin, data_of, visit
 from ..support.scripted import ScriptedStore, down
-from ..support.visits import stored_data, stored_id, visit
 
 ID = "a-session-id-of-forty-three-characters-0123"
 
@@ -88,7 +88,7 @@ async def reachable(manager):
 async def test_a_logout_is_finished_when_the_node_is_back(memcached, proxy):
     """The record, which outlived the outage, is deleted then."""
     async with SessionManager(store=proxy.url) as manager:
-        ids = [await stored_id(manager, a=n) for n in range(3)]
+        ids = [await begin(manager, a=n) for n in range(3)]
         late = await visit(manager, ids[0])
         proxy.cut()
         with pytest.raises(Exception, match="destroy"):
@@ -100,7 +100,7 @@ async def test_a_logout_is_finished_when_the_node_is_back(memcached, proxy):
         await reachable(manager)
         assert await manager.drain(10)
         assert manager.stats()["pending_destroys"] == 0
-        assert await stored_data(manager, ids[2]) == {"a": 2}
+        assert await data_of(manager, ids[2]) == {"a": 2}
 
 
 @pytest.mark.gen_test

@@ -6,8 +6,8 @@ import pytest
 
 from tornado_mcsession import StoreUnavailable
 
+from ..support.requests import begin, data_of, visit
 from ..support.scripted import down, lost
-from ..support.visits import stored_data, stored_id, visit
 
 
 @pytest.mark.gen_test
@@ -53,7 +53,7 @@ async def test_a_message_read_in_its_own_request_is_not_stored(manager, store):
 @pytest.mark.gen_test
 async def test_messages_are_not_in_the_mapping(manager):
     """Clearing or replacing the data leaves them."""
-    session_id = await stored_id(manager, a=1)
+    session_id = await begin(manager, a=1)
     late = await visit(manager, session_id)
     late.session.flash("kept")
     late.session.clear()
@@ -65,7 +65,7 @@ async def test_messages_are_not_in_the_mapping(manager):
 @pytest.mark.gen_test
 async def test_messages_of_parallel_requests_all_survive(manager):
     """Equal ones too; and what one of them read is not shown again."""
-    session_id = await stored_id(manager, a=1)
+    session_id = await begin(manager, a=1)
     first = await visit(manager, session_id)
     first.session.flash("old")
     await first.leave()
@@ -82,7 +82,7 @@ async def test_messages_of_parallel_requests_all_survive(manager):
 @pytest.mark.gen_test
 async def test_a_message_of_a_lost_save_is_there_once(manager, store):
     """A save that was done, but failed for its request, does not double it."""
-    session_id = await stored_id(manager, a=1)
+    session_id = await begin(manager, a=1)
     late = await visit(manager, session_id)
     late.session.flash("once")
     store.script("cas", lost)
@@ -119,4 +119,4 @@ async def test_a_message_alone_makes_a_session(manager):
     late.session.flash("hello")
     assert late.session.modified
     session_id = await late.leave_with_cookie()
-    assert await stored_data(manager, session_id) == {}
+    assert await data_of(manager, session_id) == {}

@@ -6,7 +6,7 @@ import pytest
 
 from tornado_mcsession import MemoryStore, SessionManager
 
-from ..support.visits import stored_id
+from ..support.requests import begin
 
 
 @pytest.mark.gen_test
@@ -14,7 +14,7 @@ async def test_a_burst_of_foreign_records_is_one_line(caplog):
     """All are counted, and the log is not filled."""
     store = MemoryStore()
     manager = SessionManager(store=store)
-    session_id = await stored_id(manager, a=1)
+    session_id = await begin(manager, a=1)
     key = manager.codec.key(session_id)
     await store.delete(key)
     await store.add(key, b"\x00foreign", 60)

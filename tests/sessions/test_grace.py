@@ -11,20 +11,20 @@ from tornado_mcsession import SessionGone
 from tornado_mcsession.sessions.ids import seal, successor_of
 from tornado_mcsession.sessions.record import Record
 
-from ..support.visits import key_of, stored_data, stored_id, visit
+from ..support.requests import begin, data_of, key_of, visit
 
 
 @pytest.mark.gen_test
 async def test_a_request_with_the_old_id_finds_the_session(manager, clock):
     """For so many seconds it reads and writes it; then the old id is dead."""
-    session_id = await stored_id(manager, a=1)
+    session_id = await begin(manager, a=1)
     rotating = await visit(manager, session_id)
     await rotating.session.regenerate(grace=10)
     late = await visit(manager, session_id)
     assert late.session == {"a": 1}
     late.session["b"] = 2
     assert await late.leave_with_cookie() is None
-    assert await stored_data(manager, rotating.session.id) == {"a": 1, "b": 2}
+    assert await data_of(manager, rotating.session.id) == {"a": 1, "b": 2}
     clock.advance(10)
     assert (await visit(manager, session_id)).session == {}
 
@@ -33,7 +33,7 @@ async def test_a_request_with_the_old_id_finds_the_session(manager, clock):
 @pytest.mark.gen_test
 async def test_a_request_that_loaded_before_is_led_too(manager, act):
     """What it changed is saved where the session is by then."""
-    session_id = await stored_id(manager, a=1)
+    session_id = await begin(manager, a=1)
     under_way = await visit(manager, session_id)
     rotating = await visit(manager, session_id)
     await rotating.session.regenerate(grace=timedelta(seconds=10))
@@ -44,26 +44,26 @@ async def test_a_request_that_loaded_before_is_led_too(manager, act):
         await getattr(under_way.session, act)()
     assert await under_way.leave_with_cookie() is None
     expected = {"a": 1} if act == "reload" else {"a": 1, "b": 2}
-    assert await stored_data(manager, rotating.session.id) == expected
+    assert await data_of(manager, rotating.session.id) == expected
     assert manager.stats()["dropped_saves"] == 0
 
 
 @pytest.mark.gen_test
 async def test_parallel_rotations_are_one(manager):
     """A request that wants to rotate what another just rotated goes on with it."""
-    session_id = await stored_id(manager, a=1)
+    session_id = await begin(manager, a=1)
     first, second = [await visit(manager, session_id) for _ in range(2)]
     second.session["b"] = 2
     await first.session.regenerate(grace=10)
     await second.session.regenerate(grace=10)
     assert second.session.id == first.session.id
-    assert await stored_data(manager, first.session.id) == {"a": 1, "b": 2}
+    assert await data_of(manager, first.session.id) == {"a": 1, "b": 2}
 
 
 @pytest.mark.gen_test
 async def test_a_login_leads_nobody(manager):
     """Not from the id before it, nor through a rotation that came earlier."""
-    session_id = await stored_id(manager, a=1)
+    session_id = await begin(manager, a=1)
     under_way = await visit(manager, session_id)
     rotating = await visit(manager, session_id)
     await rotating.session.regenerate(grace=10)
@@ -80,7 +80,7 @@ async def test_a_login_leads_nobody(manager):
 @pytest.mark.gen_test
 async def test_a_logout_with_the_old_id_ends_the_session(manager):
     """A request that was led to the new id can end the session there."""
-    session_id = await stored_id(manager, a=1)
+    session_id = await begin(manager, a=1)
     rotating = await visit(manager, session_id)
     await rotating.session.regenerate(grace=10)
     leaving = await visit(manager, session_id)
@@ -91,7 +91,7 @@ async def test_a_logout_with_the_old_id_ends_the_session(manager):
 @pytest.mark.gen_test
 async def test_who_reads_the_store_learns_no_id(manager, store):
     """The way to the new id lies in the store, readable with the old one alone."""
-    session_id = await stored_id(manager, a=1)
+    session_id = await begin(manager, a=1)
     rotating = await visit(manager, session_id)
     await rotating.session.regenerate(grace=10)
     entry = await store.get(key_of(manager, session_id))
@@ -118,7 +118,7 @@ def test_the_way_is_found_with_the_old_id_alone():
 @pytest.mark.gen_test
 async def test_a_senseless_grace_is_refused(manager, grace):
     """It is from 0 to 60 seconds: so long the old id is remembered."""
-    rotating = await visit(manager, await stored_id(manager, a=1))
+    rotating = await visit(manager, await begin(manager, a=1))
     with pytest.raises((ValueError, TypeError), match="grace"):
         await rotating.session.regenerate(grace=grace)
 
@@ -127,7 +127,7 @@ async def test_a_senseless_grace_is_refused(manager, grace):
 @pytest.mark.gen_test
 async def test_a_new_id_is_not_left_half_done(manager, store, verb):
     """Cancelled in between, it goes on; the end of the request waits for it."""
-    session_id = await stored_id(manager, a=1)
+    session_id = await begin(manager, a=1)
     late = await visit(manager, session_id)
     half_way = asyncio.Event()
 
@@ -146,5 +146,5 @@ async def test_a_new_id_is_not_left_half_done(manager, store, verb):
     assert task.cancelled()
     cookie = await late.leave_with_cookie()
     assert await manager.get(session_id) is None
-    assert await stored_data(manager, session.id) == {"a": 1}
+    assert await data_of(manager, session.id) == {"a": 1}
     assert cookie == session.id

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from ..support.visits import FakeHandler, key_of, stored_data, stored_id, visit
+from ..support.requests import FakeHandler, begin, data_of, key_of, visit
 
 ID = "a-session-id-of-forty-three-characters-0123"
 
@@ -103,7 +103,7 @@ async def test_a_bad_own_id_is_an_error(make, store, kind, bad):
 @pytest.mark.gen_test
 async def test_a_session_that_is_not_accepted_is_ignored(make, store, kind):
     """For this request alone: record and cookie stay as they are."""
-    session_id = await stored_id(make(store), a=1)
+    session_id = await begin(make(store), a=1)
     seen = []
 
     def validate(handler, session):
@@ -119,17 +119,17 @@ async def test_a_session_that_is_not_accepted_is_ignored(make, store, kind):
         True,
     )
     assert await late.leave_with_cookie() is None
-    assert await stored_data(manager, session_id) == {"a": 1}
+    assert await data_of(manager, session_id) == {"a": 1}
     await late.session.destroy()
     assert await late.leave_with_cookie() == ""
-    assert await stored_data(manager, session_id) is None
+    assert await data_of(manager, session_id) is None
 
 
 @both
 @pytest.mark.gen_test
 async def test_a_session_that_is_accepted_is_as_it_was(make, store, kind):
     """Looking at it is no access by the handler."""
-    session_id = await stored_id(make(store), a=1)
+    session_id = await begin(make(store), a=1)
     manager = make(store, validate=kind(lambda handler, session: session["a"] == 1))
     late = await visit(manager, session_id)
     assert not late.session.accessed
@@ -142,7 +142,7 @@ async def test_only_a_session_that_was_found_is_validated(make, store):
     manager = make(store, validate=broken)
     await visit(manager)
     await visit(manager, ID)
-    session_id = await stored_id(manager, a=1)
+    session_id = await begin(manager, a=1)
     with pytest.raises(Broken):
         await visit(manager, session_id)
 
@@ -164,11 +164,11 @@ async def test_a_hook_may_change_what_is_saved(make, store, kind):
     late = await visit(manager)
     late.session["a"] = 1
     session_id = await late.leave_with_cookie()
-    assert await stored_data(manager, session_id) == {"a": 1, "saves": 1}
+    assert await data_of(manager, session_id) == {"a": 1, "saves": 1}
     again = await visit(manager, session_id)
     again.session["a"] = 2
     await again.session.save()
-    assert await stored_data(manager, session_id) == {"a": 2, "saves": 2}
+    assert await data_of(manager, session_id) == {"a": 2, "saves": 2}
     assert handlers == [late.handler, again.handler]
 
 
@@ -179,7 +179,7 @@ async def test_each_verb_that_saves_asks_the_hook(make, store, verb, is_new):
     """Nothing is stored that it has not seen."""
     saved = []
     manager = make(store, before_save=lambda handler, s: saved.append(dict(s)))
-    session_id = None if is_new else await stored_id(manager, a=1)
+    session_id = None if is_new else await begin(manager, a=1)
     saved.clear()
     late = await visit(manager, session_id)
     late.session["b"] = 2
@@ -191,7 +191,7 @@ async def test_each_verb_that_saves_asks_the_hook(make, store, verb, is_new):
 @pytest.mark.gen_test
 async def test_no_save_no_hook(make, store, clock):
     """Neither reading nor renewing asks it."""
-    session_id = await stored_id(make(store), a=1)
+    session_id = await begin(make(store), a=1)
     manager = make(store, before_save=broken)
     clock.advance(50_000)
     late = await visit(manager, session_id)
@@ -205,7 +205,7 @@ async def test_no_save_no_hook(make, store, clock):
 @pytest.mark.gen_test
 async def test_a_hook_that_raises_stops_the_save(make, store):
     """Its exception passes as it is; nothing is stored."""
-    session_id = await stored_id(make(store), a=1)
+    session_id = await begin(make(store), a=1)
     for options in ({"before_save": broken}, {"generate_id": broken}):
         manager = make(store, **options)
         late = await visit(manager)
@@ -219,7 +219,7 @@ async def test_a_hook_that_raises_stops_the_save(make, store):
     late.session["a"] = 2
     with pytest.raises(Broken):
         await late.leave()
-    assert await stored_data(manager, session_id) == {"a": 1}
+    assert await data_of(manager, session_id) == {"a": 1}
 
 
 @pytest.mark.gen_test
@@ -227,7 +227,7 @@ async def test_a_hook_outside_a_request_gets_no_handler(make, store):
     """And a handler that is gone is not kept alive for it."""
     seen = []
     manager = make(store, before_save=lambda handler, session: seen.append(handler))
-    session_id = await stored_id(manager, a=1)
+    session_id = await begin(manager, a=1)
     session = await manager.get(session_id)
     session["a"] = 2
     await session.save()

@@ -8,8 +8,8 @@ import pytest
 
 from tornado_mcsession import SessionManager, StoreUnavailable
 
+from ..support.requests import begin, data_of, key_of, visit
 from ..support.scripted import after, down
-from ..support.visits import key_of, stored_data, stored_id, visit
 
 
 async def logged_in(manager, principal="alice", **data):
@@ -23,7 +23,7 @@ async def logged_in(manager, principal="alice", **data):
 @pytest.mark.gen_test
 async def test_a_login_is_stored_at_once(manager, clock):
     """Under a new id; an empty session counts, and the data of nobody is kept."""
-    session_id = await stored_id(manager, cart=["book"])
+    session_id = await begin(manager, cart=["book"])
     late = await visit(manager, session_id)
     late.session["lang"] = "en"
     clock.advance(100)
@@ -64,7 +64,7 @@ async def test_only_the_same_principal_keeps_the_data(manager, principal, kept):
     assert late.session == ({"a": 1, "b": 2} if kept else {})
     assert late.session.flashes() == ([("info", "for alice")] if kept else [])
     await late.leave()
-    assert await stored_data(manager, late.session.id) == late.session
+    assert await data_of(manager, late.session.id) == late.session
     assert await manager.get(session_id) is None
 
 
@@ -119,7 +119,7 @@ async def test_a_principal_is_text_or_a_number(manager, store, principal, error)
 async def test_two_logins_at_once_both_succeed(store, make):
     """With two ids; the anonymous session is gone."""
     managers = [make(store), make(store)]
-    session_id = await stored_id(managers[0], a=1)
+    session_id = await begin(managers[0], a=1)
     visits = [await visit(manager, session_id) for manager in managers]
     for late, principal in zip(visits, ("alice", "bob"), strict=True):
         late.session[principal] = 1
@@ -139,7 +139,7 @@ async def test_two_logins_at_once_both_succeed(store, make):
 @pytest.mark.gen_test
 async def test_a_login_after_a_logout_goes_on(manager, store):
     """With this request's own changes, and nothing of the ended session."""
-    session_id = await stored_id(manager, secret=1)
+    session_id = await begin(manager, secret=1)
     late = await visit(manager, session_id)
     late.session["mine"] = [1]
     mine = late.session["mine"]
@@ -162,7 +162,7 @@ async def test_a_login_after_a_logout_goes_on(manager, store):
 @pytest.mark.gen_test
 async def test_a_login_with_a_retired_id_goes_on(manager):
     """A second login form of the same page works, under an id of its own."""
-    session_id = await stored_id(manager, a=1)
+    session_id = await begin(manager, a=1)
     first = await visit(manager, session_id)
     await first.session.login("alice")
     second = await visit(manager, session_id)
@@ -172,13 +172,13 @@ async def test_a_login_with_a_retired_id_goes_on(manager):
     await second.session.save()
     second.session["b"] = 2
     assert await second.leave_with_cookie() == second.session.id
-    assert await stored_data(manager, second.session.id) == {"b": 2}
+    assert await data_of(manager, second.session.id) == {"b": 2}
 
 
 @pytest.mark.gen_test
 async def test_a_login_that_is_not_stored_is_none(manager, store):
     """The old session is as it was, and no cookie is sent."""
-    session_id = await stored_id(manager, a=1)
+    session_id = await begin(manager, a=1)
     late = await visit(manager, session_id)
     store.script("add", down)
     with pytest.raises(StoreUnavailable):
@@ -191,7 +191,7 @@ async def test_a_login_that_is_not_stored_is_none(manager, store):
 async def test_an_anonymous_timeout_ends_with_the_login(make, store, clock):
     """Who is logged in has the longer one."""
     manager = make(store, anonymous_timeout=60)
-    session_id = await stored_id(manager, a=1)
+    session_id = await begin(manager, a=1)
     late = await visit(manager, session_id)
     assert late.session.idle_timeout == 60
     await late.session.login("alice")
@@ -212,7 +212,7 @@ async def test_ids_of_a_principal_are_placed_together(manager):
     other = await logged_in(manager, "bob")
     assert braces(first) == braces(second) != braces(other)
     assert len(first) == 65
-    assert "{" not in key_of(manager, await stored_id(manager, a=1))
+    assert "{" not in key_of(manager, await begin(manager, a=1))
     assert "alice" not in first + key_of(manager, first)
 
 

@@ -11,8 +11,8 @@ from tornado.web import Application
 from tornado_mcsession import MemcachedStore, MemoryStore, SessionManager
 from tornado_mcsession.manager import attached_manager
 
+from ..support.requests import begin, key_of, visit
 from ..support.scripted import ScriptedStore, down
-from ..support.visits import key_of, stored_id, visit
 
 ID = "a-session-id-of-forty-three-characters-0123"
 
@@ -137,7 +137,7 @@ async def test_stats_count(manager, store, clock):
     stats = manager.stats()
     assert set(stats) == KEYS
     assert {value for key, value in stats.items() if key != "store"} == {0}
-    session_id = await stored_id(manager, a=1)
+    session_id = await begin(manager, a=1)
     await visit(manager, ID)
     clock.advance(50_000)
     late = await visit(manager, session_id)
@@ -195,7 +195,7 @@ async def test_drain_waits_for_saves_under_way(manager):
 @pytest.mark.gen_test
 async def test_the_next_request_waits_for_a_save_under_way(manager):
     """Whoever comes after an answer sees what it left, in this process."""
-    session_id = await stored_id(manager, a=1)
+    session_id = await begin(manager, a=1)
     late = await visit(manager, session_id)
     late.session["a"] = 2
     go_on = asyncio.Event()
@@ -218,7 +218,7 @@ async def test_the_next_request_waits_for_a_save_under_way(manager):
 @pytest.mark.gen_test
 async def test_a_save_that_fails_does_not_keep_the_next_request(manager):
     """It is waited for, however it ends."""
-    session_id = await stored_id(manager, a=1)
+    session_id = await begin(manager, a=1)
 
     async def fail():
         await asyncio.sleep(0)

@@ -16,15 +16,15 @@ from tornado_mcsession import (
 from tornado_mcsession.sessions.codec import Codec
 from tornado_mcsession.stores.base import CasResult
 
+from ..support.requests import begin, data_of, key_of, visit
 from ..support.scripted import after, answers, down
-from ..support.visits import key_of, stored_data, stored_id, visit
 
 
 @pytest.mark.parametrize("keep", [True, False])
 @pytest.mark.gen_test
 async def test_a_session_gets_a_new_id(manager, keep):
     """With its data or empty; the old id is dead when it returns."""
-    session_id = await stored_id(manager, a=1)
+    session_id = await begin(manager, a=1)
     late = await visit(manager, session_id)
     late.session["b"] = 2
     await late.session.regenerate(keep)
@@ -34,19 +34,19 @@ async def test_a_session_gets_a_new_id(manager, keep):
     assert late.session == expected
     assert not late.session.modified
     assert await manager.get(session_id) is None
-    assert await stored_data(manager, new_id) == expected
+    assert await data_of(manager, new_id) == expected
     assert await late.leave_with_cookie() == new_id
 
 
 @pytest.mark.gen_test
 async def test_own_objects_survive_a_new_id(manager):
     """A nested value that is at hand is still that of the session."""
-    late = await visit(manager, await stored_id(manager, a=[1]))
+    late = await visit(manager, await begin(manager, a=[1]))
     mine = late.session["a"]
     await late.session.regenerate()
     mine.append(2)
     await late.leave()
-    assert await stored_data(manager, late.session.id) == {"a": [1, 2]}
+    assert await data_of(manager, late.session.id) == {"a": [1, 2]}
 
 
 @pytest.mark.parametrize(("keep", "data"), [(True, {"a": 1}), (False, {})])
@@ -63,7 +63,7 @@ async def test_a_new_session_is_only_saved(manager, keep, data):
 @pytest.mark.gen_test
 async def test_who_is_late_with_the_old_id_changes_nothing(manager):
     """Within a minute it reads as empty, and what is written is dropped."""
-    session_id = await stored_id(manager, a=1)
+    session_id = await begin(manager, a=1)
     moving = await visit(manager, session_id)
     under_way = await visit(manager, session_id)
     await moving.session.regenerate()
@@ -73,7 +73,7 @@ async def test_who_is_late_with_the_old_id_changes_nothing(manager):
         late.session["evil"] = 1
         assert await late.leave_with_cookie() is None
     assert manager.stats()["dropped_saves"] == 2
-    assert await stored_data(manager, moving.session.id) == {"a": 1}
+    assert await data_of(manager, moving.session.id) == {"a": 1}
 
 
 @pytest.mark.gen_test
@@ -94,13 +94,13 @@ async def test_nothing_is_left_under_the_old_id(make, store):
 @pytest.mark.gen_test
 async def test_a_late_logout_with_the_old_id_ends_the_session(manager):
     """Who regenerated it is still the same user."""
-    session_id = await stored_id(manager, a=1)
+    session_id = await begin(manager, a=1)
     moving = await visit(manager, session_id)
     await moving.session.regenerate()
     late = await visit(manager, session_id)
     await late.session.destroy()
     assert await late.leave_with_cookie() == ""
-    assert await stored_data(manager, moving.session.id) is None
+    assert await data_of(manager, moving.session.id) is None
 
 
 @pytest.mark.gen_test
@@ -127,7 +127,7 @@ async def test_the_old_id_is_remembered_for_a_minute(make, store, clock):
 @pytest.mark.gen_test
 async def test_a_save_in_between_is_carried_over(manager, store):
     """What another request was told is stored is in the new session, too."""
-    session_id = await stored_id(manager, a=1, b=1)
+    session_id = await begin(manager, a=1, b=1)
     late = await visit(manager, session_id)
     other = await visit(manager, session_id)
     other.session["b"] = 2
@@ -137,7 +137,7 @@ async def test_a_save_in_between_is_carried_over(manager, store):
     await late.session.regenerate()
     assert late.session == {"a": 2, "b": 2}
     assert late.session.flashes() == [("info", "between")]
-    assert await stored_data(manager, late.session.id) == {"a": 2, "b": 2}
+    assert await data_of(manager, late.session.id) == {"a": 2, "b": 2}
     assert await manager.get(session_id) is None
 
 
@@ -145,7 +145,7 @@ async def test_a_save_in_between_is_carried_over(manager, store):
 @pytest.mark.gen_test
 async def test_a_logout_in_between_wins(manager, store, operation):
     """Nothing of the session is left under either id."""
-    session_id = await stored_id(manager, a=1)
+    session_id = await begin(manager, a=1)
     late = await visit(manager, session_id)
 
     async def logout():
@@ -155,7 +155,7 @@ async def test_a_logout_in_between_wins(manager, store, operation):
     with pytest.raises(SessionGone):
         await late.session.regenerate()
     assert len(store.keys - {key_of(manager, session_id)}) == 1
-    assert await stored_data(manager, session_id) is None
+    assert await data_of(manager, session_id) is None
     for key in store.keys:
         assert manager.codec.decode((await store.get(key)).data, 0, key).retired
 
@@ -174,13 +174,13 @@ async def test_where_the_old_one_cannot_be_closed_the_new_one_goes(
     """The request fails, the old session is as it was, and there is only one."""
     store.timeout = 0.2
     manager = make(store)
-    session_id = await stored_id(manager, a=1)
+    session_id = await begin(manager, a=1)
     late = await visit(manager, session_id)
     store.script("cas", *script)
     with pytest.raises(error):
         await late.session.regenerate()
     assert late.session.id == session_id
-    assert await stored_data(manager, session_id) == {"a": 1}
+    assert await data_of(manager, session_id) == {"a": 1}
     store.scripts.clear()
     manager.rotation.pending.retry_soon()
     assert await manager.drain(5)
@@ -188,18 +188,18 @@ async def test_where_the_old_one_cannot_be_closed_the_new_one_goes(
     living = [k for k in records if not manager.codec.decode(records[k], 0, k).retired]
     assert living == [key_of(manager, session_id)]
     await late.session.regenerate()
-    assert await stored_data(manager, late.session.id) == {"a": 1}
+    assert await data_of(manager, late.session.id) == {"a": 1}
 
 
 @pytest.mark.gen_test
 async def test_where_the_new_one_cannot_be_stored_the_old_one_stays(manager, store):
     """Nothing has changed."""
-    session_id = await stored_id(manager, a=1)
+    session_id = await begin(manager, a=1)
     late = await visit(manager, session_id)
     store.script("add", down)
     with pytest.raises(StoreError):
         await late.session.regenerate()
-    assert await stored_data(manager, session_id) == {"a": 1}
+    assert await data_of(manager, session_id) == {"a": 1}
     assert await late.leave_with_cookie() is None
 
 
@@ -211,7 +211,7 @@ async def test_where_nobody_can_tell_both_ids_are_provided_for(make, store):
     """
     store.timeout, store.keeps_deadline = 0.05, False
     manager = make(store)
-    session_id = await stored_id(manager, a=1)
+    session_id = await begin(manager, a=1)
     late = await visit(manager, session_id)
 
     async def hang(operate):
@@ -226,7 +226,7 @@ async def test_where_nobody_can_tell_both_ids_are_provided_for(make, store):
     assert loop.time() - began < 1
     assert late.session.id != session_id
     assert await late.leave_with_cookie() == late.session.id
-    assert await stored_data(manager, late.session.id) == {"a": 1}
+    assert await data_of(manager, late.session.id) == {"a": 1}
     assert manager.stats()["pending_destroys"] == 1
     store.scripts.clear()
     manager.rotation.pending.retry_soon()
@@ -239,7 +239,7 @@ async def test_where_nobody_can_tell_both_ids_are_provided_for(make, store):
 async def test_two_at_once_leave_one_session(store, make):
     """One of them succeeds; the other is told that the session is gone."""
     managers = [make(store), make(store)]
-    session_id = await stored_id(managers[0], a=1)
+    session_id = await begin(managers[0], a=1)
     visits = [await visit(manager, session_id) for manager in managers]
     outcomes = await asyncio.gather(
         *(late.session.regenerate() for late in visits), return_exceptions=True
@@ -249,7 +249,7 @@ async def test_two_at_once_leave_one_session(store, make):
         "SessionGone",
     ]
     winner = visits[outcomes.index(None)]
-    assert await stored_data(managers[0], winner.session.id) == {"a": 1}
+    assert await data_of(managers[0], winner.session.id) == {"a": 1}
     assert await managers[0].get(session_id) is None
 
 

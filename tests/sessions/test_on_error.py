@@ -6,8 +6,8 @@ import pytest
 
 from tornado_mcsession import SessionTooLarge, StoreUnavailable
 
+from ..support.requests import FakeHandler, begin, visit
 from ..support.scripted import down
-from ..support.visits import FakeHandler, stored_id, visit
 
 
 def say(answer, seen):
@@ -19,13 +19,13 @@ def say(answer, seen):
 
 
 async def fail_to_load(manager, store, clock):
-    session_id = await stored_id(manager, a=1)
+    session_id = await begin(manager, a=1)
     store.script("get", down)
     return await visit(manager, session_id)
 
 
 async def fail_to_save(manager, store, clock):
-    late = await visit(manager, await stored_id(manager, a=1))
+    late = await visit(manager, await begin(manager, a=1))
     late.session["a"] = 2
     store.script("cas", down)
     await late.leave()
@@ -33,7 +33,7 @@ async def fail_to_save(manager, store, clock):
 
 
 async def fail_to_renew(manager, store, clock):
-    session_id = await stored_id(manager, a=1)
+    session_id = await begin(manager, a=1)
     clock.advance(50_000)
     late = await visit(manager, session_id)
     assert late.session["a"] == 1
@@ -43,7 +43,7 @@ async def fail_to_renew(manager, store, clock):
 
 
 async def fail_to_destroy(manager, store, clock):
-    late = await visit(manager, await stored_id(manager, a=1))
+    late = await visit(manager, await begin(manager, a=1))
     late.session._doom()
     store.script("cas", down)
     await late.leave()

@@ -8,8 +8,8 @@ import pytest
 
 from tornado_mcsession import CasResult, SessionGone, SessionManager, StoreUnavailable
 
+from ..support.requests import begin, data_of, key_of, unloaded, visit
 from ..support.scripted import answers, down
-from ..support.visits import key_of, stored_data, stored_id, unloaded, visit
 
 
 def lazily(manager, session_id):
@@ -21,7 +21,7 @@ def lazily(manager, session_id):
 @pytest.mark.gen_test
 async def test_a_logout_follows_a_rotation(manager, is_lazy):
     """Within the grace it ends the session where it is by then."""
-    session_id = await stored_id(manager, a=1)
+    session_id = await begin(manager, a=1)
     late = (await visit(manager, session_id)).session
     rotating = await visit(manager, session_id)
     await rotating.session.regenerate(grace=30)
@@ -36,7 +36,7 @@ async def test_a_logout_with_an_older_id_cannot_end_a_later_login(
     manager, store, is_lazy, by
 ):
     """It is refused; the tombstone stays, and so does the login."""
-    session_id = await stored_id(manager, a=1)
+    session_id = await begin(manager, a=1)
     late = (await visit(manager, session_id)).session
     moving = await visit(manager, session_id)
     await moving.session.login("ann")
@@ -49,26 +49,26 @@ async def test_a_logout_with_an_older_id_cannot_end_a_later_login(
     assert manager.stats()["refused_ends"] == 1
     assert await overtaken.leave_with_cookie() is None
     assert await store.get(key_of(manager, session_id)) is not None
-    assert await stored_data(manager, moving.session.id) == {"a": 1}
+    assert await data_of(manager, moving.session.id) == {"a": 1}
 
 
 @pytest.mark.parametrize("is_lazy", [True, False])
 @pytest.mark.gen_test
 async def test_a_logout_with_an_older_id_ends_the_same_login(manager, is_lazy):
     """However often it was given a new id."""
-    session_id = await stored_id(manager, a=1)
+    session_id = await begin(manager, a=1)
     late = (await visit(manager, session_id)).session
     moving = await visit(manager, session_id)
     await moving.session.regenerate()
     await moving.session.regenerate()
     await (lazily(manager, session_id) if is_lazy else late).destroy()
-    assert await stored_data(manager, moving.session.id) is None
+    assert await data_of(manager, moving.session.id) is None
 
 
 @pytest.mark.gen_test
 async def test_a_rotation_amid_a_logout_finds_the_session_closed(manager, store):
     """Whichever closes the old record first has it."""
-    session_id = await stored_id(manager, a=1)
+    session_id = await begin(manager, a=1)
     rotating = await visit(manager, session_id)
 
     async def rotate_first(operate):
@@ -83,7 +83,7 @@ async def test_a_rotation_amid_a_logout_finds_the_session_closed(manager, store)
 @pytest.mark.gen_test
 async def test_any_number_of_rotations_is_followed(manager):
     """A request loads where its saves would go."""
-    session_id = await stored_id(manager, a=1)
+    session_id = await begin(manager, a=1)
     rotating = await visit(manager, session_id)
     for _ in range(3):
         await rotating.session.regenerate(grace=30)
@@ -93,7 +93,7 @@ async def test_any_number_of_rotations_is_followed(manager):
 @pytest.mark.gen_test
 async def test_a_login_follows_a_rotation(manager):
     """It keeps the data, and ends the session where it is by then."""
-    session_id = await stored_id(manager, cart=["pen"])
+    session_id = await begin(manager, cart=["pen"])
     late = await visit(manager, session_id)
     rotating = await visit(manager, session_id)
     await rotating.session.regenerate(grace=30)
@@ -106,7 +106,7 @@ async def test_a_login_follows_a_rotation(manager):
 @pytest.mark.gen_test
 async def test_what_cannot_send_a_cookie_does_not_renew(manager, clock, verb):
     """A job's saves leave the record's end where the cookie's is."""
-    session_id = await stored_id(manager, a=1)
+    session_id = await begin(manager, a=1)
     clock.advance(50_000)
     session = await manager.get(session_id)
     expires_at = session.expires_at
@@ -121,7 +121,7 @@ async def test_what_cannot_send_a_cookie_does_not_renew(manager, clock, verb):
 @pytest.mark.gen_test
 async def test_a_polling_handler_does_not_renew_by_save(manager, clock):
     """session_renew = False holds for awaited saves too."""
-    late = await visit(manager, await stored_id(manager, a=1))
+    late = await visit(manager, await begin(manager, a=1))
     late.handler.session_renew = False
     clock.advance(50_000)
     expires_at = late.session.expires_at
@@ -133,7 +133,7 @@ async def test_a_polling_handler_does_not_renew_by_save(manager, clock):
 @pytest.mark.gen_test
 async def test_a_helper_task_within_a_turn_is_refused_too(manager):
     """It would wait for its parent, and its parent for it."""
-    late = await visit(manager, await stored_id(manager, a=1))
+    late = await visit(manager, await begin(manager, a=1))
 
     async def fn(data):
         await asyncio.gather(late.session.save())
@@ -146,7 +146,7 @@ async def test_a_helper_task_within_a_turn_is_refused_too(manager):
 @pytest.mark.gen_test
 async def test_a_logout_that_is_given_up_goes_on(manager, store):
     """Cancelled in between, it still ends the session."""
-    late = await visit(manager, await stored_id(manager, a=1))
+    late = await visit(manager, await begin(manager, a=1))
     session_id = late.session.id
     half_way = asyncio.Event()
 
@@ -167,7 +167,7 @@ async def test_a_logout_that_is_given_up_goes_on(manager, store):
 async def test_unconfirmed_logouts_are_tried_again_unasked(manager, store, monkeypatch):
     """A store that tells of no connections, or was only overloaded, gets there too."""
     monkeypatch.setattr(manager.rotation.pending, "_pause", 0.001)
-    session_id = await stored_id(manager, a=1)
+    session_id = await begin(manager, a=1)
     store.script("get", down, down)
     with pytest.raises(StoreUnavailable):
         await manager.destroy(session_id)
@@ -180,7 +180,7 @@ async def test_unconfirmed_logouts_are_tried_again_unasked(manager, store, monke
 @pytest.mark.gen_test
 async def test_a_logout_needs_no_readable_record(make, store):
     """With the keys of another release it is ended all the same."""
-    session_id = await stored_id(make(store, encryption_keys=[b"k" * 32]), a=1)
+    session_id = await begin(make(store, encryption_keys=[b"k" * 32]), a=1)
     other = make(store, encryption_keys=[b"o" * 32])
     late = await visit(other, session_id)
     await late.session.logout()
@@ -208,7 +208,7 @@ async def test_a_logout_that_always_conflicts_ends(make, store):
     """In twice the store's timeout, as one that cannot be confirmed."""
     store.timeout = 0.05
     manager = make(store)
-    session_id = await stored_id(manager, a=1)
+    session_id = await begin(manager, a=1)
     store.script("cas", *[answers(CasResult.CONFLICT)] * 100_000)
     async with asyncio.timeout(5):
         with pytest.raises(StoreUnavailable, match="destroy"):

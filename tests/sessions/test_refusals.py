@@ -14,38 +14,38 @@ from tornado_mcsession import (
 )
 from tornado_mcsession.stores.base import CasResult
 
-from ..support.scripted import answers, down
-from ..support.visits import (
+from ..support.requests import (
     FakeHandler,
+    begin,
     carried,
+    data_of,
     key_of,
     seal,
-    stored_data,
-    stored_id,
     visit,
 )
+from ..support.scripted import answers, down
 
 
 @pytest.mark.gen_test
 async def test_a_value_that_cannot_be_stored_leaves_all_as_it_was(manager, store):
     """The error names it; nothing is half-written, and it can be put right."""
-    session_id = await stored_id(manager, a=1)
+    session_id = await begin(manager, a=1)
     late = await visit(manager, session_id)
     late.session["b"] = 2
     late.session["c"] = {"x": [object()]}
     with pytest.raises(EncodeError) as caught:
         await late.session.save()
     assert caught.value.path == "session['c']"
-    assert await stored_data(manager, session_id) == {"a": 1}
+    assert await data_of(manager, session_id) == {"a": 1}
     late.session["c"] = 3
     await late.session.save()
-    assert await stored_data(manager, session_id) == {"a": 1, "b": 2, "c": 3}
+    assert await data_of(manager, session_id) == {"a": 1, "b": 2, "c": 3}
 
 
 @pytest.mark.gen_test
 async def test_only_changed_values_are_looked_at(manager, store):
     """A tuple that another program stored as a list does not stop a save."""
-    late = await visit(manager, await stored_id(manager, a=[1], b=1))
+    late = await visit(manager, await begin(manager, a=[1], b=1))
     late.session["b"] = 2
     late.session["a"] = (1,)
     await late.session.save()
@@ -59,7 +59,7 @@ async def test_only_changed_values_are_looked_at(manager, store):
 async def test_a_session_that_is_too_large_is_refused(make, store):
     """Before anything is sent, with its largest keys."""
     manager = make(store, max_size=1000)
-    session_id = await stored_id(manager, a=1)
+    session_id = await begin(manager, a=1)
     late = await visit(manager, session_id)
     late.session.update(small="x", big="x" * 1000, medium="x" * 500)
     store.calls.clear()
@@ -69,7 +69,7 @@ async def test_a_session_that_is_too_large_is_refused(make, store):
     assert caught.value.limit == 1000
     assert caught.value.size > 1500
     assert [key for key, _ in caught.value.largest_keys] == ["big", "medium", "small"]
-    assert await stored_data(manager, session_id) == {"a": 1}
+    assert await data_of(manager, session_id) == {"a": 1}
 
 
 @pytest.mark.gen_test
@@ -88,7 +88,7 @@ async def test_endless_conflicts_end(make, store):
     """When the time for it is over the save is an error, and never a plain set."""
     store.timeout = 0.2
     manager = make(store)
-    session_id = await stored_id(manager, a=1)
+    session_id = await begin(manager, a=1)
     late = await visit(manager, session_id)
     late.session["a"] = 2
     store.script("cas", *[answers(CasResult.CONFLICT)] * 1000)
@@ -96,7 +96,7 @@ async def test_endless_conflicts_end(make, store):
         await late.session.save()
     assert caught.value.attempts >= 4
     assert manager.stats()["conflicts"] >= caught.value.attempts - 1
-    assert await stored_data(manager, session_id) == {"a": 1}
+    assert await data_of(manager, session_id) == {"a": 1}
 
 
 @pytest.mark.gen_test
@@ -104,7 +104,7 @@ async def test_slow_conflicts_end_within_the_deadline(make, store):
     """Twice the store's timeout is all that a save may take."""
     store.timeout = 0.1
     manager = make(store)
-    late = await visit(manager, await stored_id(manager, a=1))
+    late = await visit(manager, await begin(manager, a=1))
     late.session["a"] = 2
 
     async def slow_conflict(operate):
@@ -133,7 +133,7 @@ VERBS = {
 async def test_an_unavailable_session_refuses_its_verbs(make, store, verb):
     """In degraded mode it takes plain writes, for this request only."""
     manager = make(store, on_error="degrade")
-    session_id = await stored_id(manager, a=1)
+    session_id = await begin(manager, a=1)
     store.script("get", down)
     late = await visit(manager, session_id)
     assert (dict(late.session), late.session.available) == ({}, False)
@@ -143,7 +143,7 @@ async def test_an_unavailable_session_refuses_its_verbs(make, store, verb):
         await VERBS[verb](late.session)
     assert await late.leave_with_cookie() is None
     assert store.calls == []
-    assert await stored_data(manager, session_id) == {"a": 1}
+    assert await data_of(manager, session_id) == {"a": 1}
 
 
 @pytest.mark.parametrize("verb", ["save", "regenerate", "login", "transact"])
@@ -152,7 +152,7 @@ async def test_after_the_headers_no_id_can_be_new(manager, store, verb):
     """What would need a cookie is refused before the store is asked."""
     new = (await visit(manager)).session
     new["a"] = 1
-    old = (await visit(manager, await stored_id(manager, a=1))).session
+    old = (await visit(manager, await begin(manager, a=1))).session
     old["a"] = 2
     store.calls.clear()
     sessions = [new] if verb in ("save", "transact") else [new, old]
@@ -177,7 +177,7 @@ async def test_a_cookie_is_written_only_with_its_session(manager, store):
 @pytest.mark.gen_test
 async def test_ids_never_reach_the_store(manager, store, request):
     """A store key is the prefix and a digest: who lists keys has no session."""
-    session_id = await stored_id(manager, a=1)
+    session_id = await begin(manager, a=1)
     key = key_of(manager, session_id)
     assert session_id not in key
     assert key.startswith("mcsession:")

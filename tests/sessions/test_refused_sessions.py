@@ -8,7 +8,7 @@ import pytest
 
 from tornado_mcsession import MemoryStore, SessionRefused
 
-from ..support.visits import FakeHandler, stored_id, visit
+from ..support.requests import FakeHandler, begin, visit
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ async def test_only_new_sessions_are_asked_about(make, clock):
     """What is there goes on: saves, new ids, logins."""
     answers = [True]
     manager = make(MemoryStore(clock=clock), allow_new=lambda _: answers.pop())
-    late = await visit(manager, await stored_id(manager, a=1))
+    late = await visit(manager, await begin(manager, a=1))
     late.session["b"] = 2
     await late.session.regenerate()
     await late.session.login("alice")

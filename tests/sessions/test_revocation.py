@@ -16,8 +16,8 @@ from tornado_mcsession import (
     StoreUnavailable,
 )
 
+from ..support.requests import begin, data_of, key_of, visit
 from ..support.scripted import down, dropped, lost
-from ..support.visits import key_of, stored_data, stored_id, visit
 
 SECRET = "s" * 40
 OTHER = "t" * 40
@@ -51,12 +51,12 @@ def manager(make, store):
 async def test_revoke_ends_all_sessions_of_a_principal(manager):
     """However many; those of others, and of nobody, go on."""
     mine = [await logged_in(manager) for _ in range(5)]
-    others = [await logged_in(manager, "bob"), await stored_id(manager, a=1)]
+    others = [await logged_in(manager, "bob"), await begin(manager, a=1)]
     assert await manager.revoke("alice") is True
     assert [await whose(manager, session_id) for session_id in mine] == [None] * 5
     assert [await manager.get(session_id) for session_id in mine] == [None] * 5
     assert await whose(manager, others[0]) == "bob"
-    assert await stored_data(manager, others[1]) == {"a": 1}
+    assert await data_of(manager, others[1]) == {"a": 1}
 
 
 @pytest.mark.parametrize("sessions", [1, 20])
@@ -127,7 +127,7 @@ async def test_a_foreign_marker_ends_the_sessions(manager, store, marker):
 async def test_a_record_without_its_marker_is_nobodys(manager, store):
     """A principal in a record counts with the marker's value only."""
     session_id = await logged_in(manager)
-    plain = await stored_id(manager, a=1)
+    plain = await begin(manager, a=1)
     entry = await store.get(key_of(manager, session_id))
     # The record of a logged-in session under the id of an anonymous one.
     old = await store.get(key_of(manager, plain))
@@ -224,7 +224,7 @@ async def test_revoke_others_costs_the_same_however_many(manager, store, session
 @pytest.mark.gen_test
 async def test_nobody_has_no_others(manager, store):
     """It says so, before anything is asked of the store."""
-    late = await visit(manager, await stored_id(manager, a=1))
+    late = await visit(manager, await begin(manager, a=1))
     store.calls.clear()
     with pytest.raises(RuntimeError, match="nobody is logged in"):
         await late.session.revoke_others()
@@ -266,7 +266,7 @@ async def test_a_new_marker_whose_answer_is_lost_is_looked_for(manager, store, a
     late = await visit(manager, await logged_in(manager, a=1))
     store.script("cas", act)
     await late.session.revoke_others()
-    assert await stored_data(manager, late.session.id) == {"a": 1}
+    assert await data_of(manager, late.session.id) == {"a": 1}
     assert await whose(manager, other) is None
 
 
@@ -297,7 +297,7 @@ async def test_many_logins_of_one_principal_do_not_hold_each_other_up(manager, s
 @pytest.mark.gen_test
 async def test_a_login_without_a_marker_is_none(manager, store):
     """Where it cannot be stored, nobody is logged in, and the id stays."""
-    session_id = await stored_id(manager, a=1)
+    session_id = await begin(manager, a=1)
     late = await visit(manager, session_id)
     store.script("add", down)
     with pytest.raises(StoreError):
@@ -462,8 +462,8 @@ async def test_a_job_revokes_with_the_secret_of_the_application(store, make, clo
     site = SessionManager(app, store=store, clock=clock)
     late_id = (await visit_signed_in(site)).session.id
     with pytest.raises(RuntimeError, match=r"SessionManager\(cookie_secret="):
-        await make(store).revoke("alice")
-    assert await make(store).get(late_id) is not None
+        await make(store, cookie_secret=None).revoke("alice")
+    assert await make(store, cookie_secret=None).get(late_id) is not None
     job = make(store, cookie_secret=SECRET)
     assert await job.revoke("alice") is True
     assert await site.get(late_id) is None

@@ -10,8 +10,8 @@ from tornado_mcsession import (
     StoreUnavailable,
 )
 
+from ..support.requests import begin, data_of, visit
 from ..support.scripted import answers, down
-from ..support.visits import stored_data, stored_id, visit
 
 # save
 
@@ -23,7 +23,7 @@ async def test_a_new_session_is_stored_by_save(manager, store):
     late.session["a"] = 1
     await late.session.save()
     session_id = late.session.id
-    assert await stored_data(manager, session_id) == {"a": 1}
+    assert await data_of(manager, session_id) == {"a": 1}
     assert not late.session.modified
     store.calls.clear()
     assert await late.leave_with_cookie() == session_id
@@ -68,21 +68,21 @@ async def test_an_unknown_id_is_never_adopted(manager, store):
 @pytest.mark.gen_test
 async def test_save_writes_what_changed_since_the_last(manager):
     """Changes after a save are saved by the next, or at the end."""
-    session_id = await stored_id(manager, a=1)
+    session_id = await begin(manager, a=1)
     late = await visit(manager, session_id)
     for value in (2, 3):
         late.session["a"] = value
         await late.session.save()
-        assert await stored_data(manager, session_id) == {"a": value}
+        assert await data_of(manager, session_id) == {"a": value}
     late.session["b"] = [1]
     await late.leave()
-    assert await stored_data(manager, session_id) == {"a": 3, "b": [1]}
+    assert await data_of(manager, session_id) == {"a": 3, "b": [1]}
 
 
 @pytest.mark.gen_test
 async def test_a_second_save_of_the_same_costs_nothing(manager, store):
     """Unchanged since the last save is nothing to save."""
-    late = await visit(manager, await stored_id(manager, a=1))
+    late = await visit(manager, await begin(manager, a=1))
     late.session["a"] = 2
     await late.session.save()
     store.calls.clear()
@@ -93,7 +93,7 @@ async def test_a_second_save_of_the_same_costs_nothing(manager, store):
 @pytest.mark.gen_test
 async def test_saves_of_one_session_run_one_after_another(manager, store):
     """Two at once write once; what came between them is not lost."""
-    late = await visit(manager, await stored_id(manager, a=1))
+    late = await visit(manager, await begin(manager, a=1))
     store.calls.clear()
 
     async def slow(operate):
@@ -109,7 +109,7 @@ async def test_saves_of_one_session_run_one_after_another(manager, store):
 @pytest.mark.gen_test
 async def test_what_changes_during_a_save_stays_changed(manager, store):
     """It is not in that save, so that the next one has it."""
-    session_id = await stored_id(manager, a=1)
+    session_id = await begin(manager, a=1)
     late = await visit(manager, session_id)
 
     async def change_meanwhile(operate):
@@ -122,7 +122,7 @@ async def test_what_changes_during_a_save_stays_changed(manager, store):
     late.session["a"] = 2
     late.session.remember(False)
     await late.session.save()
-    assert await stored_data(manager, session_id) == {"a": 2}
+    assert await data_of(manager, session_id) == {"a": 2}
     assert late.session.modified
     await late.leave()
     again = (await visit(manager, session_id)).session
@@ -134,17 +134,17 @@ async def test_what_changes_during_a_save_stays_changed(manager, store):
 @pytest.mark.gen_test
 async def test_emptied_is_not_destroyed(manager):
     """An empty session is stored, and its cookie stays."""
-    session_id = await stored_id(manager, a=1)
+    session_id = await begin(manager, a=1)
     late = await visit(manager, session_id)
     late.session.clear()
     assert await late.leave_with_cookie() is None
-    assert await stored_data(manager, session_id) == {}
+    assert await data_of(manager, session_id) == {}
 
 
 @pytest.mark.gen_test
 async def test_a_store_that_is_down_is_no_lost_session(manager, store):
     """The save fails, nothing is sent to the client, and the next one succeeds."""
-    session_id = await stored_id(manager, a=1)
+    session_id = await begin(manager, a=1)
     late = await visit(manager, session_id)
     late.session["a"] = 2
     store.script("cas", down)
@@ -152,13 +152,13 @@ async def test_a_store_that_is_down_is_no_lost_session(manager, store):
         await late.session.save()
     assert late.session.modified
     assert await late.leave_with_cookie() is None
-    assert await stored_data(manager, session_id) == {"a": 2}
+    assert await data_of(manager, session_id) == {"a": 2}
 
 
 @pytest.mark.gen_test
 async def test_a_load_that_fails_is_no_empty_session(manager, store):
     """Whom the store cannot tell about is neither new nor logged out."""
-    session_id = await stored_id(manager, a=1)
+    session_id = await begin(manager, a=1)
     store.script("get", down)
     with pytest.raises(StoreUnavailable):
         await visit(manager, session_id)
@@ -172,7 +172,7 @@ async def test_a_new_id_that_is_taken_is_not_used(manager, store):
     late.session["a"] = 1
     store.script("add", answers(False), answers(False))
     await late.session.save()
-    assert await stored_data(manager, late.session.id) == {"a": 1}
+    assert await data_of(manager, late.session.id) == {"a": 1}
     other = await visit(manager)
     other.session["a"] = 1
     store.script("add", *[answers(False)] * 3)
@@ -187,7 +187,7 @@ async def test_a_new_id_that_is_taken_is_not_used(manager, store):
 @pytest.mark.gen_test
 async def test_reload_takes_what_is_stored(manager):
     """Own changes are dropped, flags and messages too."""
-    session_id = await stored_id(manager, a=1)
+    session_id = await begin(manager, a=1)
     late = await visit(manager, session_id)
     other = await visit(manager, session_id)
     other.session["b"] = 2
@@ -201,7 +201,7 @@ async def test_reload_takes_what_is_stored(manager):
     assert late.session.flashes() == []
     late.session["c"] = 3
     await late.session.save()
-    assert await stored_data(manager, session_id) == {"a": 1, "b": 2, "c": 3}
+    assert await data_of(manager, session_id) == {"a": 1, "b": 2, "c": 3}
 
 
 @pytest.mark.gen_test

@@ -12,8 +12,8 @@ from tornado.web import Application
 
 from tornado_mcsession import MemcachedStore, SessionManager
 
+from ..support.requests import FakeHandler, begin, key_of, visit
 from ..support.scripted import answers, down, dropped, lost
-from ..support.visits import FakeHandler, key_of, stored_id, visit
 
 VALUE = "planted-value-7d1f"
 PASSWORD = "planted-password-93ab"
@@ -71,7 +71,7 @@ class Situation:
 
 async def fail_everywhere(manager, store, situation):
     """Take a session through as many failures as there are; return the secrets."""
-    session_id = await stored_id(manager, word=VALUE, nested={"list": [VALUE]})
+    session_id = await begin(manager, word=VALUE, nested={"list": [VALUE]})
     secrets = [session_id, key_of(manager, session_id)]
     for script in ([down], [dropped, down], [answers(False)] * 3):
         late = await visit(manager)
@@ -131,7 +131,7 @@ async def test_refused_cookies_tell_no_secrets(store, clock, heard):
     """A tampered signature may be logged, but not what was signed."""
     app = Application(cookie_secret=SECRET)
     manager = SessionManager(app, store=store, clock=clock)
-    session_id = await stored_id(SessionManager(store=store, clock=clock), a=1)
+    session_id = await begin(SessionManager(store=store, clock=clock), a=1)
     signer = manager.transport._signer
     clock.advance(-40 * 86_400)
     expired = signer.sign("session", session_id)
@@ -157,7 +157,7 @@ async def test_corrupt_records_tell_no_secrets(make, store, heard):
     foreigns = [VALUE.encode(), b"\x01" + VALUE.encode(), b"\x02" + b"x" * 60, b""]
     for foreign in foreigns:
         manager = make(store)  # each logs its first one
-        session_id = await stored_id(manager, word=VALUE)
+        session_id = await begin(manager, word=VALUE)
         key = key_of(manager, session_id)
         entry = await store.get(key)
         await store.cas(key, foreign, 60, entry.token)
@@ -186,7 +186,7 @@ async def test_a_failing_memcached_tells_no_secrets(
     """Whatever the client library quotes of commands and answers is left out."""
     manager = SessionManager(store=troubled_store)
     situation = Situation(heard)
-    session_id = await stored_id(manager, word=VALUE)
+    session_id = await begin(manager, word=VALUE)
     secrets = [session_id, key_of(manager, session_id), VALUE]
     key = secrets[1].encode()
     faults = [

@@ -9,10 +9,10 @@ import pytest
 
 from tornado_mcsession import EncodeError, Session, SessionNotLoaded
 
-from ..support.visits import (
+from ..support.requests import (
     FakeHandler,
+    begin,
     finish,
-    stored_id,
     unavailable,
     unloaded,
     visit,
@@ -141,7 +141,7 @@ def test_a_new_session_knows_that_it_is(session):
 @pytest.mark.gen_test
 async def test_a_stored_session_knows_its_times(manager, clock):
     """When it began stays; when it ends is told in UTC."""
-    session_id = await stored_id(manager, a=1)
+    session_id = await begin(manager, a=1)
     clock.advance(3600)
     session = (await visit(manager, session_id)).session
     assert session.id == session_id
@@ -198,7 +198,7 @@ USES = {
 @pytest.mark.gen_test
 async def test_any_use_is_access(manager, use):
     """Then the answer depends on the session."""
-    session_id = await stored_id(manager, a=1)
+    session_id = await begin(manager, a=1)
     session = (await visit(manager, session_id)).session
     USES[use](session)
     assert session.accessed
@@ -207,7 +207,7 @@ async def test_any_use_is_access(manager, use):
 @pytest.mark.gen_test
 async def test_looking_from_outside_is_no_access(manager):
     """A repr in a log does not make an answer private."""
-    session = (await visit(manager, await stored_id(manager, a=1))).session
+    session = (await visit(manager, await begin(manager, a=1))).session
     assert repr(session)
     assert not session.modified
     assert session.available
@@ -217,7 +217,7 @@ async def test_looking_from_outside_is_no_access(manager):
 @pytest.mark.gen_test
 async def test_what_was_not_loaded_cannot_be_used(manager):
     """Each use, but a logout, says why."""
-    session_id = await stored_id(manager, a=1)
+    session_id = await begin(manager, a=1)
     session = unloaded(manager, session_id)
     for name, use in USES.items():
         if name != "replace":
@@ -238,7 +238,7 @@ async def test_what_was_not_loaded_cannot_be_used(manager):
 @pytest.mark.gen_test
 async def test_the_repr_shows_counts_and_no_contents(manager):
     """Neither id, names nor values."""
-    session_id = await stored_id(manager, planted="planted")
+    session_id = await begin(manager, planted="planted")
     session = (await visit(manager, session_id)).session
     session.flash("planted")
     assert repr(session) == "<Session loaded keys=1>"

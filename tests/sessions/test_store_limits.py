@@ -14,8 +14,8 @@ from tornado_mcsession import (
     StoreUnavailable,
 )
 
+from ..support.requests import FakeHandler, begin, data_of, visit
 from ..support.scripted import ScriptedStore
-from ..support.visits import FakeHandler, stored_data, stored_id, visit
 
 ID = "a-session-id-of-forty-three-characters-0123"
 
@@ -58,7 +58,7 @@ def store(clock):
 @pytest.mark.gen_test
 async def test_an_operation_that_hangs_is_ended(manager, store, operation, use):
     """After the store's ``timeout``, as one that cannot tell."""
-    session_id = await stored_id(manager, a=1)
+    session_id = await begin(manager, a=1)
     store.script(operation, *[hang] * 2)
     loop = asyncio.get_running_loop()
     began = loop.time()
@@ -70,13 +70,13 @@ async def test_an_operation_that_hangs_is_ended(manager, store, operation, use):
 @pytest.mark.gen_test
 async def test_a_write_that_hangs_may_have_been_done(manager, store):
     """So it is looked for, and recognised."""
-    session_id = await stored_id(manager, a=1)
+    session_id = await begin(manager, a=1)
     late = await visit(manager, session_id)
     late.session["a"] = 2
     store.script("cas", done_but_silent)
     await late.leave()
     assert store.calls[-2:] == ["cas", "get"]
-    assert await stored_data(manager, session_id) == {"a": 2}
+    assert await data_of(manager, session_id) == {"a": 2}
 
 
 @pytest.mark.gen_test
@@ -96,7 +96,7 @@ async def test_what_is_too_large_for_a_node_is_too_large(manager, store):
 @pytest.mark.gen_test
 async def test_a_rejected_logout_is_kept_too(manager, store):
     """It was not confirmed, for whatever reason."""
-    session_id = await stored_id(manager, a=1)
+    session_id = await begin(manager, a=1)
     store.script("cas", rejects())
     with pytest.raises(StoreRejected):
         await manager.destroy(session_id)
@@ -109,8 +109,8 @@ async def test_a_new_id_that_is_taken_leaves_the_old_one(store, clock):
     manager = SessionManager(
         store=store, clock=clock, generate_id=lambda handler: "x" * 30
     )
-    session_id = await stored_id(manager, a=1)
+    session_id = await begin(manager, a=1)
     late = await visit(manager, session_id)
     with pytest.raises(StoreRejected, match="the new id is taken"):
         await late.session.regenerate()
-    assert await stored_data(manager, session_id) == {"a": 1}
+    assert await data_of(manager, session_id) == {"a": 1}

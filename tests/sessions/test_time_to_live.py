@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from ..support.visits import key_of, stored_data, stored_id, visit
+from ..support.requests import begin, data_of, key_of, visit
 
 DAY = 86_400.0
 ID = "a-session-id-of-forty-three-characters-0123"
@@ -30,7 +30,7 @@ async def test_memcached_keeps_an_item_as_long_as_its_session(
         lifetime=None,
         renew_after=None,
     )
-    ids = [await stored_id(manager, a=1)]
+    ids = [await begin(manager, a=1)]
     late = await visit(manager)
     late.session["a"] = 1
     late.session.set_idle_timeout(seconds)
@@ -55,7 +55,7 @@ async def test_memcached_keeps_an_item_as_long_as_its_session(
 async def test_nothing_is_immortal(make, memcached, memcached_store):
     """Sessions without an idle end, retired records and markers end in memcached."""
     manager = make(memcached_store, idle_timeout=None, lifetime=100)
-    session_id = await stored_id(manager, a=1)
+    session_id = await begin(manager, a=1)
     late = await visit(manager, session_id)
     await late.session.regenerate()
     await late.session.login("alice")
@@ -74,7 +74,7 @@ async def test_an_endless_duration_is_not_too_long_for_memcached(
 ):
     """Centuries are stored as long as memcached can, and read again."""
     manager = make(memcached_store, idle_timeout=1e12, lifetime=None)
-    session_id = await stored_id(manager, a=1)
+    session_id = await begin(manager, a=1)
     late = await visit(manager, session_id)
     assert late.session["a"] == 1
     assert late.session.expires_at.year == 9999
@@ -86,8 +86,8 @@ async def test_an_endless_duration_is_not_too_long_for_memcached(
 async def test_a_time_beyond_all_numbers_can_be_saved(build, timeout):
     """Its end is far away, and a number that a record can hold."""
     manager = build(lifetime=None)
-    late = await visit(manager, await stored_id(manager, a=1))
+    late = await visit(manager, await begin(manager, a=1))
     late.session.set_idle_timeout(timeout)
     await late.session.save()
     await late.session.regenerate()
-    assert await stored_data(manager, late.session.id) == {"a": 1}
+    assert await data_of(manager, late.session.id) == {"a": 1}

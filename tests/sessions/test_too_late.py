@@ -6,7 +6,7 @@ import datetime as dt
 
 import pytest
 
-from ..support.visits import finish, seal, stored_data, stored_id, visit
+from ..support.requests import begin, data_of, finish, seal, visit
 
 WRITES = {
     "set": lambda s: s.__setitem__("b", 1),
@@ -28,7 +28,7 @@ WRITES = {
 @pytest.mark.gen_test
 async def test_after_the_answer_nothing_can_be_changed(manager, write):
     """It would not be saved: a RuntimeError says so; reading goes on."""
-    session = (await visit(manager, await stored_id(manager, a=1))).session
+    session = (await visit(manager, await begin(manager, a=1))).session
     finish(session)
     with pytest.raises(RuntimeError, match="the response is finished"):
         WRITES[write](session)
@@ -43,7 +43,7 @@ async def test_after_the_answer_nothing_can_be_changed(manager, write):
 @pytest.mark.gen_test
 async def test_after_the_answer_no_verb_runs(manager, store, verb):
     """None of them reaches the store."""
-    session = (await visit(manager, await stored_id(manager, a=1))).session
+    session = (await visit(manager, await begin(manager, a=1))).session
     finish(session)
     store.calls.clear()
     arguments = {"login": ("x",), "transact": (dict.clear,)}.get(verb, ())
@@ -65,9 +65,9 @@ async def test_a_session_cannot_begin_after_the_headers(manager, write):
 @pytest.mark.gen_test
 async def test_a_stored_session_can_change_after_the_headers(manager):
     """Its cookie is there already."""
-    session_id = await stored_id(manager, a=1)
+    session_id = await begin(manager, a=1)
     late = await visit(manager, session_id)
     seal(late.session)
     late.session["a"] = 2
     await late.leave()
-    assert await stored_data(manager, session_id) == {"a": 2}
+    assert await data_of(manager, session_id) == {"a": 2}

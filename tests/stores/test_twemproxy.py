@@ -21,9 +21,9 @@ from tornado_mcsession import (
 )
 
 from ..support.processes import find_server
+from ..support.requests import begin, data_of, visit
 from ..support.tls import tls_url
 from ..support.twemproxy import OPTIONS
-from ..support.visits import stored_data, stored_id, visit
 from .contract import OPERATIONS, TTL, StoreContract
 from .contract_life import ExpiryContract, LoopContract
 
@@ -98,11 +98,11 @@ async def test_a_session_lives_its_whole_life(
     """Begun, changed, logged in, given a new id, logged out: each holds at once."""
     proxy = twemproxy_factory(servers, hash_tag=hash_tag)
     manager = SessionManager(store=connect(proxy.url + "?timeout=10"))
-    first = await stored_id(manager, cart=["book"])
+    first = await begin(manager, cart=["book"])
     late = await visit(manager, first)
     late.session["cart"].append("pen")
     await late.leave()
-    assert await stored_data(manager, first) == {"cart": ["book", "pen"]}
+    assert await data_of(manager, first) == {"cart": ["book", "pen"]}
 
     late = await visit(manager, first)
     await late.session.login("alice")
@@ -114,7 +114,7 @@ async def test_a_session_lives_its_whole_life(
     await late.session.regenerate()
     third = await late.leave_with_cookie()
     assert await manager.get(second) is None
-    assert await stored_data(manager, third) == {"cart": ["book", "pen"]}
+    assert await data_of(manager, third) == {"cart": ["book", "pen"]}
 
     slow = await visit(manager, third)
     slow.session["late"] = True
@@ -129,14 +129,14 @@ async def test_a_session_lives_its_whole_life(
 async def test_parallel_changes_all_survive(store):
     """Requests at once lose no update: cas tells a newer version through twemproxy."""
     manager = SessionManager(store=store)
-    session_ids = [await stored_id(manager, a=1) for _ in range(4)]
+    session_ids = [await begin(manager, a=1) for _ in range(4)]
     for session_id in session_ids:
         visits = [await visit(manager, session_id) for _ in range(10)]
         for number, late in enumerate(visits):
             late.session[f"key{number}"] = number
         await asyncio.gather(*(late.leave() for late in visits))
         expected = {"a": 1, **{f"key{number}": number for number in range(10)}}
-        assert await stored_data(manager, session_id) == expected
+        assert await data_of(manager, session_id) == expected
 
 
 @pytest.mark.gen_test
@@ -148,11 +148,11 @@ async def test_transactions_count_right(store):
         return data["n"]
 
     manager = SessionManager(store=store)
-    session_id = await stored_id(manager, a=1)
+    session_id = await begin(manager, a=1)
     visits = [await visit(manager, session_id) for _ in range(20)]
     results = await asyncio.gather(*(late.session.transact(count) for late in visits))
     assert sorted(results) == list(range(1, 21))
-    assert await stored_data(manager, session_id) == {"a": 1, "n": 20}
+    assert await data_of(manager, session_id) == {"a": 1, "n": 20}
 
 
 @pytest.mark.gen_test

@@ -15,7 +15,7 @@ from tornado_mcsession import (
     StoreUnavailable,
 )
 
-from ..support.visits import stored_id, visit
+from ..support.requests import begin, visit
 from .contract import OPERATIONS, TTL
 from .test_twemproxy import KEYS, fill
 
@@ -115,8 +115,8 @@ async def test_a_proxy_that_waits_too_long_spreads_the_trouble(
 ):
     """Without twemproxy's own timeout, one hanging server stops the whole node."""
     proxy = twemproxy_factory(servers, timeout=None)
+    await fill(connect(proxy.url + "?timeout=10"))
     store = connect(proxy.url + "?timeout=0.5")
-    await fill(store)
     hung, kept = (server.keys() for server in servers)
     servers[0].stop()
     for key in (hung * 3)[:3]:
@@ -176,8 +176,8 @@ async def test_a_proxy_that_is_gone_is_an_outage(
     twemproxy, servers, connect, operation
 ):
     """A twemproxy that hangs or is dead is told in time, and is never a miss."""
+    await fill(connect(twemproxy.url + "?timeout=10"))
     store = connect(twemproxy.url + "?timeout=0.3")
-    await fill(store)
     twemproxy.stop()
     start = time.monotonic()
     with pytest.raises(StoreUnavailable):
@@ -227,7 +227,7 @@ async def test_health_is_that_of_one_server_behind(store, servers):
 async def test_a_logout_is_finished_when_its_server_is_back(store, servers):
     """A logout that a dead server could not confirm is tried again until it does."""
     manager = SessionManager(store=store)
-    session_id = await stored_id(manager, a=1)
+    session_id = await begin(manager, a=1)
     ended = await visit(manager, session_id)
     (holder,) = (server for server in servers if server.keys())
     holder.kill()

@@ -71,7 +71,8 @@ class Wire(RawConnection):
 class Site:
     """An application on a port of 127.0.0.1 with sessions in a store of its own.
 
-    ``xheaders`` is an option of the server, the rest are the application's.
+    ``xheaders`` is an option of the server. Without ``attached`` the first request
+    attaches a manager, by the application's settings. The rest are these settings.
     """
 
     def __init__(
@@ -81,8 +82,11 @@ class Site:
         self.clock: ManualClock = session["clock"]
         settings = dict(settings)
         xheaders = settings.pop("xheaders", False)
-        self.application = Application(routes, **settings)
-        self.manager = SessionManager(self.application, **session)
+        if settings.pop("attached", True):
+            self.application = Application(routes, **settings)
+            SessionManager(self.application, **session)
+        else:
+            self.application = Application(routes, session=session, **settings)
         self._server = HTTPServer(self.application, xheaders=xheaders)
         socket, self.port = bind_unused_port()
         self._server.add_socket(socket)
@@ -95,6 +99,10 @@ class Site:
     async def close(self) -> None:
         self._server.stop()
         await self._server.close_all_connections()
+
+    @property
+    def manager(self) -> SessionManager:
+        return self.application.settings["session_manager"]
 
     async def open(self) -> Wire:
         return await Wire.open(self.port)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tornado.httputil import HTTPHeaders
 
-from ..support.visits import FakeHandler, carried, cookie_of, written
+from ..support.requests import FakeHandler, carried, cookie_of, written
 
 
 @pytest.mark.parametrize(("protocol", "secure"), [("http", False), ("https", True)])

@@ -211,7 +211,7 @@ async def test_a_handler_may_use_another_manager(serve, store):
         def get(self):
             self.session["admin"] = True
 
-    site = serve(Admin)
+    site = serve(Admin, attached=False)
     SessionManager(site.application, name="admin")
     response = await site.get()
     assert response.header("Set-Cookie").startswith("admin=")

@@ -221,7 +221,8 @@ async def test_settings_that_are_wrong_are_an_error_page(serve, session, uncaugh
         def get(self):
             self.write(str(len(self.session)))
 
-    assert (await serve(Handler, session=session).get()).status == 500
+    site = serve(Handler, session=session, attached=False)
+    assert (await site.get()).status == 500
     assert len(uncaught()) == 1
 
 

@@ -173,7 +173,7 @@ async def test_a_memcached_that_hangs_does_not_hold_up_the_end(
 ):
     """Who waits for a save is told that it failed; the process ends in time, well."""
     with HoldingProxy(memcached.port, b"cas ") as proxy:
-        process = serve(store=f"{proxy.url}/?timeout=0.5{options}")
+        process = serve(store=f"{proxy.url}/?timeout=1{options}")
         users = [await begin(process, f"user{number}") for number in range(5)]
         asking = [asyncio.create_task(post(browser, "write_it")) for browser in users]
         await until(lambda: proxy.held)

@@ -11,7 +11,7 @@ from tornado_mcsession import MemoryStore, SessionManager
 from tornado_mcsession.web.transport import REMEMBERED, REMEMBERED_SECONDS
 
 from ..support.clock import ManualClock
-from ..support.visits import FakeHandler, carried, cookie_of, visit, written
+from ..support.requests import FakeHandler, carried, cookie_of, visit, written
 
 ID = "a-session-id-of-forty-three-characters-0123"
 OTHER = "another-id-of-exactly-forty-three-chars-012"
