@@ -35,7 +35,8 @@ from ..base import (
 )
 from . import protocol
 from .connection import Access, Connector, checked_seconds
-from .node import Limits, Node
+from .executor import Limits
+from .node import Node
 
 __all__ = [
     "MemcachedStore",
