@@ -179,16 +179,17 @@ class Node:
             return False
         return isinstance(error.__cause__, TimedOut) or self._breaker.answers is False
 
-    async def ping(self) -> float:
-        """Try whether the node keeps things; return how long it took.
+    async def health(self) -> dict[str, Any]:
+        """Return whether the node keeps things, and how long it took or why not.
 
-        It is asked also while the breaker is open. Raises `.StoreError`, also
-        where it is there and takes nothing, or without cas, or where its connections
-        lead to different servers.
+        The node is asked also while the breaker is open. It is not well where it
+        takes nothing, has no cas, or its connections lead to different servers.
         """
         self._breaker.probe()
-        seconds: float = await self._executor.submit("ping", ())
-        return seconds
+        try:
+            return {"ok": True, "seconds": await self._executor.submit("ping", ())}
+        except StoreError as error:
+            return {"ok": False, "error": error.reason}
 
     def stop_waiting(self) -> None:
         """Let operations that wait for the node to come back fail now."""
