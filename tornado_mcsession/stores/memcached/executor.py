@@ -258,6 +258,7 @@ class Executor:
                 # next, instead of another one: so results are delivered last.
                 if done:
                     _deliver(done)
+                    done = []  # a thread that rests keeps no session
                 if batch:
                     self._run(batch)
                 elif is_replaced:
