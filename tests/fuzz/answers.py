@@ -17,8 +17,8 @@ from tornado_mcsession import CasResult, Entry, StoreError, StoreRejected
 from tornado_mcsession.stores.memcached import protocol
 from tornado_mcsession.stores.memcached.connection import Link
 from tornado_mcsession.stores.memcached.errors import NotConnected
-from tornado_mcsession.stores.memcached.executor import Call
-from tornado_mcsession.stores.memcached.node import Limits, Node
+from tornado_mcsession.stores.memcached.executor import Call, Limits
+from tornado_mcsession.stores.memcached.node import Node
 
 from .material import PLANTED, assert_silent
 

@@ -21,7 +21,6 @@ from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, unquote
 
 from ...checks import positive_int, type_error
-from ...exceptions import StoreError
 from ..base import (
     CasResult,
     Entry,
@@ -35,7 +34,8 @@ from ..base import (
 )
 from . import protocol
 from .connection import Access, Connector, checked_seconds
-from .node import Limits, Node
+from .executor import Limits
+from .node import Node
 
 __all__ = [
     "MemcachedStore",
@@ -169,9 +169,11 @@ class MemcachedStore(Store):
     async def _get_from_several(
         self, own: Mapping[Node, Sequence[str]]
     ) -> dict[str, Entry]:
+        found: dict[str, Entry] = {}
         asked = [node.ask("get", tuple(each)) for node, each in own.items()]
-        answers = await asyncio.gather(*asked)
-        return {key: entry for found in answers for key, entry in found.items()}
+        for part in await asyncio.gather(*asked):
+            found.update(part)
+        return found
 
     def add(self, key: str, data: bytes, ttl: float, flags: int = 0) -> Awaitable[bool]:
         node = self._node(key)
@@ -201,8 +203,7 @@ class MemcachedStore(Store):
         It waits for as long as an operation may take, or ``timeout`` seconds if that
         is shorter.
         """
-        nodes = self._nodes.values()
-        await asyncio.gather(*(node.close(timeout) for node in nodes))
+        await asyncio.gather(*(node.close(timeout) for node in self._nodes.values()))
 
     def stop_waiting(self) -> None:
         for node in self._nodes.values():
@@ -221,9 +222,8 @@ class MemcachedStore(Store):
         return {"nodes": {name: node.stats() for name, node in self._nodes.items()}}
 
     async def health(self) -> dict[str, dict[str, Any]]:
-        nodes = self._nodes.values()
-        answers = await asyncio.gather(*(_health(node) for node in nodes))
-        return dict(zip(self._nodes, answers, strict=True))
+        found = await asyncio.gather(*(node.health() for node in self._nodes.values()))
+        return dict(zip(self._nodes, found, strict=True))
 
     def __repr__(self) -> str:
         return f"<MemcachedStore nodes={len(self._nodes)}>"
@@ -242,13 +242,6 @@ class MemcachedStore(Store):
                 callback(node.name)
             except Exception:
                 logger.exception("a store event's callback failed")
-
-
-async def _health(node: Node) -> dict[str, Any]:
-    try:
-        return {"ok": True, "seconds": await node.ping()}
-    except StoreError as error:
-        return {"ok": False, "error": error.reason}
 
 
 def _exptime(ttl: float) -> int:
@@ -511,21 +504,16 @@ class Router:
         if not nodes:
             raise ValueError("a store needs at least one node")
         self._names = list(nodes)
-        self._only = next(iter(nodes)) if len(nodes) == 1 else None
         # At once, not at the first request: a thousand nodes take 1 s.
-        self._slots = [] if self._only else _filled(nodes)
+        self._slots = self._names * SLOTS if len(nodes) == 1 else _filled(nodes)
 
     def shares(self) -> dict[str, float]:
         """Return which part of the keys is placed on each node, from 0 to 1."""
-        if self._only is not None:
-            return {self._only: 1.0}
         counts = Counter(self._slots)
         return {name: counts[name] / SLOTS for name in self._names}
 
     def node_for(self, key: str) -> str:
         """Return the name of the node that ``key`` is placed on."""
-        if self._only is not None:
-            return self._only
         start = key.find("{")
         if start >= 0:
             end = key.find("}", start)

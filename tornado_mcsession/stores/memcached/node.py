@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor as GivenExecutor
-from typing import Any, NamedTuple
+from typing import Any
 
 from pymemcache.pool import ObjectPool
 
@@ -19,10 +19,10 @@ from ..base import CasResult
 from . import protocol
 from .connection import Connector
 from .errors import STALE, is_for_all, is_silence, reason, translate, was_sent
-from .executor import Call, Executor, TimedOut, begun
+from .executor import Call, Executor, Limits, TimedOut, begun
 from .protocol import Client
 
-__all__ = ["Breaker", "Limits", "Node"]
+__all__ = ["Breaker", "Node"]
 
 # Below the idle timeout that a server, or a firewall on the way, may have.
 IDLE_TIMEOUT = 55
@@ -55,15 +55,6 @@ _TOLD_OF_NOTHING: dict[str, tuple[Any, ...]] = {
 }
 
 
-class Limits(NamedTuple):
-    """What a node is allowed: times in seconds, and numbers."""
-
-    timeout: float
-    reconnect_timeout: float
-    threads: int
-    max_pending: int
-
-
 class Node:
     """A memcached server, asked through connections and threads of its own.
 
@@ -87,14 +78,7 @@ class Node:
         self._connector = connector
         self._limits = limits
         self._on_change = on_change
-        self._executor = Executor(
-            name,
-            self._run,
-            timeout=limits.timeout,
-            threads=limits.threads,
-            max_pending=limits.max_pending,
-            given=executor,
-        )
+        self._executor = Executor(name, self._run, limits, executor)
         self._told: bool | None = None
         self._gives_up = False
         self._begin()
@@ -195,16 +179,17 @@ class Node:
             return False
         return isinstance(error.__cause__, TimedOut) or self._breaker.answers is False
 
-    async def ping(self) -> float:
-        """Try whether the node keeps things; return how long it took.
+    async def health(self) -> dict[str, Any]:
+        """Return whether the node keeps things, and how long it took or why not.
 
-        It is asked also while the breaker is open. Raises `.StoreError`, also
-        where it is there and takes nothing, or without cas, or where its connections
-        lead to different servers.
+        The node is asked also while the breaker is open. It is not well where it
+        takes nothing, has no cas, or its connections lead to different servers.
         """
         self._breaker.probe()
-        seconds: float = await self._executor.submit("ping", ())
-        return seconds
+        try:
+            return {"ok": True, "seconds": await self._executor.submit("ping", ())}
+        except StoreError as error:
+            return {"ok": False, "error": error.reason}
 
     def stop_waiting(self) -> None:
         """Let operations that wait for the node to come back fail now."""
