@@ -27,7 +27,9 @@ CREDENTIALS = ("user", f"{PLANTED}-password")
 DATA = PLANTED.encode()
 TOKEN = b"17"
 NOBODY_WAITS_IN_VAIN: Any = SimpleNamespace(cancelled=lambda: False)
-NOBODY_IS_TOLD: Any = SimpleNamespace(call_soon=lambda *arguments: None)
+NOBODY_IS_TOLD: Any = SimpleNamespace(
+    loop=SimpleNamespace(call_soon_threadsafe=lambda *arguments: None)
+)
 
 # protocol.txt: what each command is answered with.
 SAYS: dict[str, dict[bytes, Any]] = {

@@ -8,8 +8,6 @@ threads are busy, are handed over together, and their results come back together
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import itertools
 import logging
 import threading
 import time
@@ -37,18 +35,14 @@ _NOTHING = object()
 
 
 class TimedOut(Exception):
-    """The call's time was over; ``started`` tells whether it had begun."""
-
-    def __init__(self, started: bool) -> None:
-        super().__init__()
-        self.started = started
+    """The call had begun when its time was over."""
 
 
 class Call:
     """One operation: what is asked, until when, and what came of it.
 
-    ``request`` is a command for the server, or for a "get" the key or keys. Whoever
-    runs the call sets ``result`` or ``error``.
+    ``request`` is a command for the server, or for a "get" the key or keys. The code
+    that runs the call sets ``result`` or ``error``.
     """
 
     __slots__ = (
@@ -78,14 +72,9 @@ class Call:
         self.waiters = waiters
         self.started = False
         self.sent = False
-        """Whether it may have been done by a try whose response did not come."""
+        """Whether an earlier try, whose response did not come, may have done it."""
         self.result: Any = _NOTHING
         self.error: Exception | None = None
-
-    @property
-    def has_outcome(self) -> bool:
-        """Whether its result or its error is known."""
-        return self.result is not _NOTHING or self.error is not None
 
 
 def begun(calls: Iterable[Call]) -> list[Call]:
@@ -97,7 +86,8 @@ def begun(calls: Iterable[Call]) -> list[Call]:
         # the call had not begun, when it begins at the last moment.
         call.started = True
         if call.deadline <= now:
-            call.error = TimedOut(started=call.sent)
+            call.started = call.sent
+            call.error = call.waiters.executor.timed_out(call)
         elif not call.future.cancelled():
             running.append(call)
     return running
@@ -160,7 +150,13 @@ class Executor:
     def pending(self) -> int:
         """How many calls are waiting or running."""
         with self._lock:
-            return self._pending + self._not_handed_over()
+            count = self._pending
+            for waiters in self._waiters.values():
+                if not waiters.loop.is_closed():
+                    count += len(waiters.new)
+            return count
+
+    # On the event loops.
 
     def submit(self, kind: str, request: Any) -> asyncio.Future[Any]:
         """Return a future of the running loop for the outcome of a new call."""
@@ -213,100 +209,98 @@ class Executor:
                     self._alarm.put(None)
                     return
                 if self._alive >= self._threads:
-                    return  # one that is at work will take them
+                    return  # a thread that is at work will take them
             self._alive += 1
         self._start()
 
     def _start(self) -> None:
         """Start a thread, or a job on the given executor, that is counted already."""
-        thread = threading.Thread(
-            target=self._work,
-            args=(self._alarm,),
-            name=f"mcsession_{self._node}",
-            daemon=True,
-        )
         try:
             if self._ended:
                 raise RuntimeError(CLOSED)
             if self._given is not None:
                 self._given.submit(self._work, self._alarm)
-            else:
-                thread.start()
-                with self._lock:
-                    # Those that have ended are let go here.
-                    self._own = [*filter(threading.Thread.is_alive, self._own), thread]
+                return
+            name = f"mcsession_{self._node}"
+            thread = threading.Thread(
+                target=self._work, args=(self._alarm,), name=name, daemon=True
+            )
+            thread.start()
+            with self._lock:
+                # Those that have ended are let go here.
+                self._own = [*filter(threading.Thread.is_alive, self._own), thread]
         except Exception as error:
             # The given executor was shut down, or there can be no more threads. A
             # thread that is at work still takes what is waiting.
+            left: list[Call] = []
             with self._lock:
                 self._alive -= 1
-                is_alone = self._ended or not self._alive
-                left = list(self._queue) if is_alone else []
-                self._pending -= len(left)
-                if left:
+                if self._ended or not self._alive:
+                    left += self._queue
                     self._queue.clear()
+                    self._pending -= len(left)
             why = CLOSED if self._ended else f"no thread takes operations ({error})"
             for call in left:
                 call.error = StoreUnavailable(call.kind, self._node, why)
             _deliver(left)
 
+    # In the threads.
+
     def _work(self, alarm: SimpleQueue[None]) -> None:
         """Run what is waiting; then rest, or end the job on the given executor."""
-        queue = self._queue
-        is_over = False
+        batch: list[Call] = []
+        done: list[Call] = []
         try:
-            while not is_over:
+            while True:
+                done, batch = batch, []
                 with self._lock:
-                    batch = list(itertools.islice(queue, BATCH))
-                    for _ in batch:
-                        queue.popleft()
-                    if not batch:
-                        # Noted under the lock: what is handed over from now on wakes
-                        # or starts one.
-                        if alarm is not self._alarm:
-                            is_over = True
-                        elif self._given is not None:
-                            self._alive -= 1
-                            is_over = True
-                        else:
+                    self._pending -= len(done)
+                    while self._queue and len(batch) < BATCH:
+                        batch.append(self._queue.popleft())
+                    is_replaced = alarm is not self._alarm
+                    # Noted under the lock: what is handed over from now on wakes or
+                    # starts a thread.
+                    if not batch and not is_replaced:
+                        if self._given is None:
                             self._resting += 1
+                        elif not done:
+                            self._alive -= 1
+                            return
+                # A thread that rests already is woken by what the loop submits
+                # next, instead of another one: so results are delivered last.
+                if done:
+                    _deliver(done)
                 if batch:
-                    self._run_batch(batch)
-                elif not is_over:
+                    self._run(batch)
+                elif is_replaced:
+                    return
+                elif self._given is None:
                     alarm.get()
-                    is_over = self._ended or alarm is not self._alarm
-        except BaseException as error:
-            self._tell(error)
-        if not is_over:
-            self._was_killed(alarm)
-
-    def _run_batch(self, batch: list[Call]) -> None:
-        try:
-            self._run(batch)
+                    if self._ended or alarm is not self._alarm:
+                        return
         except BaseException as error:
             # A debugger, or what ends work that takes too long, may raise anything in
             # any thread.
-            self._tell(error)
-            reason = f"interrupted by {type(error).__name__}"
+            name = type(error).__name__
+            logger.error("work for %s ended by %s", self._node, name)
             for call in batch:
-                if not call.has_outcome:
+                if call.result is _NOTHING and call.error is None:
                     call.error = StoreUnavailable(
                         call.kind,
                         self._node,
-                        reason,
+                        f"interrupted by {name}",
                         outcome_unknown=call.started and call.kind != "get",
                     )
-        finally:
-            with self._lock:
-                self._pending -= len(batch)
-            _deliver(batch)
+            self._replace(alarm, len(batch))
+            _deliver([*done, *batch])
 
-    def _tell(self, error: BaseException) -> None:
-        logger.error("work for %s ended by %s", self._node, type(error).__name__)
+    def _replace(self, alarm: SimpleQueue[None], count: int) -> None:
+        """Let others go on where a thread or a job ended in the midst of its work.
 
-    def _was_killed(self, alarm: SimpleQueue[None]) -> None:
-        """Let others go on where a thread or a job was ended from outside."""
+        ``count`` calls end with it.
+        """
         with self._lock:
+            self._pending -= count
             if alarm is not self._alarm:
                 return
             self._alive -= 1
@@ -322,6 +316,8 @@ class Executor:
             self._alive += 1
         self._start()
 
+    # The end.
+
     async def stop(self, timeout: float | None = None) -> None:
         """Refuse further calls, and wait until all have ended.
 
@@ -333,7 +329,6 @@ class Executor:
         # Threads and other loops end them, which no one event could tell.
         while (is_busy := self._is_busy()) and time.monotonic() < end:  # noqa: ASYNC110
             await asyncio.sleep(_POLL)
-        await asyncio.sleep(0)  # what has ended is on its way to this loop
         with self._lock:
             self._ended = True
             for _ in self._own:
@@ -341,31 +336,20 @@ class Executor:
         if not is_busy:  # else one may hang, and ends by itself
             for thread in self._own:
                 thread.join()
+        await asyncio.sleep(0)  # what has ended is on its way to this loop
 
     def _is_busy(self) -> bool:
-        with self._lock:
-            if self._pending or self._not_handed_over():
-                return True
-            return self._alive > self._resting
-
-    def _not_handed_over(self) -> int:
-        count = 0
-        for waiters in self._waiters.values():
-            if not waiters.loop.is_closed():
-                count += len(waiters.new)
-        return count
+        return self.pending > 0 or self._alive > self._resting
 
     def timed_out(self, call: Call) -> StoreUnavailable:
         """Return the error of a call whose time is over."""
-        late = call.error if isinstance(call.error, TimedOut) else None
-        late = late or TimedOut(call.started)
         error = StoreUnavailable(
             call.kind,
             self._node,
             f"no answer within {self._timeout:g} s",
-            outcome_unknown=late.started and call.kind != "get",
+            outcome_unknown=call.started and call.kind != "get",
         )
-        error.__cause__ = late
+        error.__cause__ = TimedOut() if call.started else None
         return error
 
 
@@ -387,43 +371,34 @@ class _Waiters:
     def expire(self) -> None:
         """End the calls whose time is over; all have the same, the oldest is first."""
         now = time.monotonic()
-        unfinished = self.unfinished
-        while unfinished and (
-            unfinished[0].future.done() or unfinished[0].deadline <= now
-        ):
-            call = unfinished.popleft()
-            if not call.future.done():
-                call.future.set_exception(self.executor.timed_out(call))
         self.timer = None
-        if unfinished:
-            delay = max(0.0, unfinished[0].deadline - now)
-            self.timer = self.loop.call_later(delay, self.expire)
-
-    def call_soon(self, callback: Callable[..., object], *args: Any) -> None:
-        """Call back on the loop, from any thread; not where it is closed."""
-        with contextlib.suppress(RuntimeError):
-            self.loop.call_soon_threadsafe(callback, *args)
-
-    def settle(self, calls: list[Call]) -> None:
-        """Give ``calls`` their outcomes, unless nobody waits any more."""
-        for call in calls:
-            future = call.future
-            if future.done():
-                continue
-            error = call.error
-            if error is None:
-                future.set_result(call.result)
-            elif isinstance(error, TimedOut):
-                future.set_exception(self.executor.timed_out(call))
-            else:
-                future.set_exception(error)
+        while self.unfinished:
+            call = self.unfinished[0]
+            if not call.future.done():
+                if call.deadline > now:
+                    self.timer = self.loop.call_later(call.deadline - now, self.expire)
+                    return
+                call.future.set_exception(self.executor.timed_out(call))
+            self.unfinished.popleft()
 
 
 def _deliver(calls: list[Call]) -> None:
     """Give the outcomes of ``calls`` to the loops that wait; from any thread."""
-    by_waiters: dict[_Waiters, list[Call]] = {}
+    by_loop: dict[asyncio.AbstractEventLoop, list[Call]] = {}
     for call in calls:
-        by_waiters.setdefault(call.waiters, []).append(call)
-    for waiters, own in by_waiters.items():
-        with contextlib.suppress(RuntimeError):  # nobody waits on a closed loop
-            waiters.loop.call_soon_threadsafe(waiters.settle, own)
+        by_loop.setdefault(call.waiters.loop, []).append(call)
+    for loop, own in by_loop.items():
+        try:
+            loop.call_soon_threadsafe(_settle, own)
+        except RuntimeError:
+            pass  # nobody waits on a closed loop
+
+
+def _settle(calls: list[Call]) -> None:
+    for call in calls:
+        if call.future.done():
+            continue  # nobody waits any more
+        if call.error is None:
+            call.future.set_result(call.result)
+        else:
+            call.future.set_exception(call.error)
