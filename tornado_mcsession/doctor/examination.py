@@ -16,17 +16,9 @@ from typing import Any
 
 from pymemcache import exceptions as pymemcache
 
+from ..stores import memcached
 from ..stores.base import CasResult
-from ..stores.memcached import (
-    MemcachedStore,
-    Router,
-    Server,
-    errors,
-    parse_servers,
-    parse_url,
-    parse_weights,
-    protocol,
-)
+from ..stores.memcached import errors, protocol
 from ..stores.memcached.connection import Access, Connector
 from ..stores.memcached.protocol import Client
 from .findings import Clock, Connections, Encryption, Findings, Memory, RoundTrip
@@ -71,12 +63,12 @@ class Doctor:
                 "memory:// keeps sessions in the application itself: there is no "
                 "node to examine"
             )
-        self._timeout = MemcachedStore.from_url(url).timeout
-        names, options = parse_url(url)
-        self._servers = parse_servers(names)
+        self._timeout = memcached.MemcachedStore.from_url(url).timeout
+        names, options = memcached.parse_url(url)
+        self._servers = memcached.parse_servers(names)
         self._access = {k: options[k] for k in options if k not in _POOL_OPTIONS}
-        weights = parse_weights(self._servers, options.get("weights"))
-        self._shares = Router(weights).shares()
+        weights = memcached.parse_weights(self._servers, options.get("weights"))
+        self._shares = memcached.Router(weights).shares()
 
     @property
     def names(self) -> list[str]:
@@ -89,7 +81,7 @@ class Doctor:
         with ThreadPool(min(_WORKERS, len(self._servers))) as pool:
             yield from pool.imap_unordered(self._examine, self._servers)
 
-    def _examine(self, server: Server) -> Findings:
+    def _examine(self, server: memcached.Server) -> Findings:
         findings = Findings(name=server.name, share=self._shares[server.name])
         _Examination(server, self._access, self._timeout, findings).run()
         findings.judge()
@@ -104,7 +96,7 @@ class _Examination:
 
     def __init__(
         self,
-        server: Server,
+        server: memcached.Server,
         access: dict[str, Any],
         timeout: float,
         findings: Findings,

@@ -40,7 +40,8 @@ DIGEST_LENGTH = 22  # 128 bits, likewise
 # A ``generate_id`` hook may make ids of any length, and a separator precedes the
 # digest. If such an id has no digest, but the length of one with a digest, it ends with
 # the separator.
-_VALID = re.compile(r"[A-Za-z0-9_-]{22,200}(?:\.(?:[A-Za-z0-9_-]{22})?)?")
+is_valid = re.compile(r"[A-Za-z0-9_-]{22,200}(?:\.(?:[A-Za-z0-9_-]{22})?)?").fullmatch
+"""Returns a match if a text has the form of an id, else `None`."""
 LONGEST_ID = 200 + 1 + DIGEST_LENGTH
 
 CookieSecret = str | bytes | Mapping[int, str | bytes]
@@ -49,11 +50,6 @@ CookieSecret = str | bytes | Mapping[int, str | bytes]
 def new_id(digest: str = "") -> str:
     """Return a new random session id, with a principal's ``digest`` if any."""
     return secrets.token_urlsafe(32) + digest
-
-
-def is_valid(session_id: str) -> bool:
-    """Return whether ``session_id`` has the form of an id."""
-    return _VALID.fullmatch(session_id) is not None
 
 
 def check_id(session_id: object) -> str:
