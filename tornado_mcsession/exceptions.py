@@ -5,14 +5,14 @@
     SessionError
     ├─ SessionNotLoaded     the request never loaded its session
     ├─ SessionConflict      other requests kept changing it     503
-    ├─ SessionGone          destroyed, expired or replaced meanwhile  409
-    ├─ SessionRefused       ``allow_new`` wants no new one      429
+    ├─ SessionGone          another request ended or replaced it  409
+    ├─ SessionRefused       ``allow_new`` allows no new one     429
     ├─ SessionTooLarge      larger than ``max_size``            500
     ├─ EncodeError          a value would not come back         500
     ├─ DecodeError          a record cannot be read
-    └─ StoreError           the store did not do its work       503
-       ├─ StoreUnavailable  it cannot be asked just now
-       └─ StoreRejected     it answered, and refused
+    └─ StoreError           the store failed                    503
+       ├─ StoreUnavailable  it did not respond
+       └─ StoreRejected     it responded, and refused
 
 Wrong arguments are `ValueError` or `TypeError`. No message and no attribute
 holds a session id, a store key, a session value or a credential.
@@ -38,10 +38,10 @@ __all__ = [
 
 
 class SessionError(Exception):
-    """The root of this package's errors.
+    """The base class of this package's errors.
 
-    ``status`` is the HTTP status of a request that ends with the error, and
-    ``retry_after`` the seconds its ``Retry-After`` header asks for, if any.
+    ``status`` is the HTTP status of a response that the error causes. ``retry_after``
+    is the value of its ``Retry-After`` header in seconds, or `None`.
     """
 
     status: int = 500
@@ -49,13 +49,13 @@ class SessionError(Exception):
 
 
 class SessionNotLoaded(SessionError):
-    """A handler used a session that was never loaded; the message says why."""
+    """A handler used a session that was not loaded; the message says why."""
 
 
 class SessionConflict(SessionError):
     """Other requests changed the session each time this one tried to save.
 
-    ``attempts`` is how often it tried. Nothing of this save was stored.
+    ``attempts`` is the number of attempts. None of the changes were stored.
     """
 
     status = 503
@@ -63,37 +63,36 @@ class SessionConflict(SessionError):
 
     def __init__(self, attempts: int) -> None:
         super().__init__(
-            f"session was changed by other requests, {attempts} attempts to save it"
+            f"other requests kept changing the session: {attempts} attempts to save it"
         )
         self.attempts = attempts
 
 
 class SessionGone(SessionError):
-    """The session was destroyed, expired or given a new id by another request.
+    """The session has expired, or another request destroyed it or gave it a new id.
 
-    Raised by the awaited methods of `.Session`. At the end of a request the changes
-    are dropped instead, and the response goes out as it is. Also raised where a
-    logout carries an older id than that of a later login, which it must not end.
+    The awaited methods of `.Session` raise it. At the end of a request the changes are
+    dropped instead, and the response is sent as it is. A logout raises it, too, if its
+    request has an older id than a later login: it must not end that login.
     """
 
     status = 409
 
 
 class SessionRefused(SessionError):
-    """The ``allow_new`` hook wanted no new session; nothing was stored."""
+    """The ``allow_new`` hook allowed no new session; nothing was stored."""
 
     status = 429
 
     def __init__(self) -> None:
-        super().__init__("no new session is allowed to this client now")
+        super().__init__("this client may not begin a new session now")
 
 
 class SessionTooLarge(SessionError):
-    """The encoded session is larger than allowed; nothing was sent.
+    """The encoded session is larger than allowed; nothing was stored.
 
-    ``size`` and ``limit`` are in bytes (``limit`` is `None` where the node's
-    own limit was met). ``largest_keys`` names the session's largest keys with
-    their sizes, largest first.
+    ``size`` and ``limit`` are in bytes; ``limit`` is `None` if it is the node's own.
+    ``largest_keys`` are the session's largest keys and their sizes, largest first.
     """
 
     def __init__(
@@ -116,9 +115,9 @@ class SessionTooLarge(SessionError):
 class EncodeError(SessionError):
     """A value would not come back from the store as it was.
 
-    ``path`` names the session's key, as in ``session['cart']``, and ``depth`` tells
-    how deep below it the value is; nested keys are users' data and not shown.
-    ``type_name`` is the type that was found there.
+    ``path`` names the session's key, as in ``session['cart']``. ``depth`` is how deep
+    below it the value is: nested keys are users' data and not shown. ``type_name`` is
+    the type of the value.
     """
 
     def __init__(
@@ -132,7 +131,7 @@ class EncodeError(SessionError):
 
 
 class DecodeError(SessionError):
-    """A record is foreign or damaged; ``reason`` says how it was noticed."""
+    """A record is foreign or damaged; ``reason`` says what is wrong with it."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -140,10 +139,10 @@ class DecodeError(SessionError):
 
 
 class StoreError(SessionError):
-    """The store did not do its work.
+    """The store failed.
 
-    ``operation`` is what was asked of it, ``node`` the name of the node that
-    was asked (empty where no node was reached).
+    ``operation`` is the name of the operation, and ``node`` the name of the node; it is
+    empty if no node was reached.
     """
 
     status = 503
@@ -157,19 +156,19 @@ class StoreError(SessionError):
         self.reason = reason
 
     def of_unknown_outcome(self) -> StoreUnavailable:
-        """Return this failure as one of a write that may have been done before."""
-        told = StoreUnavailable(
+        """Return the error for a write that an earlier attempt may have done."""
+        error = StoreUnavailable(
             self.operation, self.node, self.reason, outcome_unknown=True
         )
-        told.__cause__ = self.__cause__
-        return told
+        error.__cause__ = self.__cause__
+        return error
 
 
 class StoreUnavailable(StoreError):
-    """The store cannot tell: it is down, too slow, overloaded or closed.
+    """The store did not respond: it is down, too slow, overloaded or closed.
 
-    ``outcome_unknown`` is true where a write was sent and no answer came, so
-    that it may have been done, or may still be.
+    ``outcome_unknown`` is true if a write was sent and no response came. The store may
+    have done it, or may still do it.
     """
 
     def __init__(
@@ -185,10 +184,10 @@ class StoreUnavailable(StoreError):
 
 
 class StoreRejected(StoreError):
-    """The store answered and refused.
+    """The store responded, and refused.
 
-    It is out of memory, wants another authentication, has cas disabled, or
-    holds no item this large (``too_large``).
+    It is out of memory, asks for another authentication, has cas disabled, or stores no
+    item as large as this one (``too_large``).
     """
 
     def __init__(

@@ -17,8 +17,8 @@ from tornado_mcsession import CasResult, Entry, StoreError, StoreRejected
 from tornado_mcsession.stores.memcached import protocol
 from tornado_mcsession.stores.memcached.connection import Link
 from tornado_mcsession.stores.memcached.errors import NotConnected
-from tornado_mcsession.stores.memcached.executor import Call
-from tornado_mcsession.stores.memcached.node import Limits, Node
+from tornado_mcsession.stores.memcached.executor import Call, Limits
+from tornado_mcsession.stores.memcached.node import Node
 
 from .material import PLANTED, assert_silent
 
@@ -27,7 +27,9 @@ CREDENTIALS = ("user", f"{PLANTED}-password")
 DATA = PLANTED.encode()
 TOKEN = b"17"
 NOBODY_WAITS_IN_VAIN: Any = SimpleNamespace(cancelled=lambda: False)
-NOBODY_IS_TOLD: Any = SimpleNamespace(call_soon=lambda *arguments: None)
+NOBODY_IS_TOLD: Any = SimpleNamespace(
+    loop=SimpleNamespace(call_soon_threadsafe=lambda *arguments: None)
+)
 
 # protocol.txt: what each command is answered with.
 SAYS: dict[str, dict[bytes, Any]] = {

@@ -8,7 +8,7 @@ from tornado.httputil import HTTPHeaders
 
 from tornado_mcsession import MemcachedStore
 from tornado_mcsession.settings import Settings
-from tornado_mcsession.stores.memcached.servers import parse_servers, parse_url
+from tornado_mcsession.stores.memcached import parse_servers, parse_url
 from tornado_mcsession.web.cookie import CookieOptions
 
 from .material import PLANTED, STORE_KEY, assert_silent

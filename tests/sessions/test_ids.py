@@ -67,7 +67,7 @@ def test_a_new_id_ends_with_its_digest():
 @example("{" + "a" * 43 + "}")
 def test_only_what_has_the_form_is_valid(text):
     """Of all text, ids are 22 to 200 of 64 characters, then perhaps a digest."""
-    assert ids.is_valid(text) == has_form(text)
+    assert bool(ids.is_valid(text)) == has_form(text)
 
 
 @given(valid_ids)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tornado_mcsession.stores.memcached.servers import Router
+from tornado_mcsession.stores.memcached import Router
 
 ROOT = Path(__file__).parents[2]
 KEYS = [f"mcsession:{number:064x}" for number in range(40_000)]
@@ -49,7 +49,7 @@ def test_every_process_places_alike(seed):
     """Neither the process nor its hash seed has a say."""
     script = (
         "import json, sys\n"
-        "from tornado_mcsession.stores.memcached.servers import Router\n"
+        "from tornado_mcsession.stores.memcached import Router\n"
         "names, keys = json.load(sys.stdin); placed = Router(dict.fromkeys(names, 1))\n"
         "print(json.dumps([placed.node_for(key) for key in keys]))"
     )

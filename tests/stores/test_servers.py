@@ -11,7 +11,7 @@ import ssl
 import pytest
 
 from tornado_mcsession import MemcachedStore
-from tornado_mcsession.stores.memcached.servers import parse_servers, parse_url
+from tornado_mcsession.stores.memcached import parse_servers, parse_url
 
 SECRET = "s3cret"
 

@@ -16,11 +16,11 @@ from typing import Any
 
 from pymemcache import exceptions as pymemcache
 
+from ..stores import memcached
 from ..stores.base import CasResult
-from ..stores.memcached import MemcachedStore, errors, protocol, servers
+from ..stores.memcached import errors, protocol
 from ..stores.memcached.connection import Access, Connector
 from ..stores.memcached.protocol import Client
-from ..stores.memcached.servers import Server
 from .findings import Clock, Connections, Encryption, Findings, Memory, RoundTrip
 
 __all__ = ["DIAGNOSES", "Doctor"]
@@ -36,8 +36,7 @@ _EXPIRE = 30
 # As large as many sessions are. memcached keeps items of different sizes in different
 # memory, and only some of it may be full.
 _VALUE = b"x" * 300
-# memcached's counters have 64 bits.
-_MAX_NUMBER = 2**64
+_MAX_NUMBER = 2**64  # memcached's counters have 64 bits
 _MAX_TEXT = 40
 
 # Options of a URL that have nothing to do with a single connection.
@@ -64,12 +63,12 @@ class Doctor:
                 "memory:// keeps sessions in the application itself: there is no "
                 "node to examine"
             )
-        self._timeout = MemcachedStore.from_url(url).timeout
-        names, options = servers.parse_url(url)
-        self._servers = servers.parse_servers(names)
+        self._timeout = memcached.MemcachedStore.from_url(url).timeout
+        names, options = memcached.parse_url(url)
+        self._servers = memcached.parse_servers(names)
         self._access = {k: options[k] for k in options if k not in _POOL_OPTIONS}
-        weights = servers.parse_weights(self._servers, options.get("weights"))
-        self._shares = servers.Router(weights).shares()
+        weights = memcached.parse_weights(self._servers, options.get("weights"))
+        self._shares = memcached.Router(weights).shares()
 
     @property
     def names(self) -> list[str]:
@@ -82,7 +81,7 @@ class Doctor:
         with ThreadPool(min(_WORKERS, len(self._servers))) as pool:
             yield from pool.imap_unordered(self._examine, self._servers)
 
-    def _examine(self, server: Server) -> Findings:
+    def _examine(self, server: memcached.Server) -> Findings:
         findings = Findings(name=server.name, share=self._shares[server.name])
         _Examination(server, self._access, self._timeout, findings).run()
         findings.judge()
@@ -97,7 +96,7 @@ class _Examination:
 
     def __init__(
         self,
-        server: Server,
+        server: memcached.Server,
         access: dict[str, Any],
         timeout: float,
         findings: Findings,
@@ -130,7 +129,7 @@ class _Examination:
 
     def _new_client(self, access: Mapping[str, Any]) -> Client:
         address = self._server.address
-        connector = Connector(address, Access.checked(**access))
+        connector = Connector(address, Access(**access))
         return Client(address, socket_module=connector, default_noreply=False)
 
     def _ask(self, call: Callable[[Any], Any], client: Client | None = None) -> Any:
@@ -375,9 +374,8 @@ def _encryption(connection: ssl.SSLSocket) -> Encryption:
 
 def _number(stats: Mapping[bytes, Any], name: str) -> int | None:
     value = stats.get(name.encode())
-    if isinstance(value, int) and 0 <= value < _MAX_NUMBER:
-        return value
-    return None
+    is_number = isinstance(value, int) and 0 <= value < _MAX_NUMBER
+    return value if is_number else None
 
 
 def _printable(value: object) -> str | None:

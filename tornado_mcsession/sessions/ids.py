@@ -40,7 +40,8 @@ DIGEST_LENGTH = 22  # 128 bits, likewise
 # A ``generate_id`` hook may make ids of any length, and a separator precedes the
 # digest. If such an id has no digest, but the length of one with a digest, it ends with
 # the separator.
-_VALID = re.compile(r"[A-Za-z0-9_-]{22,200}(?:\.(?:[A-Za-z0-9_-]{22})?)?")
+is_valid = re.compile(r"[A-Za-z0-9_-]{22,200}(?:\.(?:[A-Za-z0-9_-]{22})?)?").fullmatch
+"""Returns a match if a text has the form of an id, else `None`."""
 LONGEST_ID = 200 + 1 + DIGEST_LENGTH
 
 CookieSecret = str | bytes | Mapping[int, str | bytes]
@@ -49,11 +50,6 @@ CookieSecret = str | bytes | Mapping[int, str | bytes]
 def new_id(digest: str = "") -> str:
     """Return a new random session id, with a principal's ``digest`` if any."""
     return secrets.token_urlsafe(32) + digest
-
-
-def is_valid(session_id: str) -> bool:
-    """Return whether ``session_id`` has the form of an id."""
-    return _VALID.fullmatch(session_id) is not None
 
 
 def check_id(session_id: object) -> str:
@@ -82,8 +78,6 @@ def with_digest(base: object, digest: str) -> str:
 
 def digest_of(session_id: str) -> str:
     """Return the digest of the principal in ``session_id``, or ``""``."""
-    if len(session_id) == RANDOM_LENGTH:
-        return ""
     base, dot, digest = session_id.partition(".")
     if not dot and len(base) == RANDOM_LENGTH + DIGEST_LENGTH:
         return base[-DIGEST_LENGTH:]
@@ -93,8 +87,9 @@ def digest_of(session_id: str) -> str:
 def record_key(prefix: str, session_id: str) -> str:
     """Return the store key of the record of ``session_id``."""
     hashed = hashlib.sha256(session_id.encode("ascii")).hexdigest()
-    digest = digest_of(session_id)
-    return f"{prefix}{{{digest}}}{hashed}" if digest else prefix + hashed
+    if len(session_id) == RANDOM_LENGTH or not (digest := digest_of(session_id)):
+        return prefix + hashed
+    return f"{prefix}{{{digest}}}{hashed}"
 
 
 def marker_key(prefix: str, digest: str) -> str:

@@ -169,8 +169,9 @@ def check_items(
     # MessagePack carries the plain types as they are.
     is_enough = encoded and isinstance(serializer, MsgpackSerializer)
     for key, value in items.items():
-        _check_key(key, "session", 0)
-        is_plain = _is_plain(value, MAX_DEPTH)
+        if type(key) is not str:
+            raise _key_error(key, "session", 0)
+        is_plain = type(value) in _PLAIN or _is_plain(value, MAX_DEPTH)
         if is_plain and is_enough:
             continue
         path = f"session[{key!r}]"
@@ -217,7 +218,8 @@ def _walk(serializer: Serializer, value: Any, path: str, depth: int) -> None:
         )
     if isinstance(value, dict):
         for key, item in value.items():
-            _check_key(key, path, depth)
+            if type(key) is not str:
+                raise _key_error(key, path, depth)
             _check_leaf(serializer, key, path, depth + 1)
             _walk(serializer, item, path, depth + 1)
     elif isinstance(value, list):
@@ -227,10 +229,9 @@ def _walk(serializer: Serializer, value: Any, path: str, depth: int) -> None:
         _check_leaf(serializer, value, path, depth)
 
 
-def _check_key(key: object, path: str, depth: int) -> None:
-    if type(key) is not str:
-        reason = f"with a key that is no text: {_name(key)}"
-        raise EncodeError(path, "mapping", reason, depth=depth)
+def _key_error(key: object, path: str, depth: int) -> EncodeError:
+    reason = f"with a key that is no text: {_name(key)}"
+    return EncodeError(path, "mapping", reason, depth=depth)
 
 
 def _check_leaf(serializer: Serializer, value: Any, path: str, depth: int) -> None:

@@ -157,17 +157,19 @@ _HTTPS = {
     "Front-End-Https": _ON,
     "X-ARR-SSL": re.compile("."),  # IIS sends the certificate
 }
+MOST_HOSTS = 1000
 # Browsers accept a Secure cookie from these hosts over http, too.
 _LOCAL = re.compile(r"localhost|.*\.localhost|127\..*|::1|\[::1\]")
 
 
 def doubts(
-    options: CookieOptions, request: HTTPServerRequest
+    options: CookieOptions, request: HTTPServerRequest, secure_hosts: set[str]
 ) -> Iterator[tuple[str, str]]:
     """Yield why a browser may lose the cookie: the kind of the reason, and a text.
 
     A proxy may have changed the request's host, path or scheme. So these are reasons
-    for a warning, not for an error.
+    for a warning, not for an error. ``secure_hosts`` are the hosts that have got the
+    cookie over https; this one is added to them.
     """
     unsent = f"a browser would not send the session cookie {options.name!r} back here"
     host = request.host_name.lower()
@@ -186,7 +188,16 @@ def doubts(
             f"{unsent}: its path is {path!r}, and the request's is {request.path!r}",
         )
     if request.protocol != "http":
+        if options.secure == "auto" and len(secure_hosts) < MOST_HOSTS:
+            secure_hosts.add(host)
         return
+    if options.secure == "auto" and host in secure_hosts:
+        yield (
+            "leave",
+            f"the session cookie {options.name!r} is set over http at {host!r}, where "
+            "it was set with Secure over https before: a browser that has the Secure "
+            "one ignores this one. Use one scheme, or set secure=True",
+        )
     for name, pattern in _HTTPS.items():
         value = request.headers.get(name)
         if value is not None and pattern.search(value):

@@ -19,7 +19,6 @@ from .caching import forbid_shared_caching, forbid_storing
 from .cookie import MAX_SIZE, MOST_IDS, CookieOptions, cookie_values, doubts
 
 if TYPE_CHECKING:
-    from tornado.httputil import HTTPServerRequest
     from tornado.web import RequestHandler
 
     from ..session import Session
@@ -204,7 +203,9 @@ class CookieTransport(Transport):
         return built
 
     def _checked(self, options: CookieOptions) -> CookieOptions:
-        longest = self._value(options.name, "x" * ids.LONGEST_ID)
+        longest = "x" * ids.LONGEST_ID
+        if self._signer is not None:
+            longest = self._signer.sign(options.name, longest)
         size = len(options.name) + len(longest)
         if size > MAX_SIZE:
             raise ValueError(
@@ -212,11 +213,6 @@ class CookieTransport(Transport):
                 f"{size} bytes, and browsers drop those of more than {MAX_SIZE}"
             )
         return options
-
-    def _value(self, name: str, session_id: str) -> str:
-        if self._signer is None:
-            return session_id
-        return self._signer.sign(name, session_id)
 
     def present(self, handler: RequestHandler) -> Carried:
         # A callable is called even if there is no cookie: it must fail before a session
@@ -248,13 +244,13 @@ class CookieTransport(Transport):
                 "https (behind a proxy, listen with xheaders=True)",
             )
             return
-        session_id = session.id
-        if session_id is None:
+        value = session.id
+        if value is None:
             return
-        for kind, doubt in doubts(options, request):
+        if self._signer is not None:
+            value = self._signer.sign(options.name, value)
+        for kind, doubt in doubts(options, request, self._secure_hosts):
             self._warn(kind, doubt)
-        if options.secure == "auto":
-            self._compare_schemes(options.name, request)
         persistent = session.persistent
         if persistent is None:
             persistent = options.persistent
@@ -262,7 +258,6 @@ class CookieTransport(Transport):
         if persistent:
             left = session.expires_at.timestamp() - self._clock()
             max_age = max(1, math.ceil(left))
-        value = self._value(options.name, session_id)
         self._set(handler, headers, options.line(value, protocol, max_age))
 
     def clear(self, handler: RequestHandler, headers: HTTPHeaders) -> None:
@@ -278,19 +273,6 @@ class CookieTransport(Transport):
                 kind,
                 f"{kind} allows shared caches to keep a response that sets the session "
                 "cookie; the headers that allow it were removed",
-            )
-
-    def _compare_schemes(self, name: str, request: HTTPServerRequest) -> None:
-        host = request.host_name
-        if request.protocol == "https":
-            if len(self._secure_hosts) < _MOST_TENANTS:
-                self._secure_hosts.add(host)
-        elif host in self._secure_hosts:
-            self._warn(
-                "leave",
-                f"the session cookie {name!r} is set over http at {host!r}, where it "
-                "was set with Secure over https before: a browser that has the Secure "
-                "one ignores this one. Use one scheme, or set secure=True",
             )
 
     def _warn(self, once: str, message: str) -> None:

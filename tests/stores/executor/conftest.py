@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tornado_mcsession.stores.memcached.executor import Executor
+from tornado_mcsession.stores.memcached.executor import Executor, Limits
 
 from .work import LONG, Work
 
@@ -28,14 +28,8 @@ def make(work: Work, io_loop: Any) -> Iterator[Callable[..., Executor]]:
     def make(
         timeout: float = LONG, threads: int = 1, max_pending: int = 1000, **more: Any
     ) -> Executor:
-        executor = Executor(
-            "node",
-            work,
-            timeout=timeout,
-            threads=threads,
-            max_pending=max_pending,
-            **more,
-        )
+        limits = Limits(timeout, 0.0, threads, max_pending)
+        executor = Executor("node", work, limits, **more)
         made.append(executor)
         return executor
 

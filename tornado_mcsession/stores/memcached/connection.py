@@ -18,7 +18,6 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import Any
 
 from pymemcache.exceptions import MemcacheUnknownError
@@ -31,7 +30,13 @@ __all__ = ["Access", "Connector", "Link", "checked_seconds"]
 logger = logging.getLogger("tornado_mcsession")
 
 # A firewall forgets a connection that is idle for some minutes, without telling it.
-KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_COUNT = 30, 10, 3
+# The system's own times are hours. macOS has another name for the first.
+KEEPALIVE = {
+    "TCP_KEEPIDLE": 30,
+    "TCP_KEEPALIVE": 30,
+    "TCP_KEEPINTVL": 10,
+    "TCP_KEEPCNT": 3,
+}
 # How long connections are kept to the addresses that a host name had.
 LOOKUP_EVERY = 30.0
 # memcached's own limit for the line that answers an authentication is far
@@ -44,19 +49,22 @@ MAX_ANSWER = 128 * 1024 * 1024
 Found = Sequence[tuple[Any, ...]]
 
 
-@dataclass(frozen=True)
+def checked_seconds(name: str, value: object) -> float:
+    """Return ``value`` as seconds, greater than 0."""
+    checked = seconds(name, value)
+    if checked is None:
+        raise type_error(name, value, "seconds")
+    return checked
+
+
 class Access:
-    """How connections are made: arguments of `.MemcachedStore`, checked."""
+    """How connections are made: arguments of `.MemcachedStore`, checked.
 
-    connect_timeout: float
-    credentials: tuple[str, str] | None
-    tls: TLS | None
-    are_same: bool
-    """Whether all addresses of a host name lead to the same sessions."""
+    Raises `TypeError` or `ValueError`, which name the argument.
+    """
 
-    @classmethod
-    def checked(
-        cls,
+    def __init__(
+        self,
         *,
         connect_timeout: float = 0.5,
         username: str | None = None,
@@ -66,44 +74,36 @@ class Access:
         tls_cert: str | None = None,
         tls_key: str | None = None,
         addresses: str | None = None,
-    ) -> Access:
-        """Raise `TypeError` or `ValueError`, which name the argument."""
+    ) -> None:
         if addresses is not None:
             one_of("addresses", addresses, ["same"])
-        return cls(
-            connect_timeout=checked_seconds("connect_timeout", connect_timeout),
-            credentials=_credentials(username, password),
-            tls=_tls(tls, tls_ca, tls_cert, tls_key),
-            are_same=addresses is not None,
-        )
+        self.are_same = addresses is not None
+        """Whether all addresses of a host name lead to the same sessions."""
+        self.connect_timeout = checked_seconds("connect_timeout", connect_timeout)
+        self.credentials: tuple[str, str] | None = None
+        if username is not None or password is not None:
+            self.credentials = (
+                _credential("username", username),
+                _credential("password", password),
+            )
+        files = {"tls_ca": tls_ca, "tls_cert": tls_cert, "tls_key": tls_key}
+        self.tls = TLS(tls, files) if _wants_tls(tls, files) else None
 
 
-def checked_seconds(name: str, value: object) -> float:
-    """Return ``value`` as seconds, greater than 0."""
-    checked = seconds(name, value)
-    if checked is None:
-        raise type_error(name, value, "seconds")
-    return checked
-
-
-def _credentials(username: str | None, password: str | None) -> tuple[str, str] | None:
-    if username is None and password is None:
-        return None
-    for name, value in (("username", username), ("password", password)):
-        if not isinstance(value, str):
-            raise type_error(name, value, "text: give username and password, or none")
-        if not value:
-            raise ValueError(f"{name} is missing: give username and password, or none")
-        if any(c.isspace() or not c.isprintable() for c in value):
-            raise ValueError(f"{name} must be printable, without spaces")
-    return str(username), str(password)
+def _credential(name: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise type_error(name, value, "text: give username and password, or none")
+    if not value:
+        raise ValueError(f"{name} is missing: give username and password, or none")
+    if any(c.isspace() or not c.isprintable() for c in value):
+        raise ValueError(f"{name} must be printable, without spaces")
+    return value
 
 
 # TLS.
 
 
-def _tls(tls: object, ca: str | None, cert: str | None, key: str | None) -> TLS | None:
-    files = {"tls_ca": ca, "tls_cert": cert, "tls_key": key}
+def _wants_tls(tls: object, files: dict[str, str | None]) -> bool:
     given = [name for name, path in files.items() if path is not None]
     for name in given:
         if not isinstance(files[name], str):
@@ -114,22 +114,20 @@ def _tls(tls: object, ca: str | None, cert: str | None, key: str | None) -> TLS 
         raise type_error("tls", tls, "True, False or an ssl.SSLContext")
     if given and tls is not True:
         raise ValueError(f"{given[0]} needs tls=True (in a URL: memcacheds://)")
-    if key is not None and cert is None:
+    if "tls_key" in given and "tls_cert" not in given:
         raise ValueError("tls_key needs tls_cert, the certificate that it belongs to")
-    if isinstance(tls, ssl.SSLContext):
-        return TLS(tls, None, None, None)
-    return TLS(_context(ca, cert, key), ca, cert, key) if tls else None
+    return tls is not False
 
 
 class TLS:
     """The context of new connections, read again when one of its files has changed."""
 
     def __init__(
-        self, context: ssl.SSLContext, ca: str | None, cert: str | None, key: str | None
+        self, tls: bool | ssl.SSLContext, files: dict[str, str | None]
     ) -> None:
-        self._context = context
-        self._files = ca, cert, key
+        self._files = files
         self._seen = self._versions()
+        self._context = tls if isinstance(tls, ssl.SSLContext) else self._read()
 
     def context(self) -> ssl.SSLContext:
         """Return the context as the files say now, if they can be used."""
@@ -137,43 +135,39 @@ class TLS:
         if versions != self._seen:
             self._seen = versions
             try:
-                self._context = _context(*self._files)
+                self._context = self._read()
             except ValueError as error:
                 # Half of them may be written: they are read once more when the rest is.
                 logger.warning("TLS files have changed and are not used: %s", error)
         return self._context
 
     def _versions(self) -> list[tuple[int, int, int] | None]:
-        return [_version(path) for path in self._files if path is not None]
+        versions: list[tuple[int, int, int] | None] = []
+        for path in filter(None, self._files.values()):
+            try:
+                status = os.stat(path)
+            except OSError:
+                versions.append(None)
+            else:
+                versions.append((status.st_mtime_ns, status.st_ino, status.st_size))
+        return versions
 
-
-def _version(path: str) -> tuple[int, int, int] | None:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_ino, status.st_size
-
-
-def _context(ca: str | None, cert: str | None, key: str | None) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=ca)
-    except OSError as error:
-        raise ValueError(f"tls_ca: {_told(error, 'certificates')}") from None
-    if cert is not None:
+    def _read(self) -> ssl.SSLContext:
+        ca, cert, key = self._files.values()
+        names, what = "tls_ca", "certificates"
         try:
-            # Without a password here, OpenSSL would ask for one at the terminal.
-            context.load_cert_chain(cert, key, password=lambda: "")
+            context = ssl.create_default_context(cafile=ca)
+            if cert is not None:
+                names = "tls_cert, tls_key"
+                what = "a certificate with its key, unencrypted"
+                # Without a password here, OpenSSL would ask for one at the terminal.
+                context.load_cert_chain(cert, key, password=lambda: "")
+        except ssl.SSLError:
+            raise ValueError(f"{names}: the file must hold {what}, in PEM") from None
         except OSError as error:
-            what = "a certificate with its key, unencrypted"
-            raise ValueError(f"tls_cert, tls_key: {_told(error, what)}") from None
-    return context
-
-
-def _told(error: OSError, what: str) -> str:
-    if isinstance(error, ssl.SSLError):
-        return f"the file must hold {what}, in PEM"
-    return f"the file cannot be read ({error.strerror})"
+            why = f"the file cannot be read ({error.strerror})"
+            raise ValueError(f"{names}: {why}") from None
+        return context
 
 
 # Making connections.
@@ -202,42 +196,34 @@ class Connector:
 
     def connect(self, deadline: float) -> Link:
         """Return a new connection, made before ``deadline`` on the monotonic clock."""
-        limit = min(deadline, time.monotonic() + self._access.connect_timeout)
+        access, names = self._access, self._names
+        limit = min(deadline, time.monotonic() + access.connect_timeout)
+        found: Found = [(socket.AF_UNIX, socket.SOCK_STREAM, 0, "", self._address)]
         try:
-            if self._names is None:
-                sock, peer = _connected_to_path(self._address, limit), ""
-            else:
-                sock, peer = self._connected(self._names, limit)
-            link = Link(sock, peer, deadline)
+            if names is not None:
+                found = names.look_up(limit)
+            if access.are_same and found:
+                # Each has its share of the connections.
+                self._made += 1
+                turn = self._made % len(found)
+                found = [*found[turn:], *found[:turn]]
+            sock = _connected(found, limit)
             try:
-                if self._access.credentials is not None:
-                    link.authenticate(*self._access.credentials)
+                peer = sock.getpeername()[0] if names is not None else ""
+                if access.tls is not None and names is not None:
+                    sock.settimeout(_left(limit))
+                    host = names.host.partition("%")[0]
+                    context = access.tls.context()
+                    sock = context.wrap_socket(sock, server_hostname=host)
+                link = Link(sock, peer, deadline)
+                if access.credentials is not None:
+                    link.authenticate(*access.credentials)
             except BaseException:
-                link.close()
+                sock.close()
                 raise
         except OSError as error:
             raise NotConnected from error
         return link
-
-    def _connected(self, names: _Names, limit: float) -> tuple[socket.socket, str]:
-        found = names.look_up(limit)
-        if self._access.are_same:
-            # Each has its share of the connections.
-            self._made += 1
-            turn = self._made % len(found) if found else 0
-            found = [*found[turn:], *found[:turn]]
-        sock = _connected_to_one_of(found, limit)
-        peer: str = sock.getpeername()[0]
-        if self._access.tls is None:
-            return sock, peer
-        try:
-            sock.settimeout(_left(limit))
-            context = self._access.tls.context()
-            host = names.host.partition("%")[0]
-            return context.wrap_socket(sock, server_hostname=host), peer
-        except BaseException:
-            sock.close()
-            raise
 
     def distrust(self) -> None:
         """Let the connections that have been made until now not be used any more."""
@@ -262,7 +248,8 @@ class _Names:
     def __init__(self, host: str, port: int, *, are_same: bool) -> None:
         self.host = host
         self._port = port
-        self._are_same = are_same
+        # The system's own name for this host, of two addresses.
+        self._are_same = are_same or host == "localhost"
         self._lock = threading.Lock()
         self._running: Future[Found] | None = None
         self._began = -math.inf
@@ -281,13 +268,11 @@ class _Names:
         except socket.gaierror:
             future = self._begin()
         try:
-            found = future.result(limit - time.monotonic())
+            return future.result(limit - time.monotonic())
         except TimeoutError:
             if future.done():
                 raise  # by getaddrinfo
             raise TimeoutError("resolving the host name took too long") from None
-        self._check(found)
-        return found
 
     def has(self, peer: str) -> bool:
         """Return whether ``peer`` is among the addresses, by the last lookup.
@@ -317,20 +302,18 @@ class _Names:
     def _resolve(self, future: Future[Found]) -> None:
         found: Found = ()
         failure: Exception | None = None
+        peers = self.peers
         try:
             found = self._found()
+            peers = set()  # of several servers none is trusted
+            self._check(found)
+            peers = {address[0] for *_, address in found}
         except Exception as error:
             failure = error
         with self._lock:
             # First: who comes now must not get what was found before.
-            self._running = None
-            if failure is None:
-                self.peers = {address[0] for *_, address in found}
+            self._running, self.peers = None, peers
         if failure is None:
-            try:
-                self._check(found)
-            except SeveralAddresses:
-                self.peers = set()
             future.set_result(found)
         else:
             future.set_exception(failure)
@@ -346,7 +329,7 @@ class _Names:
         Which of them a connection leads to changes. Then half of the sessions would
         not be found, and half of the logouts would not be done.
         """
-        if self._are_same or self.host == "localhost":
+        if self._are_same:
             return
         for family in {family for family, *_ in found}:
             same = {address for kind, *_, address in found if kind == family}
@@ -361,11 +344,7 @@ def _left(limit: float) -> float:
     return left
 
 
-def _connected_to_path(path: Any, limit: float) -> socket.socket:
-    return _connected(socket.AF_UNIX, socket.SOCK_STREAM, 0, path, _left(limit))
-
-
-def _connected_to_one_of(found: Found, limit: float) -> socket.socket:
+def _connected(found: Found, limit: float) -> socket.socket:
     """Return a connection to the first address that takes one before ``limit``.
 
     ``found`` is what `socket.getaddrinfo` returned: localhost is ::1 first on
@@ -373,50 +352,34 @@ def _connected_to_one_of(found: Found, limit: float) -> socket.socket:
     """
     failure: OSError | None = None
     for tried, (family, kind, proto, _, address) in enumerate(found):
+        sock = None
         try:
             # An address that swallows packets leaves time for those after it.
             share = _left(limit) / (len(found) - tried)
-            return _connected(family, kind, proto, address, share)
-        except OSError as error:
+            sock = socket.socket(family, kind, proto)
+            sock.settimeout(share)
+            sock.connect(address)
+            if family != socket.AF_UNIX:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+                for option, value in KEEPALIVE.items():
+                    if hasattr(socket, option):
+                        number = getattr(socket, option)
+                        sock.setsockopt(socket.IPPROTO_TCP, number, value)
+            return sock
+        except BaseException as error:
+            if sock is not None:
+                sock.close()
+            if not isinstance(error, OSError):
+                raise
             failure = error
     raise failure or ConnectionError("the name has no address")
-
-
-def _connected(
-    family: int, kind: int, proto: int, address: Any, timeout: float
-) -> socket.socket:
-    sock = socket.socket(family, kind, proto)
-    try:
-        sock.settimeout(timeout)
-        sock.connect(address)
-        if family != socket.AF_UNIX:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            for option, value in _KEEPALIVE:
-                sock.setsockopt(socket.IPPROTO_TCP, option, value)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
-
-
-# The system's own times are hours. macOS has another name for the first.
-_KEEPALIVE = [
-    (getattr(socket, name), value)
-    for name, value in [
-        ("TCP_KEEPIDLE", KEEPALIVE_IDLE),
-        ("TCP_KEEPALIVE", KEEPALIVE_IDLE),
-        ("TCP_KEEPINTVL", KEEPALIVE_INTERVAL),
-        ("TCP_KEEPCNT", KEEPALIVE_COUNT),
-    ]
-    if hasattr(socket, name)
-]
 
 
 class Link:
     """An open connection, as far as pymemcache uses a socket.
 
-    Whoever uses it sets ``deadline``, on the monotonic clock, before each operation.
+    Its user sets ``deadline``, on the monotonic clock, before each operation.
     """
 
     def __init__(self, sock: socket.socket, peer: str, deadline: float) -> None:
@@ -458,20 +421,22 @@ class Link:
         that nobody asked for: what comes next would be taken for the response to
         something else.
         """
-        sock = self.socket
-        try:
-            sock.recv(1)
-        except (BlockingIOError, ssl.SSLWantReadError):
-            pass
-        else:
-            raise NotSent("closed, or out of step")
+        if self._is_tls or self._input.poll(0):
+            try:
+                self.socket.recv(1)
+            except (BlockingIOError, ssl.SSLWantReadError):
+                pass  # nothing, or what only TLS is about
+            except ConnectionResetError as error:
+                raise NotSent("reset") from error
+            else:
+                raise NotSent("closed, or out of step")
         self._received = 0
         if time.monotonic() >= self.deadline:
             raise TimeoutError("deadline passed")
         left = memoryview(data)
         while left:
             try:
-                left = left[sock.send(left) :]
+                left = left[self.socket.send(left) :]
             except (BlockingIOError, ssl.SSLWantWriteError):
                 self._wait(select.POLLOUT)
             except ssl.SSLWantReadError:
@@ -479,32 +444,29 @@ class Link:
 
     def recv(self, size: int) -> bytes:
         """Return what has arrived, waiting for it until the deadline."""
-        # Nothing has come yet, as a rule; TLS may hold what has.
-        waits_for = None if self._is_tls else select.POLLIN
+        if not self._is_tls:
+            # Nothing has come yet, as a rule. TLS may hold what has.
+            left = self.deadline - time.monotonic()
+            if left <= 0 or not self._input.poll(math.ceil(1000 * left)):
+                raise TimeoutError("timed out")
         while True:
-            if waits_for is not None:
-                self._wait(waits_for)
             try:
                 data = self.socket.recv(size)
                 break
             except (BlockingIOError, ssl.SSLWantReadError):
-                waits_for = select.POLLIN
+                self._wait(select.POLLIN)
             except ssl.SSLWantWriteError:
-                waits_for = select.POLLOUT
+                self._wait(select.POLLOUT)
         self._received += len(data)
         if self._received > MAX_ANSWER:
             raise MemcacheUnknownError
         return data
 
     def _wait(self, event: int) -> None:
+        poll = select.poll()
+        poll.register(self.socket, event)
         left = self.deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError("deadline passed")
-        poll = self._input
-        if event != select.POLLIN:
-            poll = select.poll()
-            poll.register(self.socket, event)
-        if not poll.poll(math.ceil(1000 * left)):
+        if left <= 0 or not poll.poll(math.ceil(1000 * left)):
             raise TimeoutError("timed out")
 
     def close(self) -> None:

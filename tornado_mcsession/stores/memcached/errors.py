@@ -83,62 +83,49 @@ def was_sent(error: Exception) -> bool:
 
 def translate(kind: str, node: str, error: Exception) -> StoreError:
     """Return the store's error for what was raised while a node was asked."""
-    failure = _meaning(kind, node, error)
+    words = said(error)
+    failure: StoreError
+    if isinstance(error, AuthenticationFailed) or b"auth" in words:
+        failure = StoreRejected(kind, node, "authentication is needed or was refused")
+    elif isinstance(error, CasDisabled):
+        failure = StoreRejected(kind, node, "cas is disabled (memcached runs with -C)")
+    elif b"too large" in words:
+        why = "larger than the node's item size"
+        failure = StoreRejected(kind, node, why, too_large=True)
+    elif b"out of memory" in words:
+        failure = StoreRejected(kind, node, "the node is out of memory")
+    else:
+        unknown = was_sent(error) and kind != "get"
+        failure = StoreUnavailable(kind, node, reason(error), outcome_unknown=unknown)
     failure.__cause__ = _without_details(_cause(error))
     return failure
 
 
-def _cause(error: Exception) -> Exception:
-    cause = error.__cause__ if isinstance(error, NotConnected) else None
-    return cause if isinstance(cause, Exception) else error
-
-
-def _meaning(kind: str, node: str, error: Exception) -> StoreError:
-    words = said(error)
-    if isinstance(error, AuthenticationFailed) or b"auth" in words:
-        return StoreRejected(kind, node, "authentication is needed or was refused")
-    if isinstance(error, CasDisabled):
-        return StoreRejected(kind, node, "cas is disabled (memcached runs with -C)")
-    if b"too large" in words:
-        return StoreRejected(
-            kind, node, "larger than the node's item size", too_large=True
-        )
-    if b"out of memory" in words:
-        return StoreRejected(kind, node, "the node is out of memory")
-    return StoreUnavailable(
-        kind,
-        node,
-        reason(error),
-        outcome_unknown=was_sent(error) and kind != "get",
-    )
-
-
 def reason(error: Exception) -> str:
     """Return in words why there is no response to believe."""
-    if isinstance(error, NotConnected) and isinstance(error.__cause__, TimeoutError):
-        return "no connection in time"
-    error = _cause(error)
-    if isinstance(error, TimeoutError):
-        return "no answer in time"
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not accepted ({error.verify_message})"
-    if isinstance(error, ssl.SSLError):
-        # OpenSSL's name of the failure, such as TLSV13_ALERT_CERTIFICATE_REQUIRED.
-        name = str(getattr(error, "reason", None) or "WRONG_VERSION")
-        foreign = "WRONG_VERSION" in name
-        return f"no TLS connection ({'does the node speak TLS?' if foreign else name})"
-    if isinstance(error, SeveralAddresses):
-        return str(error)
-    if isinstance(error, socket.gaierror):
-        return "the host name has no address"
-    if isinstance(error, OSError) and not isinstance(error, NotSent):
-        return f"connection failed ({type(error).__name__})"
-    if isinstance(error, MemcacheUnexpectedCloseError | NotSent):
-        return "connection closed by the node"
-    if isinstance(error, MemcacheServerError):
-        return "the node, or a proxy before it, reports an error"
-    if isinstance(error, MemcacheUnknownCommandError):
-        return "the node takes no commands (its connection limit?)"
+    cause = _cause(error)
+    match cause:
+        case TimeoutError():
+            return f"no {'answer' if cause is error else 'connection'} in time"
+        case ssl.SSLCertVerificationError():
+            return f"its certificate is not accepted ({cause.verify_message})"
+        case ssl.SSLError():
+            # OpenSSL's name of it, such as TLSV13_ALERT_CERTIFICATE_REQUIRED.
+            name = str(getattr(cause, "reason", None) or "WRONG_VERSION")
+            why = "does the node speak TLS?" if "WRONG_VERSION" in name else name
+            return f"no TLS connection ({why})"
+        case SeveralAddresses():
+            return str(cause)
+        case socket.gaierror():
+            return "the host name has no address"
+        case MemcacheUnexpectedCloseError() | NotSent():
+            return "connection closed by the node"
+        case OSError():
+            return f"connection failed ({type(cause).__name__})"
+        case MemcacheServerError():
+            return "the node, or a proxy before it, reports an error"
+        case MemcacheUnknownCommandError():
+            return "the node takes no commands (its connection limit?)"
     return "the node's answer makes no sense"
 
 
@@ -148,6 +135,11 @@ def said(error: Exception) -> bytes:
         words = error.args[0]
         return words if isinstance(words, bytes) else b""
     return b""
+
+
+def _cause(error: Exception) -> Exception:
+    cause = error.__cause__ if isinstance(error, NotConnected) else None
+    return cause if isinstance(cause, Exception) else error
 
 
 def _without_details(error: Exception) -> Exception:

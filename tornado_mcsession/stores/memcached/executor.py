@@ -8,19 +8,19 @@ threads are busy, are handed over together, and their results come back together
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor as GivenExecutor
+from dataclasses import dataclass, field
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, NamedTuple
 
 from ...exceptions import StoreUnavailable
 
-__all__ = ["BATCH", "Call", "Executor", "TimedOut", "begun"]
+__all__ = ["BATCH", "Call", "Executor", "Limits", "TimedOut", "begun"]
 
 logger = logging.getLogger("tornado_mcsession")
 
@@ -35,10 +35,20 @@ OVERLOADED = "too many operations are waiting"
 _NOTHING = object()
 
 
+class Limits(NamedTuple):
+    """What a node is allowed: times in seconds, and numbers."""
+
+    timeout: float
+    reconnect_timeout: float
+    threads: int
+    max_pending: int
+
+
 class TimedOut(Exception):
     """The call had begun when its time was over."""
 
 
+@dataclass(slots=True, eq=False)
 class Call:
     """One operation: what is asked, until when, and what came of it.
 
@@ -46,36 +56,16 @@ class Call:
     that runs the call sets ``result`` or ``error``.
     """
 
-    __slots__ = (
-        "deadline",
-        "error",
-        "future",
-        "kind",
-        "request",
-        "result",
-        "sent",
-        "started",
-        "waiters",
-    )
-
-    def __init__(
-        self,
-        kind: str,
-        request: Any,
-        deadline: float,
-        future: asyncio.Future[Any],
-        waiters: _Waiters,
-    ) -> None:
-        self.kind = kind
-        self.request = request
-        self.deadline = deadline
-        self.future = future
-        self.waiters = waiters
-        self.started = False
-        self.sent = False
-        """Whether an earlier try, whose response did not come, may have done it."""
-        self.result: Any = _NOTHING
-        self.error: Exception | None = None
+    kind: str
+    request: Any
+    deadline: float
+    future: asyncio.Future[Any]
+    waiters: _Waiters
+    started: bool = False
+    sent: bool = False
+    """Whether an earlier try, whose response did not come, may have done it."""
+    result: Any = _NOTHING
+    error: Exception | None = None
 
 
 def begun(calls: Iterable[Call]) -> list[Call]:
@@ -95,13 +85,13 @@ def begun(calls: Iterable[Call]) -> list[Call]:
 
 
 class Executor:
-    """Runs the calls of one node in batches, on at most ``threads`` threads.
+    """Runs the calls of one node in batches, on a few threads.
 
     ``run`` gets the calls of a batch, in a thread, and sets the outcome of those
     that `begun` returns; what it raises is the outcome of those that have none. A
-    call ends with a `.StoreUnavailable` after ``timeout`` seconds, whether it runs or
-    waits; one that waited too long is not run at all. So does a call where there are
-    ``max_pending`` unfinished ones already.
+    call ends with a `.StoreUnavailable` when its time is over, whether it runs or
+    waits; one that waited too long is not run at all. So does a call where too many
+    are unfinished.
 
     Calls may be submitted from any number of event loops, and after a fork: there
     they run on own threads, even if an executor was ``given``. No thread is started
@@ -112,17 +102,14 @@ class Executor:
         self,
         node: str,
         run: Callable[[list[Call]], None],
-        *,
-        timeout: float,
-        threads: int,
-        max_pending: int,
+        limits: Limits,
         given: GivenExecutor | None = None,
     ) -> None:
         self._node = node
         self._run = run
-        self._timeout = timeout
-        self._threads = threads
-        self._max_pending = max_pending
+        self._timeout = limits.timeout
+        self._threads = limits.threads
+        self._max_pending = limits.max_pending
         self._given = given
         self.is_stopped = False
         """Whether `stop` was called."""
@@ -269,7 +256,9 @@ class Executor:
                             return
                 # A thread that rests already is woken by what the loop submits
                 # next, instead of another one: so results are delivered last.
-                _deliver(done)
+                if done:
+                    _deliver(done)
+                    done = []  # a thread that rests keeps no session
                 if batch:
                     self._run(batch)
                 elif is_replaced:
@@ -353,6 +342,7 @@ class Executor:
         return error
 
 
+@dataclass(slots=True, eq=False)
 class _Waiters:
     """What one event loop waits for.
 
@@ -360,13 +350,12 @@ class _Waiters:
     was arranged for would stay for ever if its loop closed before.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, executor: Executor) -> None:
-        self.loop = loop
-        self.executor = executor
-        self.new: list[Call] = []
-        """Those that are handed over at the end of this turn of the loop."""
-        self.unfinished: deque[Call] = deque()
-        self.timer: asyncio.TimerHandle | None = None
+    loop: asyncio.AbstractEventLoop
+    executor: Executor
+    new: list[Call] = field(default_factory=list)
+    """Those that are handed over at the end of this turn of the loop."""
+    unfinished: deque[Call] = field(default_factory=deque)
+    timer: asyncio.TimerHandle | None = None
 
     def expire(self) -> None:
         """End the calls whose time is over; all have the same, the oldest is first."""
@@ -381,19 +370,17 @@ class _Waiters:
                 call.future.set_exception(self.executor.timed_out(call))
             self.unfinished.popleft()
 
-    def call_soon(self, callback: Callable[..., object], *args: Any) -> None:
-        """Call back on the loop, from any thread; not where it is closed."""
-        with contextlib.suppress(RuntimeError):
-            self.loop.call_soon_threadsafe(callback, *args)
-
 
 def _deliver(calls: list[Call]) -> None:
     """Give the outcomes of ``calls`` to the loops that wait; from any thread."""
-    by_waiters: dict[_Waiters, list[Call]] = {}
+    by_loop: dict[asyncio.AbstractEventLoop, list[Call]] = {}
     for call in calls:
-        by_waiters.setdefault(call.waiters, []).append(call)
-    for waiters, own in by_waiters.items():
-        waiters.call_soon(_settle, own)
+        by_loop.setdefault(call.waiters.loop, []).append(call)
+    for loop, own in by_loop.items():
+        try:
+            loop.call_soon_threadsafe(_settle, own)
+        except RuntimeError:
+            pass  # nobody waits on a closed loop
 
 
 def _settle(calls: list[Call]) -> None:

@@ -10,26 +10,19 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor as GivenExecutor
-from typing import Any, NamedTuple
+from typing import Any
 
-from pymemcache.client.base import PooledClient
+from pymemcache.pool import ObjectPool
 
 from ...exceptions import StoreError, StoreUnavailable
 from ..base import CasResult
 from . import protocol
 from .connection import Connector
-from .errors import (
-    STALE,
-    is_for_all,
-    is_silence,
-    reason,
-    translate,
-    was_sent,
-)
-from .executor import Call, Executor, TimedOut, begun
+from .errors import STALE, is_for_all, is_silence, reason, translate, was_sent
+from .executor import Call, Executor, Limits, TimedOut, begun
 from .protocol import Client
 
-__all__ = ["Limits", "Node"]
+__all__ = ["Breaker", "Node"]
 
 # Below the idle timeout that a server, or a firewall on the way, may have.
 IDLE_TIMEOUT = 55
@@ -53,15 +46,13 @@ _SEVERAL = (
     "an address of its own"
 )
 _ASKED_TWICE = "it was asked twice, and only the second response came"
-
-
-class Limits(NamedTuple):
-    """What a node is allowed: times in seconds, and numbers."""
-
-    timeout: float
-    reconnect_timeout: float
-    threads: int
-    max_pending: int
+# The results that leave open whether an earlier try was done, by kind.
+_TOLD_OF_NOTHING: dict[str, tuple[Any, ...]] = {
+    "add": (False,),
+    "cas": (CasResult.CONFLICT, CasResult.MISSING),
+    "touch": (),
+    "delete": (),
+}
 
 
 class Node:
@@ -87,14 +78,7 @@ class Node:
         self._connector = connector
         self._limits = limits
         self._on_change = on_change
-        self._executor = Executor(
-            name,
-            self._run,
-            timeout=limits.timeout,
-            threads=limits.threads,
-            max_pending=limits.max_pending,
-            given=executor,
-        )
+        self._executor = Executor(name, self._run, limits, executor)
         self._told: bool | None = None
         self._gives_up = False
         self._begin()
@@ -103,15 +87,14 @@ class Node:
         self._breaker = Breaker(self._limits.timeout)
         self._slow_until = -math.inf
         self._lock = threading.Lock()
-        self._patient: set[_Patient] = set()
-        pooled = PooledClient(
-            self._address,
-            socket_module=self._connector,
-            default_noreply=False,
-            pool_idle_timeout=IDLE_TIMEOUT,
+        # What wakes each of the operations that wait for the node to come back.
+        self._waiting: set[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = set()
+        self._clients = ObjectPool(
+            self._new_client, after_remove=Client.close, idle_timeout=IDLE_TIMEOUT
         )
-        pooled.client_class = Client
-        self._clients = pooled.client_pool
+
+    def _new_client(self) -> Client:
+        return Client(self._address, socket_module=self._connector)
 
     def forked(self) -> None:
         """Begin anew in a child process, with connections of its own.
@@ -133,7 +116,7 @@ class Node:
         return {
             "connected": self._breaker.answers,
             "pending": self._executor.pending,
-            "waiting": len(self._patient),
+            "waiting": len(self._waiting),
             "breaker": self._breaker.state,
         }
 
@@ -148,7 +131,7 @@ class Node:
         """
         if self._limits.reconnect_timeout:
             return self._ask_patiently(kind, request)
-        if self._breaker.is_closed:
+        if self._breaker.state == CLOSED:
             return self._executor.submit(kind, request)
         return self._submit(kind, request)
 
@@ -164,21 +147,20 @@ class Node:
         try:
             return await self._submit(kind, request)
         except StoreUnavailable as error:
-            if (
-                not self._is_away(kind, error)
-                or len(self._patient) >= self._limits.max_pending
-            ):
+            is_full = len(self._waiting) >= self._limits.max_pending
+            if is_full or not self._is_away(kind, error):
                 raise
             failure = error
-        waiting = _Patient(asyncio.get_running_loop(), asyncio.Event())
-        self._patient.add(waiting)
+        woken = asyncio.Event()
+        waiting = asyncio.get_running_loop(), woken
+        self._waiting.add(waiting)
         limit = time.monotonic() + self._limits.reconnect_timeout
         try:
             while (left := limit - time.monotonic()) > 0 and not self._gives_up:
+                pause = max(_PAUSE, self._breaker.seconds_to_probe())
                 with contextlib.suppress(TimeoutError):
-                    pause = max(_PAUSE, self._breaker.seconds_to_probe())
-                    await asyncio.wait_for(waiting.event.wait(), min(pause, left))
-                waiting.event.clear()
+                    await asyncio.wait_for(woken.wait(), min(pause, left))
+                woken.clear()
                 try:
                     return await self._submit(kind, request)
                 except StoreUnavailable as error:
@@ -186,7 +168,7 @@ class Node:
                     if not self._is_away(kind, error):
                         break
         finally:
-            self._patient.discard(waiting)
+            self._waiting.discard(waiting)
         raise failure
 
     def _is_away(self, kind: str, error: StoreUnavailable) -> bool:
@@ -197,16 +179,17 @@ class Node:
             return False
         return isinstance(error.__cause__, TimedOut) or self._breaker.answers is False
 
-    async def ping(self) -> float:
-        """Try whether the node keeps things; return how long it took.
+    async def health(self) -> dict[str, Any]:
+        """Return whether the node keeps things, and how long it took or why not.
 
-        It is asked also while the breaker is open. Raises `.StoreError`, also
-        where it is there and takes nothing, or without cas, or where its connections
-        lead to different servers.
+        The node is asked also while the breaker is open. It is not well where it
+        takes nothing, has no cas, or its connections lead to different servers.
         """
         self._breaker.probe()
-        seconds: float = await self._executor.submit("ping", ())
-        return seconds
+        try:
+            return {"ok": True, "seconds": await self._executor.submit("ping", ())}
+        except StoreError as error:
+            return {"ok": False, "error": error.reason}
 
     def stop_waiting(self) -> None:
         """Let operations that wait for the node to come back fail now."""
@@ -220,9 +203,9 @@ class Node:
         self._clients.clear()
 
     def _wake(self) -> None:
-        for waiting in list(self._patient):
-            with contextlib.suppress(RuntimeError):  # its loop is closed
-                waiting.loop.call_soon_threadsafe(waiting.event.set)
+        for loop, woken in list(self._waiting):
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(woken.set)
 
     def _tell(self) -> None:
         with self._lock:
@@ -256,7 +239,8 @@ class Node:
         elif writes:
             self._ask(writes)
         if self._breaker.answers is not self._told:
-            calls[0].waiters.call_soon(self._tell)
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                calls[0].waiters.loop.call_soon_threadsafe(self._tell)
 
     def _ask(self, calls: list[Call]) -> None:
         """Ask for ``calls``, all reads or all writes, and set their outcomes.
@@ -267,84 +251,90 @@ class Node:
         calls = begun(calls)
         if not calls:
             return
+        exchange = self._read if calls[0].kind == "get" else self._write
         deadline = calls[-1].deadline
-        began = time.monotonic()
-        for attempt in range(TRIES):
-            if not self._breaker.is_closed and self._breaker.is_open:
+        began = now = time.monotonic()
+        for attempt in range(1, TRIES + 1):
+            if self._breaker.state == OPEN:
                 self._set_errors(calls, None)
                 return
             client = self._clients.get()
             is_kept = False
             try:
-                is_kept = self._prepare(client, deadline)
-                results = _exchange(client, calls)
+                link = client.sock
+                is_kept = link is not None and self._connector.trusts(link)
+                if link is None or not is_kept:
+                    client.close()
+                    link = client.connect(deadline)
+                else:
+                    # A firewall may have forgotten it: it has a share of the time.
+                    share = SHARE if now > self._slow_until else 1.0
+                    link.deadline = now + share * (deadline - now)
+                exchange(client, calls)
             except BaseException as error:
                 # Also one that was raised from outside leaves the connection in the
                 # middle of a response.
                 self._clients.destroy(client)
                 if not isinstance(error, Exception):
                     raise
-                if attempt < TRIES - 1 and self._asks_again(
-                    calls, error, is_kept, deadline
-                ):
-                    continue
-                self._failed(calls, error, began, deadline)
-                return
-            if attempt and not is_kept:
-                self._note_slowness(client)
+                now = time.monotonic()
+                is_forgotten = is_kept and isinstance(error, TimeoutError)
+                is_stale = is_forgotten or isinstance(error, STALE)
+                if is_stale and is_kept:
+                    # What befell this connection has befallen the others: a restart,
+                    # or a firewall.
+                    self._connector.distrust()
+                if not is_stale or attempt == TRIES or now >= deadline:
+                    self._failed(calls, error, began, deadline)
+                    return
+                if was_sent(error):
+                    _note_sent(calls)
+                continue
+            if attempt > 1 and not is_kept:
+                # Where a new connection is as slow, it is the node: asking it twice
+                # helps nobody.
+                now = time.monotonic()
+                if now - link.made > SHARE * self._limits.timeout:
+                    self._slow_until = now + SLOW_FOR * self._limits.timeout
             self._clients.release(client)
             self._breaker.answered()
-            self._set_results(calls, results)
             return
 
-    def _prepare(self, client: Client, deadline: float) -> bool:
-        """Connect ``client`` if it is not; return whether its connection is an old one.
+    def _read(self, client: Client, calls: list[Call]) -> None:
+        keys: dict[str, None] = {}
+        for call in calls:
+            if isinstance(call.request, str):
+                keys[call.request] = None
+            else:
+                keys.update(dict.fromkeys(call.request))
+        found = client.read(keys)
+        for call in calls:
+            if isinstance(call.request, str):
+                call.result = found.get(call.request)
+            else:
+                call.result = {key: found[key] for key in call.request if key in found}
 
-        An old one has only a share of the time: it may be one that a firewall forgot.
-        """
-        link = client.sock
-        if link is not None and self._connector.trusts(link):
-            now = time.monotonic()
-            if now > self._slow_until:
-                deadline = now + SHARE * (deadline - now)
-            link.deadline = deadline
-            return True
-        client.close()
-        client.connect(deadline)
-        return False
-
-    def _note_slowness(self, client: Client) -> None:
-        # Where a new connection is as slow, it is the node: asking it twice helps
-        # nobody.
-        assert client.sock is not None
-        now = time.monotonic()
-        if now - client.sock.made > SHARE * self._limits.timeout:
-            self._slow_until = now + SLOW_FOR * self._limits.timeout
-
-    def _asks_again(
-        self, calls: Sequence[Call], error: Exception, is_kept: bool, deadline: float
-    ) -> bool:
-        """Return whether to ask once more, on another connection."""
-        is_stale = isinstance(error, STALE)
-        if not is_stale and not (is_kept and isinstance(error, TimeoutError)):
-            return False
-        if is_kept:
-            # What befell this connection has befallen the others: a restart, or a
-            # firewall.
-            self._connector.distrust()
-        if was_sent(error):
-            _note_sent(calls)
-        return time.monotonic() < deadline
+    def _write(self, client: Client, calls: list[Call]) -> None:
+        for call, result in zip(calls, client.write(calls), strict=True):
+            if isinstance(result, Exception):
+                self._set_errors([call], result)
+            elif call.sent and result in _TOLD_OF_NOTHING[call.kind]:
+                # The first time may have been the reason: it is no conflict.
+                call.error = StoreUnavailable(
+                    call.kind, self.name, _ASKED_TWICE, outcome_unknown=True
+                )
+            else:
+                call.result = result
 
     def _failed(
         self, calls: list[Call], error: Exception, began: float, deadline: float
     ) -> None:
-        took = time.monotonic() - began
+        """Note what the last try of ``calls`` met; ask for each alone, or end them."""
         if not is_silence(error):
             self._breaker.refused()
         elif deadline - began >= self._limits.timeout / 2:
             self.reason = reason(error)
-            self._breaker.failed(took)
+            self._breaker.failed(time.monotonic() - began)
         # else too little time was left to blame the node
         groups: dict[Any, list[Call]] = {}
         for call in calls:
@@ -360,7 +350,7 @@ class Node:
             self._ask(group)
 
     def _set_errors(self, calls: Sequence[Call], error: Exception | None) -> None:
-        """Let ``calls`` end by ``error``, or by this that nobody asked."""
+        """End ``calls`` by ``error``; without one, since the breaker is open."""
         for call in calls:
             failure: StoreError = self._not_asked(call.kind)
             if error is not None:
@@ -368,71 +358,38 @@ class Node:
             # Whatever the last try met: an earlier one may be done.
             call.error = failure.of_unknown_outcome() if call.sent else failure
 
-    def _set_results(self, calls: Sequence[Call], results: Sequence[Any]) -> None:
-        for call, result in zip(calls, results, strict=True):
-            if isinstance(result, Exception):
-                self._set_errors([call], result)
-            elif call.sent and result in _TOLD_OF_NOTHING[call.kind]:
-                # The first time may have been the reason: it is no conflict.
-                call.error = StoreUnavailable(
-                    call.kind, self.name, _ASKED_TWICE, outcome_unknown=True
-                )
-            else:
-                call.result = result
-
     def _not_asked(self, kind: str) -> StoreUnavailable:
         return StoreUnavailable(kind, self.name, f"{self.reason}; breaker open")
 
-    def _ping(self, call: Call) -> None:
+    def _ping(self, ping: Call) -> None:
         """Write on one connection, and read on several new ones."""
         began = time.monotonic()
         # A proxy that knows such braces asks the same server each time.
         key = f"{{mcsession:health}}{secrets.token_hex(8)}"
         try:
-            self._do(call, "add", protocol.add(key, b"", _HEALTH_TTL, 0))
-            self._do(call, "get", key)
-            call.result = time.monotonic() - began
-            if not isinstance(self._address, str):
-                self._look_for(key, call.deadline)
-            self._do(call, "delete", protocol.delete(key))
+            self._ask_for(ping, "add", protocol.add(key, b"", _HEALTH_TTL, 0))
+            self._ask_for(ping, "get", key)
+            ping.result = time.monotonic() - began
+            for _ in range(0 if isinstance(self._address, str) else FRESH):
+                client = self._new_client()
+                try:
+                    client.connect(ping.deadline)
+                    found = client.read([key])
+                except Exception as error:
+                    raise translate("get", self.name, error) from error
+                finally:
+                    client.close()
+                if not found:
+                    raise StoreUnavailable("get", self.name, _SEVERAL)
+            self._ask_for(ping, "delete", protocol.delete(key))
         except StoreError as error:
-            call.error = error
+            ping.error = error
 
-    def _do(self, ping: Call, kind: str, request: Any) -> None:
+    def _ask_for(self, ping: Call, kind: str, request: Any) -> None:
         call = Call(kind, request, ping.deadline, ping.future, ping.waiters)
         self._ask([call])
         if call.error is not None:
             raise call.error
-
-    def _look_for(self, key: str, deadline: float) -> None:
-        """Raise `.StoreUnavailable` unless ``key`` is found on new connections."""
-        for _ in range(FRESH):
-            client = Client(self._address, socket_module=self._connector)
-            try:
-                client.connect(deadline)
-                found = client.read([key])
-            except Exception as error:
-                raise translate("get", self.name, error) from error
-            finally:
-                client.close()
-            if not found:
-                raise StoreUnavailable("get", self.name, _SEVERAL)
-
-
-class _Patient(NamedTuple):
-    """An operation that waits for the node to come back."""
-
-    loop: asyncio.AbstractEventLoop
-    event: asyncio.Event
-
-
-# The results that leave open whether an earlier try was done, by kind.
-_TOLD_OF_NOTHING: dict[str, tuple[Any, ...]] = {
-    "add": (False,),
-    "cas": (CasResult.CONFLICT, CasResult.MISSING),
-    "touch": (),
-    "delete": (),
-}
 
 
 def _note_sent(calls: Sequence[Call]) -> None:
@@ -441,31 +398,12 @@ def _note_sent(calls: Sequence[Call]) -> None:
         call.sent = call.kind != "get"
 
 
-def _exchange(client: Client, calls: Sequence[Call]) -> list[Any]:
-    """Ask for ``calls`` on one connection; return the result of each."""
-    if calls[0].kind != "get":
-        return client.write(calls)
-    keys: dict[str, None] = {}
-    for call in calls:
-        if isinstance(call.request, str):
-            keys[call.request] = None
-        else:
-            keys.update(dict.fromkeys(call.request))
-    found = client.read(keys)
-    results: list[Any] = []
-    for call in calls:
-        if isinstance(call.request, str):
-            results.append(found.get(call.request))
-        else:
-            results.append({key: found[key] for key in call.request if key in found})
-    return results
-
-
-# One failure may be a lost packet; three in a row, with no response in between,
-# are a node that is gone.
+# A failure may be a lost packet; three in a row, with no response in between, are a
+# node that is gone.
 FAILURES = 3
 # A refused connection costs nothing, and may be tried often.
 SHORTEST_PAUSE = 0.1
+CLOSED, OPEN, HALF_OPEN = "closed", "open", "half-open"
 
 
 class Breaker:
@@ -477,8 +415,8 @@ class Breaker:
     long as the last failure took, so that at most half of the time is spent
     waiting for a node that hangs, and one that refuses is back within 0.1 s.
 
-    Whoever talks to the node tells what happened, by `answered`, `refused` and
-    `failed`; a probe that nobody tells of within ``timeout`` seconds was lost.
+    The code that talks to the node notes what happened, by `answered`, `refused` and
+    `failed`; a probe of which nothing is noted within ``timeout`` seconds was lost.
     All methods may be called from any thread.
     """
 
@@ -489,50 +427,35 @@ class Breaker:
         self._clock = clock
         self._lock = threading.Lock()
         self._failures = 0
-        self._is_probing = False
         self._try_at = 0.0
         self._answered_at = -math.inf
-        self.is_closed = True
-        """Whether anybody may ask."""
+        self.state = CLOSED
         self.answers: bool | None = None
         """Whether the node does; `None` before it was first asked."""
 
-    @property
-    def state(self) -> str:
-        """``"closed"``, ``"open"`` or ``"half-open"``."""
-        if self.is_closed:
-            return "closed"
-        return "half-open" if self._is_probing else "open"
-
     def admits(self) -> bool:
         """Return whether to ask the node now; of many callers, one is the probe."""
-        if self.is_closed:
-            return True
         with self._lock:
-            now = self._clock()
-            if self.is_closed:
+            if self.state == CLOSED:
                 return True
-            if now < self._try_at:
+            if self._clock() < self._try_at:
                 return False
-            self._is_probing = True
-            self._try_at = now + self._timeout
+            self._begin_probe()
             return True
 
     def probe(self) -> None:
         """Let the next operation through, whoever else does."""
         with self._lock:
-            if not self.is_closed:
-                self._is_probing = True
-                self._try_at = self._clock() + self._timeout
+            if self.state != CLOSED:
+                self._begin_probe()
 
-    @property
-    def is_open(self) -> bool:
-        """Whether nobody may ask, not even a probe that was admitted."""
-        return not self.is_closed and not self._is_probing
+    def _begin_probe(self) -> None:
+        self.state = HALF_OPEN
+        self._try_at = self._clock() + self._timeout
 
     def seconds_to_probe(self) -> float:
         """Return how long it is until `admits` may say yes."""
-        if self.is_closed:
+        if self.state == CLOSED:
             return 0.0
         return max(0.0, self._try_at - self._clock())
 
@@ -551,9 +474,8 @@ class Breaker:
             self._close()
 
     def _close(self) -> None:
-        self.is_closed = True
+        self.state = CLOSED
         self._failures = 0
-        self._is_probing = False
 
     def failed(self, took: float) -> None:
         """Note that the node did not respond, which took so many seconds.
@@ -566,5 +488,5 @@ class Breaker:
             self.answers = False
             self._failures += 1
             if self._failures >= FAILURES:
-                self.is_closed = self._is_probing = False
+                self.state = OPEN
                 self._try_at = self._clock() + max(SHORTEST_PAUSE, took)

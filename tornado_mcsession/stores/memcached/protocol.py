@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from operator import attrgetter
 from typing import Any
 
 from pymemcache.client.base import Client as PymemcacheClient
@@ -40,6 +41,7 @@ _COMPLAINTS = {
     b"SERVER_ERROR": MemcacheServerError,
 }
 _SERVER_ERROR = b"SERVER_ERROR "
+_COMMAND = attrgetter("request")
 _RESULTS: dict[str, dict[bytes, Any]] = {
     "add": {b"STORED": True, b"NOT_STORED": False},
     "cas": {
@@ -92,9 +94,9 @@ class Client(PymemcacheClient):  # type: ignore[misc]  # pymemcache has no py.ty
 
     def connect(self, deadline: float) -> Link:
         """Make the connection, before ``deadline`` on the monotonic clock."""
-        self.sock = self.socket_module.connect(deadline)
-        assert self.sock is not None
-        return self.sock
+        link: Link = self.socket_module.connect(deadline)
+        self.sock = link
+        return link
 
     def read(self, keys: Iterable[str]) -> dict[str, Entry]:
         """Return what is found under ``keys``, which differ from each other.
@@ -146,10 +148,7 @@ class Client(PymemcacheClient):  # type: ignore[misc]  # pymemcache has no py.ty
         link = self.sock
         assert link is not None
         count = len(calls)
-        if count == 1:
-            link.sendall(calls[0].request)
-        else:
-            link.sendall(b"".join([call.request for call in calls]))
+        link.sendall(b"".join(map(_COMMAND, calls)))
         text = link.recv(_CHUNK)
         while text.count(b"\r\n") < count:
             if not text or len(text) > _LONGEST_LINE * count:
