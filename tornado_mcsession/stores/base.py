@@ -220,7 +220,7 @@ class _Forked(Protocol):
     def forked(self) -> None: ...
 
 
-_told: weakref.WeakSet[_Forked] = weakref.WeakSet()
+_inherited: weakref.WeakSet[_Forked] = weakref.WeakSet()
 
 
 def tell_of_forks(inherited: _Forked) -> None:
@@ -229,11 +229,11 @@ def tell_of_forks(inherited: _Forked) -> None:
     There it is the only thread: locks that another thread held at the fork stay
     locked, and connections are shared with the parent. Nothing may be waited for.
     """
-    _told.add(inherited)
+    _inherited.add(inherited)
 
 
 def _tell() -> None:
-    for inherited in list(_told):
+    for inherited in list(_inherited):
         inherited.forked()
 
 

@@ -174,7 +174,7 @@ class TLS:
 
 
 class Connector:
-    """Makes connections to one server, and tells which of them may still be used.
+    """Makes connections to one server, and knows which of them may still be used.
 
     ``address`` is host and port, or the path of a Unix socket.
     """
@@ -241,8 +241,8 @@ class _Names:
     """The addresses of a host name.
 
     With name servers that do not respond, `socket.getaddrinfo` takes half a minute.
-    So each lookup has a thread of its own, which all who want the name wait for, for
-    as long as they have time.
+    So each lookup has a thread of its own. All callers that need the name wait for
+    the same lookup, each until its own deadline.
     """
 
     def __init__(self, host: str, port: int, *, are_same: bool) -> None:
@@ -311,7 +311,7 @@ class _Names:
         except Exception as error:
             failure = error
         with self._lock:
-            # First: who comes now must not get what was found before.
+            # First: a caller that comes now must not get the earlier result.
             self._running, self.peers = None, peers
         if failure is None:
             future.set_result(found)
@@ -418,8 +418,8 @@ class Link:
         """Send all of ``data`` before the deadline.
 
         Raises `NotSent` where the connection has been closed, or holds bytes
-        that nobody asked for: what comes next would be taken for the response to
-        something else.
+        that were not asked for: they would be taken for the response to this
+        command.
         """
         if self._is_tls or self._input.poll(0):
             try:

@@ -144,8 +144,8 @@ def _cause(error: Exception) -> Exception:
 
 def _without_details(error: Exception) -> Exception:
     # pymemcache quotes keys and responses in its messages, and its frames hold
-    # them; the type is enough to find the cause. An errno tells nothing of a
-    # session.
+    # them; the type is enough to find the cause. An errno says nothing about
+    # a session.
     if isinstance(error, OSError) or not error.args:
         error.__context__ = None
         return error.with_traceback(None)

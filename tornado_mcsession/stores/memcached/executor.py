@@ -69,7 +69,7 @@ class Call:
 
 
 def begun(calls: Iterable[Call]) -> list[Call]:
-    """Return the ``calls`` to run now: their time is not over, and somebody waits."""
+    """Return the ``calls`` to run now: neither cancelled, nor is their time over."""
     now = time.monotonic()
     running = []
     for call in calls:
@@ -294,8 +294,8 @@ class Executor:
                 return
             self._alive -= 1
             if self._given is None:
-                # Nobody knows whether it was resting, or had been woken. Those who
-                # rest end, those at work will; others take their place.
+                # It is not known whether it was resting, or had been woken. The threads
+                # that rest end now, those at work later; new ones replace them.
                 for _ in range(self._alive):
                     alarm.put(None)
                 self._alarm = SimpleQueue()
@@ -380,13 +380,13 @@ def _deliver(calls: list[Call]) -> None:
         try:
             loop.call_soon_threadsafe(_settle, own)
         except RuntimeError:
-            pass  # nobody waits on a closed loop
+            pass  # a closed loop waits for nothing
 
 
 def _settle(calls: list[Call]) -> None:
     for call in calls:
         if call.future.done():
-            continue  # nobody waits any more
+            continue  # it was cancelled, or its time was over
         if call.error is None:
             call.future.set_result(call.result)
         else:

@@ -47,7 +47,7 @@ _SEVERAL = (
 )
 _ASKED_TWICE = "it was asked twice, and only the second response came"
 # The results that leave open whether an earlier try was done, by kind.
-_TOLD_OF_NOTHING: dict[str, tuple[Any, ...]] = {
+_AMBIGUOUS: dict[str, tuple[Any, ...]] = {
     "add": (False,),
     "cas": (CasResult.CONFLICT, CasResult.MISSING),
     "touch": (),
@@ -79,7 +79,7 @@ class Node:
         self._limits = limits
         self._on_change = on_change
         self._executor = Executor(name, self._run, limits, executor)
-        self._told: bool | None = None
+        self._announced: bool | None = None
         self._gives_up = False
         self._begin()
 
@@ -172,7 +172,7 @@ class Node:
         raise failure
 
     def _is_away(self, kind: str, error: StoreUnavailable) -> bool:
-        # A write that may have been done is looked for by those who know it.
+        # The caller has to look whether a write that may have been done is there.
         if error.outcome_unknown and kind not in _REPEATABLE:
             return False
         if self._executor.is_stopped or self._gives_up:
@@ -209,8 +209,8 @@ class Node:
 
     def _tell(self) -> None:
         with self._lock:
-            before, now = self._told, self._breaker.answers
-            self._told = now
+            before, now = self._announced, self._breaker.answers
+            self._announced = now
         if now is None or now is before:
             return
         if now:
@@ -238,7 +238,7 @@ class Node:
                 self._ask([call])
         elif writes:
             self._ask(writes)
-        if self._breaker.answers is not self._told:
+        if self._breaker.answers is not self._announced:
             with contextlib.suppress(RuntimeError):  # the loop is closed
                 calls[0].waiters.loop.call_soon_threadsafe(self._tell)
 
@@ -281,8 +281,7 @@ class Node:
                 is_forgotten = is_kept and isinstance(error, TimeoutError)
                 is_stale = is_forgotten or isinstance(error, STALE)
                 if is_stale and is_kept:
-                    # What befell this connection has befallen the others: a restart,
-                    # or a firewall.
+                    # The other connections met the same restart, or firewall.
                     self._connector.distrust()
                 if not is_stale or attempt == TRIES or now >= deadline:
                     self._failed(calls, error, began, deadline)
@@ -291,8 +290,8 @@ class Node:
                     _note_sent(calls)
                 continue
             if attempt > 1 and not is_kept:
-                # Where a new connection is as slow, it is the node: asking it twice
-                # helps nobody.
+                # Where a new connection is as slow, the node is: asking it twice
+                # does not help.
                 now = time.monotonic()
                 if now - link.made > SHARE * self._limits.timeout:
                     self._slow_until = now + SLOW_FOR * self._limits.timeout
@@ -318,7 +317,7 @@ class Node:
         for call, result in zip(calls, client.write(calls), strict=True):
             if isinstance(result, Exception):
                 self._set_errors([call], result)
-            elif call.sent and result in _TOLD_OF_NOTHING[call.kind]:
+            elif call.sent and result in _AMBIGUOUS[call.kind]:
                 # The first time may have been the reason: it is no conflict.
                 call.error = StoreUnavailable(
                     call.kind, self.name, _ASKED_TWICE, outcome_unknown=True
@@ -410,7 +409,7 @@ class Breaker:
     """Keeps operations from a node that does not respond.
 
     It is *closed* while the node responds. When the node failed to three times
-    in a row it is *open*: nobody asks. After a pause it is *half-open*: one
+    in a row it is *open*: no operation is sent. After a pause it is *half-open*: one
     operation, the probe, finds out whether the node is back. The pause is as
     long as the last failure took, so that at most half of the time is spent
     waiting for a node that hangs, and one that refuses is back within 0.1 s.

@@ -32,7 +32,7 @@ __all__ = ["Client", "add", "cas", "delete", "touch"]
 _HEAD = re.compile(rb"VALUE ([\x21-\x7e]{1,250}) (\d{1,10}) (\d{1,10}) (\d{1,20})\r\n")
 _END = b"END\r\n"
 _CHUNK = 64 * 1024
-# Longer than the head of a value, and than any line that tells of an error.
+# Longer than the head of a value, and than any line that reports an error.
 _LONGEST_LINE = 2048
 
 _COMPLAINTS = {
@@ -142,7 +142,7 @@ class Client(PymemcacheClient):  # type: ignore[misc]  # pymemcache has no py.ty
         """Send the commands of all ``calls`` at once; return the result of each.
 
         In place of a result there may be a `MemcacheServerError`, which is about this
-        command alone. Raises where there are not as many results; then nobody knows
+        command alone. Raises where there are not as many results; then it is not known
         which of the commands were done.
         """
         link = self.sock
