@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -130,7 +131,8 @@ def test_a_server_that_ends_early_is_not_measured():
         assert fleet.why_not("dict") is None
         os.kill(fleet.server("dict").pid, signal.SIGKILL)
         assert play(fleet, [Scenario("dict")], SHORT) == {}
-        assert "unable to connect" in fleet.failed["dict"]
+        # By wrk, or by who asks the server for its counts, whoever comes first.
+        assert re.search("unable to connect|refused", fleet.failed["dict"])
 
 
 @pytest.mark.end_to_end
