@@ -152,9 +152,16 @@ class Operations:
     def cas(
         self, key: str, data: bytes, ttl: float, token: Any, flags: int
     ) -> Awaitable[CasResult]:
-        """Replace the version that ``token`` came with.
+        """Replace the version that ``token`` came with."""
+        return self.answer(self.begin_cas(key, data, ttl, token, flags))
 
-        What is returned may be a future, and then the operation is under way.
+    def begin_cas(
+        self, key: str, data: bytes, ttl: float, token: Any, flags: int
+    ) -> Awaitable[CasResult]:
+        """Do as `cas`, but let the store's own future through.
+
+        The operation is then under way. `answer` gives its errors the types of this
+        package.
         """
         more = (flags,) if flags else ()
         if self.store.keeps_deadline and not self.observers:
@@ -175,8 +182,10 @@ class Operations:
         return self._asked("cas", key, self.store.cas, data, ttl, token, *more)
 
     def answer(self, answer: Awaitable[CasResult]) -> Awaitable[CasResult]:
-        """Return what `cas` returned, with its errors made those of this package."""
-        return answer if self._is_own else self._asked("cas", "", lambda _: answer)
+        """Return the result of `begin_cas`. Raises `.SessionError`."""
+        if self._is_own or not isinstance(answer, asyncio.Future):
+            return answer  # it raises nothing else, and has its observers
+        return self._asked("cas", "", lambda _: answer)
 
     def too_late(self, operation: str) -> StoreUnavailable:
         """Return the error for an operation that took too long in all."""
@@ -369,7 +378,7 @@ class Repository:
             if not self.is_over(before) and self.values(found) is not None:
                 return False
         attempt = self._write(Stored(*at, before, entry.token), record)
-        return await attempt.answer is CasResult.STORED
+        return await self.operations.answer(attempt.answer) is CasResult.STORED
 
     # Changing.
 
@@ -553,7 +562,8 @@ class Repository:
         record = record.stamped(at.record, now, self._memory)
         data = self._encoded(record, at.key)
         seconds = ttl(record, now)
-        answer = self.operations.cas(at.key, data, seconds, at.token, self.codec.flags)
+        flags = self.codec.flags
+        answer = self.operations.begin_cas(at.key, data, seconds, at.token, flags)
         return Attempt(at, record, answer)
 
     async def _pause(self, number: int) -> None:
