@@ -204,7 +204,8 @@ async def test_a_bad_signature_is_no_candidate(serve, store, clock):
     alive, planted = await site.new(a=1), await site.new(b=1)
     good = signed(alive, clock())
     store.calls.clear()
-    for forged in (planted, signed(planted, clock())[:-1] + "0", "2|1:0|x"):
+    altered = signed(planted, clock())[:-64] + "0" * 64
+    for forged in (planted, altered, "2|1:0|x"):
         response = await site.get("/read", headers=carrying(good, forged))
         assert response.json() == {"presented": "live", "data": {"a": 1}}
     assert store.calls == ["get"] * 3
