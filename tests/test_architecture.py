@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,7 @@ PACKAGE = Path(__file__).parent.parent / "tornado_mcsession"
 # Highest first. An import goes down a floor, or sideways within one.
 FLOORS = ["the front door", "web", "sessions", "stores", "what all floors use"]
 SHARED = {"exceptions", "checks"}
-# What the doctor looks at is the stores' business alone.
-OWN_FLOORS = {"doctor": "stores"}
+DEEPEST = 9
 
 
 def modules() -> dict[str, ast.Module]:
@@ -107,6 +107,19 @@ def test_no_module_imports_itself():
                     reached.add(target)
                     waiting.append(target)
             waiting.pop(0)
+
+
+@cache
+def chain_from(name: str) -> tuple[str, ...]:
+    """The longest chain of imports that begins with a module."""
+    below = {target for target in imports(name, MODULES[name]) if target in MODULES}
+    return (name, *max(map(chain_from, below - {name}), key=len, default=()))
+
+
+def test_no_chain_of_imports_is_long():
+    """What one module needs can be held in a head."""
+    longest = max(map(chain_from, MODULES), key=len)
+    assert len(longest) <= DEEPEST, " imports ".join(longest)
 
 
 PRIVATE_OF_TORNADO = {

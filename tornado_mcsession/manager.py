@@ -24,16 +24,18 @@ from .session import Session
 from .sessions import ids
 from .sessions.codec import Codec
 from .sessions.lifetime import Lifetime
-from .sessions.lookup import NOTHING, Found, Lookup, Presented
+from .sessions.lookup import NOTHING, Found, Lookup
 from .sessions.record import Record
 from .sessions.repository import Observer, Operations, Repository, Stored
 from .sessions.revocation import Revocation
 from .sessions.rotation import Rotation
 from .sessions.serializers import check_items
-from .sessions.state import UNLOADED
+from .sessions.state import UNLOADED, Presented
 from .sessions.tasks import Tasks
 from .settings import Settings, build_serializer, build_store
 from .stores.base import NodeCallback
+from .stores.memcached import MemcachedStore
+from .stores.memory import MemoryStore
 from .web.request import COUNTERS, Requests, Step
 from .web.transport import Carried, build_transport
 
@@ -116,7 +118,9 @@ class SessionManager:
         self.codec = Codec(
             build_serializer(settings), settings.key_prefix, settings.encryption_keys
         )
-        self._operations = Operations(self.store)
+        self._operations = Operations(
+            self.store, trusted=type(self.store) in (MemcachedStore, MemoryStore)
+        )
         self.records = Repository(
             self._operations,
             self.codec,

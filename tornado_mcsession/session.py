@@ -22,7 +22,6 @@ from .exceptions import (
 )
 from .sessions import ids
 from .sessions.draft import Changes, Draft, Transaction
-from .sessions.lookup import Found, Presented
 from .sessions.record import Record
 from .sessions.repository import Attempt, Edit, Replaced, Stored
 from .sessions.revocation import Identity
@@ -39,12 +38,14 @@ from .sessions.state import (
     UNLOADED,
     Delivery,
     Event,
+    Presented,
 )
 from .sessions.tasks import Turn
 from .stores.base import CasResult
 
 if TYPE_CHECKING:
     from .manager import SessionManager
+    from .sessions.lookup import Found
 
 __all__ = ["Session"]
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .checks import known, number, of_types, one_of, positive_int, seconds, type_error
+from .sessions.repository import MAX_SIZE
 from .sessions.serializers import JSONSerializer, MsgpackSerializer, Serializer
 from .stores.base import Store
 from .stores.memcached import MemcachedStore
@@ -76,7 +77,7 @@ class Settings:
     """``"msgpack"``, ``"json"``, or an object with ``dumps`` and ``loads``."""
     encryption_keys: Sequence[Any] = dataclasses.field(default=(), repr=False)
     """Each is 32 bytes, or their URL-safe base64 text; the first one encrypts."""
-    max_size: int = 900 * 1024
+    max_size: int = MAX_SIZE
     """The largest encoded session, in bytes."""
     persist: str = "before_response"
     """``"on_finish"``: a response may leave before its session's update is saved."""

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..settings import Settings
+from ..sessions.repository import MAX_SIZE
 
 __all__ = [
     "COMMANDS",
@@ -166,7 +166,7 @@ class Findings:
         self.remarks.sort(key=lambda remark: _KINDS.index(remark.kind))
 
     def _judge_item_size(self, fits: int) -> None:
-        if fits >= Settings.max_size:
+        if fits >= MAX_SIZE:
             return
         advice = "Start memcached with a larger -I"
         if fits > 0:
@@ -174,7 +174,7 @@ class Findings:
         self.warn(
             "item-size",
             f"sessions that are larger than about {max(fits, 0)} bytes cannot be "
-            f"saved, although max_size is {Settings.max_size} by default",
+            f"saved, although max_size is {MAX_SIZE} by default",
             f"{advice}.",
         )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import enum
 import logging
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -12,23 +11,12 @@ from ..stores.base import Entry
 from . import ids
 from .repository import MAX_STEPS, Place, Repository, Stored
 from .revocation import Revocation, Standing
+from .state import Presented
 from .tasks import Tasks
 
-__all__ = ["NOTHING", "Found", "Lookup", "Presented"]
+__all__ = ["NOTHING", "Found", "Lookup"]
 
 logger = logging.getLogger("tornado_mcsession")
-
-
-class Presented(enum.Enum):
-    """What became of the id that a request presented."""
-
-    NONE = "none"
-    LIVE = "live"
-    EXPIRED = "expired"
-    ENDED = "ended"
-    UNKNOWN = "unknown"
-    REFUSED = "refused"
-    AMBIGUOUS = "ambiguous"
 
 
 class Found(NamedTuple):

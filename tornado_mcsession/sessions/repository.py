@@ -29,8 +29,6 @@ from ..exceptions import (
     StoreUnavailable,
 )
 from ..stores.base import CasResult, Entry, Store
-from ..stores.memcached import MemcachedStore
-from ..stores.memory import MemoryStore
 from . import ids
 from .codec import Codec
 from .lifetime import Lifetime, ttl
@@ -38,6 +36,7 @@ from .record import WRITE, Record
 from .tasks import Writers, WriterTurn
 
 __all__ = [
+    "MAX_SIZE",
     "Attempt",
     "Edit",
     "Follow",
@@ -60,6 +59,8 @@ MAX_PAUSE = 0.1
 # How often a session may get a new id while one request is under way.
 MAX_STEPS = 8
 LARGE = 64 * 1024
+MAX_SIZE = 900 * 1024
+"""What an encoded session may have by default; memcached takes items of 1 MiB."""
 # A key that was forgotten, or somebody who writes to memcached, makes every request
 # meet an unreadable record: one line a minute is enough.
 QUIET = 60.0
@@ -118,34 +119,34 @@ class Replaced(SessionGone):
 class Operations:
     """A store's operations, each within its deadline, reported to the observers.
 
-    What a store of a user's own raises, and what is no `.SessionError`, counts as
-    "cannot tell".
+    What a store raises, and what is no `.SessionError`, counts as "cannot tell". One
+    that is ``trusted``, as the package's own are, keeps its deadline and raises
+    nothing else.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, *, trusted: bool) -> None:
         self.store = store
         self.limit = 2 * store.timeout + store.reconnect_timeout
         """The seconds that a load or a change may take in all."""
         self.observers: list[Observer] = []
-        # The package's own stores keep their deadline, and raise nothing else.
-        self._is_own = type(store) in (MemcachedStore, MemoryStore)
+        self._trusted = trusted
 
     def get(self, key: str) -> Awaitable[Entry | None]:
         """Return what is stored under ``key``."""
-        if self._is_own and not self.observers:
+        if self._trusted and not self.observers:
             return self.store.get(key)
         return self._asked("get", key, self.store.get)
 
     def get_many(self, keys: Sequence[str]) -> Awaitable[dict[str, Entry]]:
         """Return what is stored under ``keys``, without those where nothing is."""
-        if self._is_own and not self.observers:
+        if self._trusted and not self.observers:
             return self.store.get_many(keys)
         return self._asked("get_many", keys[0], lambda _: self.store.get_many(keys))
 
     def add(self, key: str, data: bytes, ttl: float, flags: int) -> Awaitable[bool]:
         """Store ``data`` if nothing is under ``key``; return whether it was stored."""
         more = (flags,) if flags else ()  # a store of a user's own may know none
-        if self._is_own and not self.observers:
+        if self._trusted and not self.observers:
             return self.store.add(key, data, ttl, *more)
         return self._asked("add", key, self.store.add, data, ttl, *more)
 
@@ -176,14 +177,14 @@ class Operations:
                     f"the store raised {type(error).__name__}",
                     outcome_unknown=True,
                 ) from error
-            if self._is_own or isinstance(answer, asyncio.Future):
+            if self._trusted or isinstance(answer, asyncio.Future):
                 return answer
             return self._asked("cas", key, lambda _: answer)
         return self._asked("cas", key, self.store.cas, data, ttl, token, *more)
 
     def answer(self, answer: Awaitable[CasResult]) -> Awaitable[CasResult]:
         """Return the result of `begin_cas`. Raises `.SessionError`."""
-        if self._is_own or not isinstance(answer, asyncio.Future):
+        if self._trusted or not isinstance(answer, asyncio.Future):
             return answer  # it raises nothing else, and has its observers
         return self._asked("cas", "", lambda _: answer)
 

@@ -21,6 +21,7 @@ __all__ = [
     "Delivery",
     "Event",
     "Phase",
+    "Presented",
     "Reach",
 ]
 
@@ -81,6 +82,18 @@ TRANSITIONS: dict[Phase, dict[Event, Phase]] = {
         Event.FAILED: Phase.UNAVAILABLE,
     },
 }
+
+
+class Presented(enum.Enum):
+    """What became of the id that a request presented."""
+
+    NONE = "none"
+    LIVE = "live"
+    EXPIRED = "expired"
+    ENDED = "ended"
+    UNKNOWN = "unknown"
+    REFUSED = "refused"
+    AMBIGUOUS = "ambiguous"
 
 
 class Reach(enum.Enum):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from operator import attrgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pymemcache.client.base import Client as PymemcacheClient
 from pymemcache.exceptions import (
@@ -22,9 +22,11 @@ from pymemcache.exceptions import (
 )
 
 from ..base import CasResult, Entry
-from .connection import Link
 from .errors import CasDisabled
-from .executor import Call
+
+if TYPE_CHECKING:
+    from .connection import Link
+    from .executor import Call
 
 __all__ = ["Client", "add", "cas", "delete", "touch"]
 
