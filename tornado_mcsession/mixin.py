@@ -214,8 +214,9 @@ class SessionMixin(_Handler):
         """Load the session, then let other classes prepare."""
         manager = attached_manager(self.application, self.session_manager_name)
         self.__manager = manager
-        self.__task = asyncio.current_task()
-        self.__loop = asyncio.get_running_loop()
+        self.__task = task = asyncio.current_task()
+        # Python 3.11 asks the system for the process each time it is asked for a loop.
+        self.__loop = task.get_loop() if task else asyncio.get_running_loop()
         if self.session_load == "eager":
             self.__reason = _READING
             carried = manager.transport.present(self)

@@ -810,13 +810,14 @@ class Session(MutableMapping[str, Any]):
         else:
             if at.token is None or records.is_over(at.record):
                 return
-            attempt = records.begin(at, self._put_off(at.record))
+            loop = asyncio.get_running_loop()
+            attempt = records.begin(at, self._put_off(at.record), loop)
             if attempt is None:
                 return
             try:
                 result = await records.operations.answer(attempt.answer)
             finally:
-                stored = records.done(attempt)
+                stored = records.done(attempt, loop)
             if result is not CasResult.STORED:
                 return
         self._stored = stored
@@ -824,7 +825,7 @@ class Session(MutableMapping[str, Any]):
         await self._renewed(stored)
 
     def _renewal_is_due(self) -> bool:
-        record = self._stored and self._stored.record
+        record = self._record
         return record is not None and self._manager.lifetime.renewal_due(
             record, self._manager.settings.clock()
         )

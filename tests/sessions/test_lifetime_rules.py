@@ -5,14 +5,11 @@ Pure rules, tried by themselves with records of any age.
 
 from __future__ import annotations
 
-import math
-
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tornado_mcsession.sessions.lifetime import Lifetime, is_sound
+from tornado_mcsession.sessions.lifetime import Lifetime
 from tornado_mcsession.sessions.record import Record
 from tornado_mcsession.settings import Settings
 
@@ -147,42 +144,3 @@ def test_a_retired_record_outlives_the_session():
     stored = record(retired=True, expires_at=NOW + 60, end=NOW + 1)
     assert not config(lifetime=1).is_over(stored, NOW + 59)
     assert config().is_over(stored, NOW + 60)
-
-
-TIMES = [f.name for f in msgspec.structs.fields(Record) if "float" in str(f.type)]
-
-
-@pytest.mark.parametrize("name", TIMES)
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_a_record_with_no_time_is_not_sound(name, value):
-    """NaN and infinity, which MessagePack can carry, are no times."""
-    assert is_sound(record())
-    assert not is_sound(record(**{name: value}))
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"created": -1.0},
-        {"renewed_at": -1.0},
-        {"authenticated_at": -1.0},
-        {"idle_timeout": 0.0},
-        {"idle_timeout": -1.0},
-    ],
-)
-def test_a_record_from_before_time_is_not_sound(fields):
-    """Times before 1970 would be errors where they are shown."""
-    assert not is_sound(record(**fields))
-
-
-def test_all_times_of_a_record_are_looked_at():
-    """A new field with a time needs a check of its soundness."""
-    assert set(TIMES) == {
-        "created",
-        "renewed_at",
-        "expires_at",
-        "authenticated_at",
-        "idle_timeout",
-        "end",
-        "successor_until",
-    }

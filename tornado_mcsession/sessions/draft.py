@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -21,7 +21,7 @@ NO_OPTIONS: Mapping[str, Any] = {}
 """What most requests set of `Changes.options`: one object, so that ``is`` tells."""
 
 
-class Changes(NamedTuple):
+class Changes(msgspec.Struct, frozen=True, gc=False):
     """What a request did to its session: ``encoded`` is the whole data as it sees it.
 
     ``changed`` and ``deleted`` are keys of that data, compared with ``base``, the
@@ -280,9 +280,8 @@ class Draft:
             kept = {flash.id for flash in record.flashes}
             added = [flash for flash in seen.flashed if flash not in before.flashed]
             lost = {flash.id for flash in added} - kept
-            seen = seen._replace(
-                flashed=tuple(flash for flash in seen.flashed if flash.id not in lost)
-            )
+            found = tuple(flash for flash in seen.flashed if flash.id not in lost)
+            seen = msgspec.structs.replace(seen, flashed=found)
         if self.flashed or self.flashes_read or self.options:
             self._drop_seen(seen)
 

@@ -9,7 +9,7 @@ import msgspec
 
 from .record import Record
 
-__all__ = ["TOMBSTONE_SECONDS", "Lifetime", "is_sound", "ttl"]
+__all__ = ["TOMBSTONE_SECONDS", "Lifetime", "ttl"]
 
 TOMBSTONE_SECONDS = 60.0
 """How long a tombstone is kept, for late writes and requests already in flight."""
@@ -105,22 +105,3 @@ def ttl(record: Record, now: float) -> float:
     So the record decides when a session expires, and never the store's clock.
     """
     return max(record.expires_at - now, 0.0) + EXPIRED_FOR
-
-
-def is_sound(record: Record) -> bool:
-    """Return whether all times in ``record`` are possible."""
-    idle, login, until = (
-        record.idle_timeout,
-        record.authenticated_at,
-        record.successor_until,
-    )
-    # Comparisons are false for NaN. This runs for each request.
-    return (
-        0 <= record.created < math.inf
-        and 0 <= record.renewed_at < math.inf
-        and -math.inf < record.expires_at < math.inf
-        and (idle is None or 0 < idle < math.inf)
-        and (login is None or 0 <= login < math.inf)
-        and (record.end is None or -math.inf < record.end < math.inf)
-        and (until is None or -math.inf < until < math.inf)
-    )

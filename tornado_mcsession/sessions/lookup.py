@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from functools import lru_cache
+from typing import Any
+
+import msgspec
 
 from ..stores.base import Entry
 from . import ids
@@ -16,15 +19,17 @@ from .tasks import Tasks
 
 __all__ = ["NOTHING", "Found", "Lookup"]
 
+_REMEMBERED = 1024
+
 logger = logging.getLogger("tornado_mcsession")
 
 
-class Found(NamedTuple):
+class Found(msgspec.Struct, frozen=True, gc=False):
     """The session that an id, or several, lead to."""
 
     presented: Presented
     stored: Stored | None = None
-    values: dict[str, Any] = {}  # noqa: RUF012 # that of `NOTHING` is not used
+    values: dict[str, Any] = {}
     others: tuple[str, ...] = ()
     """The ids of several living sessions, none of which is used."""
     is_ended: bool = False
@@ -44,6 +49,8 @@ class Lookup:
         self._revocation = revocation
         self._tasks = tasks
         self._warned = False
+        # The requests of a page present the same id, whose hash costs a microsecond.
+        self._places = lru_cache(_REMEMBERED)(self._places_of)
 
     async def find_one_of(self, session_ids: Sequence[str]) -> Found:
         """Return the one living session of ``session_ids``. Raises `.StoreError`.
@@ -75,12 +82,11 @@ class Lookup:
 
     async def find(self, session_id: str) -> Found:
         """Return the session of ``session_id``. Raises `.StoreError`."""
-        at = self._records.at(session_id)
+        at, beside = self._places(session_id)
         for _ in range(MAX_STEPS):
             if at.key in self._tasks.of_key:
                 # Read what is still being written.
                 await self._tasks.wait_for(at.key, self._records.operations.limit)
-            beside = self._revocation.key_beside(at.id)
             if beside is None:
                 entry, marker = await self._records.operations.get(at.key), None
             else:
@@ -92,8 +98,13 @@ class Lookup:
             newer = self._successor(found.stored)
             if newer is None:
                 break
-            at = self._records.at(newer)
+            at, beside = self._places(newer)
         return _ENDED
+
+    def _places_of(self, session_id: str) -> tuple[Place, str | None]:
+        """Return where the record of an id is, and the key of its marker, if any."""
+        beside = self._revocation.key_beside(session_id)
+        return self._records.at(session_id), beside
 
     def _judge(self, at: Place, entry: Entry | None, marker: Entry | None) -> Found:
         stored = self._records.examine(at, entry)

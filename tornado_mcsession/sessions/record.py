@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Collection
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 __all__ = ["Flash", "NewerRecord", "Record"]
 
@@ -14,6 +17,12 @@ __all__ = ["Flash", "NewerRecord", "Record"]
 WRITE = 10  # bytes
 FEWEST_WRITES = 4 * WRITE
 MOST_WRITES = 64 * WRITE
+
+# What a time may be, which is checked while a record is decoded: any finite number.
+_NEVER = sys.float_info.max
+_Past = Annotated[float, Meta(ge=0, le=_NEVER)]
+_Time = Annotated[float, Meta(ge=-_NEVER, le=_NEVER)]
+_Span = Annotated[float, Meta(gt=0, le=_NEVER)]
 
 
 class Flash(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -32,20 +41,20 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=Fals
     end; see `NewerRecord`.
     """
 
-    created: float
-    renewed_at: float
-    expires_at: float
+    created: _Past
+    renewed_at: _Past
+    expires_at: _Time
     data: bytes
     writes: bytes = b""
     """The ids of the newest writes, newest first, one behind the other."""
     flashes: tuple[Flash, ...] = ()
     principal: str | None = None
-    authenticated_at: float | None = None
+    authenticated_at: _Past | None = None
     marker: bytes | None = None
     """The value of the principal's marker when this session logged in."""
-    idle_timeout: float | None = None
+    idle_timeout: _Span | None = None
     """This session's own idle timeout in seconds; None: as the setting says."""
-    end: float | None = None
+    end: _Time | None = None
     """This session's own fixed end; None: only that of its lifetime."""
     persistent: bool | None = None
     """Whether the cookie outlives the browser; None: as the setting says."""
@@ -53,7 +62,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=Fals
     """A tombstone: the session under this id was ended, or got a new id."""
     successor: bytes | None = None
     """The new id, sealed with the old one (`.ids.seal`); None: there is none."""
-    successor_until: float | None = None
+    successor_until: _Time | None = None
     """Requests with the old id are led to the new one until then (``grace``)."""
     written: int = 0
     """How many writes this record has seen. ``writes`` are the last of them."""

@@ -18,6 +18,8 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeGuard, TypeVar
 
+import msgspec
+
 from ..exceptions import (
     DecodeError,
     SessionConflict,
@@ -75,7 +77,7 @@ class Place(NamedTuple):
     key: str
 
 
-class Stored(NamedTuple):
+class Stored(msgspec.Struct, frozen=True, gc=False):
     """A record as it was found under an id, with the token to replace it.
 
     ``token`` is None where the record was written by this process: a cas does not
@@ -92,12 +94,16 @@ class Stored(NamedTuple):
 Edit = Callable[[Stored], Record | Awaitable[Record]]
 
 
-class Attempt(NamedTuple):
+class Attempt(msgspec.Struct, frozen=True):
     """The first try of a change, which is under way."""
 
     at: Stored
     record: Record
     answer: Awaitable[CasResult]
+
+    def written(self) -> Stored:
+        """Return what is stored if it succeeds."""
+        return Stored(self.at.id, self.at.key, self.record)
 
 
 class Follow(enum.Enum):
@@ -383,25 +389,26 @@ class Repository:
 
     # Changing.
 
-    def begin(self, at: Stored, record: Record) -> Attempt | None:
-        """Begin the one cas that a change mostly is.
+    def begin(
+        self, at: Stored, record: Record, loop: asyncio.AbstractEventLoop
+    ) -> Attempt | None:
+        """Begin the one cas that a change mostly is, on the running ``loop``.
 
         None where another request of this process is changing that session. Who
         gets the answer calls `done`, or hands the attempt to `change`.
         """
-        if not self._writers.take(at.key):
+        if not self._writers.take(loop, at.key):
             return None
         try:
             return self._write(at, record)
         except BaseException:
-            self._writers.leave(at.key)
+            self._writers.leave(loop, at.key)
             raise
 
-    def done(self, attempt: Attempt) -> Stored:
+    def done(self, attempt: Attempt, loop: asyncio.AbstractEventLoop) -> Stored:
         """Return what ``attempt`` has stored, and let the next writer go on."""
-        at = attempt.at
-        self._writers.leave(at.key)
-        return Stored(at.id, at.key, attempt.record)
+        self._writers.leave(loop, attempt.at.key)
+        return attempt.written()
 
     async def change(
         self,
@@ -456,7 +463,7 @@ class Repository:
                                 # Done, and ended since; or carried to the new id.
                                 if record.successor is None:
                                     raise Replaced(found.id, record)
-                            return found._replace(record=mine[write], token=None)
+                            return Stored(found.id, found.key, mine[write])
                         if any(map(record.has_forgotten, lost_numbers)):
                             assert lost is not None
                             raise lost  # done or not: too many wrote since
@@ -503,7 +510,7 @@ class Repository:
                         result = CasResult.CONFLICT  # look whether it was done
                     is_writing = False
                     if result is CasResult.STORED:
-                        return attempt.at._replace(record=attempt.record, token=None)
+                        return attempt.written()
                     if result is CasResult.MISSING:
                         raise lost or SessionGone(_ENDED)
                     attempt = found = None

@@ -364,7 +364,8 @@ class RequestSession:
         manager = session._manager
         try:
             record = changes.edited(at.record, manager.codec)
-            return manager.records.begin(at, record)
+            loop = session._loop or asyncio.get_running_loop()
+            return manager.records.begin(at, record, loop)
         except SessionError:
             return None  # the commit meets it too, and raises it
 
@@ -381,7 +382,8 @@ class RequestSession:
         ):
             return requests.commit(session, plan, renew=renew, attempt=attempt)
         assert plan.changes is not None
-        session._became(session._manager.records.done(attempt), plan.changes)
+        stored = session._manager.records.done(attempt, answer.get_loop())
+        session._became(stored, plan.changes)
         requests.counts["saves"] += 1
         return None
 
@@ -419,7 +421,7 @@ class RequestSession:
         """Save in the background; the session's next request waits for it."""
         stored = self.session._stored
         work = self._save_afterwards(plan, renew, self._handler)
-        self._requests.tasks.start(work, stored and stored.key)
+        self._requests.tasks.start(work, None if stored is None else stored.key)
 
     async def _save_afterwards(self, plan: Plan, renew: bool, handler: Any) -> None:
         # ``handler`` is only held here, for the application's hooks.

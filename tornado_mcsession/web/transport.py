@@ -6,9 +6,10 @@ import inspect
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
+import msgspec
 from tornado.httputil import HTTPHeaders
 from tornado.web import create_signed_value, decode_signed_value
 
@@ -36,7 +37,7 @@ REMEMBERED = 1024
 _MOST_TENANTS = 1000
 
 
-class Carried(NamedTuple):
+class Carried(msgspec.Struct, frozen=True, gc=False):
     """The ids of good form that a request carries, and whether it carried anything."""
 
     ids: tuple[str, ...] = ()
