@@ -825,9 +825,9 @@ class Session(MutableMapping[str, Any]):
         await self._renewed(stored)
 
     def _renewal_is_due(self) -> bool:
-        record = self._record
-        return record is not None and self._manager.lifetime.renewal_due(
-            record, self._manager.settings.clock()
+        stored = self._stored
+        return stored is not None and self._manager.lifetime.renewal_due(
+            stored.record, self._manager.settings.clock()
         )
 
     def _put_off(self, record: Record) -> Record:

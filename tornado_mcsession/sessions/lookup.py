@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from ..exceptions import DecodeError
 from ..stores.base import Entry
 from . import ids
 from .repository import MAX_STEPS, Place, Repository, Stored
@@ -107,18 +108,21 @@ class Lookup:
         return self._records.at(session_id), beside
 
     def _judge(self, at: Place, entry: Entry | None, marker: Entry | None) -> Found:
-        stored = self._records.examine(at, entry)
-        if stored is None:
+        if entry is None:
             return _UNKNOWN
-        record = stored.record
-        is_over = self._records.lifetime.is_over(record, self._records.clock())
-        if record.retired:
-            # Of a tombstone that is over nothing is known any more.
-            return _UNKNOWN if is_over else Found(Presented.ENDED, stored)
-        if is_over:
-            return _EXPIRED
-        values = self._records.values(stored)
-        if values is None:
+        records = self._records
+        try:
+            record = records.codec.decode(entry.data, entry.flags, at.key)
+            stored = Stored(at.id, at.key, record, entry.token)
+            is_over = records.lifetime.is_over(record, records.clock())
+            if record.retired:
+                # Of a tombstone that is over nothing is known any more.
+                return _UNKNOWN if is_over else Found(Presented.ENDED, stored)
+            if is_over:
+                return _EXPIRED
+            values = records.codec.values(record)
+        except DecodeError as error:
+            records.note_foreign(error)
             return _UNKNOWN
         if record.principal is not None:
             standing = self._revocation.standing(at.id, record, marker)

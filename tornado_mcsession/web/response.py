@@ -60,6 +60,7 @@ class HeldResponse(HTTPConnection):
     _last_byte = b""
     _was_replaced = False  # by an error page, or by the end of the connection
     _sent: asyncio.Future[None] | None = None
+    _queue: _Queue | None = None  # what is held; most responses never are
 
     def __init__(
         self,
@@ -73,7 +74,6 @@ class HeldResponse(HTTPConnection):
         self._request: RequestSession | None = request
         self._loop = loop
         self._stage = BODY if headers_left else HEADERS
-        self._queue = _Queue(loop)
 
     def __getattr__(self, name: str) -> Any:
         # The request and the handler use more of an HTTP/1 connection than its
@@ -104,25 +104,31 @@ class HeldResponse(HTTPConnection):
             # What the handler sets after a flush is too late, as without a session.
             self._head = Head(start_line, _headers(headers.get_all()))
             self._loop.call_soon(self.commit)  # the handler may be far from its end
-            return self._queue.add(chunk)
+            return self._hold(chunk)
         # The usual response is whole when its headers come.
-        self._head = Head(start_line, headers)
         assert self._request is not None
         try:
             pending = self._request.begin(start_line.code, final=True)
             if pending is None:
                 self._request.leave(headers, final=True)
         except Exception as error:
-            held = self._queue.add(chunk)
+            self._head = Head(start_line, headers)
+            held = self._hold(chunk)
             self._fail(error)
             return held
         if pending is not None:
+            self._head = Head(start_line, headers)
             self._late = list(headers.get_all())
-            held = self._queue.add(chunk)
+            held = self._hold(chunk)
             self._wait_for(pending, final=True)
             return held
         self._let_go()
         return self._connection.write_headers(start_line, headers, chunk)
+
+    def _hold(self, chunk: bytes | None) -> asyncio.Future[None]:
+        if self._queue is None:
+            self._queue = _Queue(self._loop)
+        return self._queue.add(chunk)
 
     def begin_end(self) -> None:
         """Hold everything written from here on: it belongs to the end."""
@@ -133,9 +139,9 @@ class HeldResponse(HTTPConnection):
         if self._was_replaced:
             return _refused(self._loop, StreamClosedError())
         if self._stage is HEADERS or (self._stage is BODY and self._is_ended):
-            written = self._queue.add(chunk)
+            written = self._hold(chunk)
             if self._waits_for_end:
-                self._queue.resolve()
+                self._end_writes()
             return written
         return self._connection.write(self._without_the_end(chunk))
 
@@ -207,7 +213,7 @@ class HeldResponse(HTTPConnection):
             status = self._head.start_line.code
             if not final and self._has_no_body(self._head):
                 self._waits_for_end = True
-                self._queue.resolve()
+                self._end_writes()
                 return
         elif self._stage is HEADERS:
             self._break_off(StreamClosedError())  # Tornado failed to make any headers
@@ -269,16 +275,17 @@ class HeldResponse(HTTPConnection):
                 return
         queue = self._queue
         if not final:
-            self._queue = _Queue(self._loop)
+            self._queue = None
         try:
-            written = self._send(queue.chunks, final)
+            written = self._send([] if queue is None else queue.chunks, final)
         except Exception as error:
             # As where a handler writes more or less than its Content-Length.
             logger.exception("a response that waited for its session cannot be sent")
             self._queue = queue
             self._break_off(error)
             return
-        queue.end_as(written)
+        if queue is not None:
+            queue.end_as(written)
         if final:
             self._let_go()
         elif self._is_ended:
@@ -363,19 +370,23 @@ class HeldResponse(HTTPConnection):
             self._break_off(error)
             return
         self._was_replaced = True
-        if self._is_ended:
+        if self._is_ended and self._queue is not None:
             self._queue.end_as(written)
         else:
-            self._queue.refuse(error)
+            self._end_writes(error)
         self._let_go()
 
     def _break_off(self, error: Exception) -> None:
         self._was_replaced = True
-        self._queue.refuse(error)
+        self._end_writes(error)
         close = getattr(self._connection, "close", None)
         if close is not None:
             close()
         self._let_go()
+
+    def _end_writes(self, error: Exception | None = None) -> None:
+        if self._queue is not None:
+            self._queue.end(error)
 
     def _let_go(self) -> None:
         self._stage = SENT
@@ -425,29 +436,23 @@ class _Queue:
         An HTTP/1 connection resolves only the future of its newest write.
         """
         if written is None:
-            self.resolve()
+            self.end(None)
         elif written.done():
-            self._end(written)
+            self._end_as(written)
         else:
-            written.add_done_callback(self._end)
+            written.add_done_callback(self._end_as)
 
-    def _end(self, written: asyncio.Future[None]) -> None:
-        error = StreamClosedError() if written.cancelled() else written.exception()
-        if error is not None:
-            self.refuse(error)
-        else:
-            self.resolve()
+    def _end_as(self, written: asyncio.Future[None]) -> None:
+        self.end(StreamClosedError() if written.cancelled() else written.exception())
 
-    def resolve(self) -> None:
-        """Resolve all futures."""
+    def end(self, error: BaseException | None) -> None:
+        """Resolve all futures, with ``error`` if there is one."""
         for future in self._futures:
-            if not future.done():
+            if future.done():
+                continue
+            if error is None:
                 future.set_result(None)
-
-    def refuse(self, error: BaseException) -> None:
-        """Resolve all futures with ``error``."""
-        for future in self._futures:
-            if not future.done():
+            else:
                 future.set_exception(error)
                 future.exception()
 
@@ -457,5 +462,5 @@ def _refused(
 ) -> asyncio.Future[None]:
     queue = _Queue(loop)
     future = queue.add(None)
-    queue.refuse(error)
+    queue.end(error)
     return future

@@ -29,11 +29,12 @@ __all__ = ["Carried", "Transport", "build_transport", "is_from_another_site"]
 
 logger = logging.getLogger("tornado_mcsession")
 
-# The requests of a page carry the same cookie. Checking a signature takes 10 µs,
-# remembering it 1. A signature that is too old may be noticed this much later; the
-# record has its own end.
+# The requests of a page carry the same cookies. Checking a signature takes 10 µs,
+# remembering what a header says 1. A signature that is too old may be noticed this much
+# later; the record has its own end.
 REMEMBERED_SECONDS = 10.0
 REMEMBERED = 1024
+LONGEST_REMEMBERED = 4096  # characters
 _MOST_TENANTS = 1000
 
 
@@ -81,7 +82,6 @@ class Signer:
         self._key_version = key_version if isinstance(secret, Mapping) else None
         self._days = math.inf if max_age is None else (max_age + 1) / 86_400
         self._clock = clock
-        self._signed: dict[tuple[str, str], tuple[str, float]] = {}
 
     def sign(self, name: str, value: str) -> str:
         """Return the value to send for ``value``."""
@@ -96,10 +96,6 @@ class Signer:
 
     def unsign(self, name: str, signed: str) -> str | None:
         """Return the value that was signed, or `None` for a wrong signature."""
-        now = self._clock()
-        known = self._signed.get((name, signed))
-        if known is not None and 0 <= now - known[1] < REMEMBERED_SECONDS:
-            return known[0]
         try:
             decoded = decode_signed_value(
                 self._secret,
@@ -109,15 +105,9 @@ class Signer:
                 clock=self._clock,
                 min_version=2,
             )
-            if decoded is None:
-                return None
-            value = decoded.decode("ascii")
+            return None if decoded is None else decoded.decode("ascii")
         except ValueError:
             return None
-        if len(self._signed) >= REMEMBERED:
-            self._signed.clear()
-        self._signed[name, signed] = value, now
-        return value
 
 
 class Transport:
@@ -174,6 +164,7 @@ class CookieTransport(Transport):
             self._callable = options
             self._takes_session = _takes_two(options)
         self._built: dict[tuple[tuple[str, str], ...], CookieOptions] = {}
+        self._known: dict[tuple[str, ...], tuple[Carried, float]] = {}
         self._warned: set[str] = set()
         self._secure_hosts: set[str] = set()
 
@@ -220,17 +211,30 @@ class CookieTransport(Transport):
         # is stored whose cookie cannot be set.
         options = self._fixed or self.options(handler)
         headers = handler.request.headers.get_list("Cookie")
-        values = headers and cookie_values(headers, options.name)
-        if not values:
+        if not headers:
             return _NOTHING
+        said, now = (options.name, *headers), self._clock()
+        known = self._known.get(said)
+        if known is not None and 0 <= now - known[1] < REMEMBERED_SECONDS:
+            return known[0]
+        carried = self._read(headers, options.name)
+        if carried.ids and sum(map(len, headers)) <= LONGEST_REMEMBERED:
+            if len(self._known) >= REMEMBERED:
+                self._known.clear()
+            self._known[said] = carried, now
+        return carried
+
+    def _read(self, headers: Sequence[str], name: str) -> Carried:
+        values = cookie_values(headers, name)
         found: tuple[str, ...] = ()
-        signer = self._signer
         for value in values:
-            session_id = value if signer is None else signer.unsign(options.name, value)
+            session_id: str | None = value
+            if self._signer is not None:
+                session_id = self._signer.unsign(name, value)
             if session_id is not None and session_id not in found:
                 if ids.is_valid(session_id):
                     found += (session_id,)
-        return Carried(found[:MOST_IDS], True)
+        return Carried(found[:MOST_IDS], seen=bool(values))
 
     def write(
         self, handler: RequestHandler, headers: HTTPHeaders, session: Session
