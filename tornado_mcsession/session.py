@@ -175,9 +175,8 @@ class Session(MutableMapping[str, Any]):
         return self._draft.data
 
     def _write(self) -> dict[str, Any]:
-        reach = self._reach
-        if reach is not OPEN:
-            if reach is CLOSED:
+        if self._reach is not OPEN:
+            if self._reach is CLOSED:
                 raise RuntimeError(
                     "the response is finished: too late to change the session. Code "
                     "outside a request uses await manager.get(session_id)"
@@ -197,7 +196,8 @@ class Session(MutableMapping[str, Any]):
         return self._read()[key]
 
     def __setitem__(self, key: str, value: Any) -> None:
-        _check_key(key)
+        if type(key) is not str:
+            raise _no_text(key)
         self._write()[key] = value
 
     def __delitem__(self, key: str) -> None:
@@ -256,7 +256,8 @@ class Session(MutableMapping[str, Any]):
             raise type_error("session", data, "a mapping or None")
         items = dict(data)
         for key in items:
-            _check_key(key)
+            if type(key) is not str:
+                raise _no_text(key)
         kept = self._write()
         kept.clear()
         kept.update(items)
@@ -1070,8 +1071,6 @@ def _utc(timestamp: float) -> datetime:
     return datetime.fromtimestamp(min(timestamp, _MAX_TIMESTAMP), UTC)
 
 
-def _check_key(key: object) -> None:
-    if type(key) is not str:
-        raise EncodeError(
-            "session", "mapping", f"with a key that is no text: {type(key).__name__}"
-        )
+def _no_text(key: object) -> EncodeError:
+    name = type(key).__name__
+    return EncodeError("session", "mapping", f"with a key that is no text: {name}")

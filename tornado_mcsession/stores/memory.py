@@ -35,9 +35,7 @@ OVERHEAD = 300
 
 
 class _Item(NamedTuple):
-    data: bytes
-    token: int
-    flags: int
+    entry: Entry
     expires: float
 
 
@@ -80,7 +78,7 @@ class MemoryStore(Store):
         check_key(key)
         with self._use("get"):
             item = self._find(key)
-            return None if item is None else Entry(item.data, item.token, item.flags)
+            return None if item is None else item.entry
 
     async def add(self, key: str, data: bytes, ttl: float, flags: int = 0) -> bool:
         _check(key, data, ttl, flags)
@@ -108,7 +106,7 @@ class MemoryStore(Store):
             item = self._find(key)
             if item is None:
                 return CasResult.MISSING
-            if item.token != token:
+            if item.entry.token != token:
                 return CasResult.CONFLICT
             self._put("cas", key, data, ttl, flags)
             return CasResult.STORED
@@ -119,7 +117,7 @@ class MemoryStore(Store):
             item = self._find(key)
             if item is None:
                 return False
-            self._keep(key, item._replace(expires=self._clock() + ttl))
+            self._keep(key, _Item(item.entry, self._clock() + ttl))
             return True
 
     async def delete(self, key: str) -> bool:
@@ -192,29 +190,31 @@ class MemoryStore(Store):
             self._evictions += 1
         self._bytes += size
         expires = self._clock() + ttl
-        self._keep(key, _Item(bytes(data), next(self._tokens), flags, expires))
+        entry = Entry(bytes(data), next(self._tokens), flags)
+        self._keep(key, _Item(entry, expires))
 
     def _keep(self, key: str, item: _Item) -> None:
         self._items[key] = item
-        heapq.heappush(self._expiries, (item.expires, item.token, key))
+        heapq.heappush(self._expiries, (item.expires, item.entry.token, key))
         # Each renewal leaves a stale pair in the heap; more of them than
         # entries would be a leak.
         if len(self._expiries) > 2 * len(self._items) + 64:
             self._expiries = [
-                (item.expires, item.token, key) for key, item in self._items.items()
+                (item.expires, item.entry.token, key)
+                for key, item in self._items.items()
             ]
             heapq.heapify(self._expiries)
 
     def _remove(self, key: str) -> None:
         item = self._items.pop(key)
-        self._bytes -= len(key) + len(item.data) + OVERHEAD
+        self._bytes -= len(key) + len(item.entry.data) + OVERHEAD
 
     def _free_expired(self) -> None:
         now = self._clock()
         while self._expiries and self._expiries[0][0] <= now:
             _, token, key = heapq.heappop(self._expiries)
             item = self._items.get(key)
-            if item is not None and item.token == token and item.expires <= now:
+            if item and item.entry.token == token and item.expires <= now:
                 self._remove(key)
 
 

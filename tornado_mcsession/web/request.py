@@ -10,6 +10,7 @@ from collections.abc import Coroutine
 from http.client import responses
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
 from tornado.escape import json_encode, utf8
 from tornado.httputil import HTTPHeaders, ResponseStartLine
 
@@ -88,7 +89,7 @@ class Step(enum.Enum):
     RENEW = "renew"
 
 
-class Plan(NamedTuple):
+class Plan(msgspec.Struct, frozen=True, gc=False):
     """What the end of a request must do, and the changes that it found."""
 
     step: Step
@@ -332,15 +333,22 @@ class RequestSession:
             if self._may_leave_first(plan, renew):
                 self.start(plan, renew)
                 return None
-        requests.counts["held_answers"] += 1
         attempt = self._first_attempt(plan, renew)
+        pending: Pending | None
         if attempt is None:
-            return self._commit_in_turn(plan, renew, failed)
-        if not isinstance(attempt.answer, asyncio.Future):
-            return requests.commit(session, plan, renew=renew, attempt=attempt)
-        self._begun = plan, renew, attempt
-        requests.tasks.watch(attempt.answer)
-        return attempt.answer
+            pending = self._commit_in_turn(plan, renew, failed)
+        elif not isinstance(attempt.answer, asyncio.Future):
+            pending = requests.commit(session, plan, renew=renew, attempt=attempt)
+        else:
+            self._begun = plan, renew, attempt
+            pending = attempt.answer
+            if pending.done():  # as a MemoryStore's always is
+                pending = self.settle(pending)
+            else:
+                requests.tasks.watch(pending)
+        if pending is not None:
+            requests.counts["held_answers"] += 1
+        return pending
 
     def _first_attempt(self, plan: Plan, renew: bool) -> Attempt | None:
         """Begin the one operation that a save mostly is; None: there is more to do.
