@@ -404,16 +404,20 @@ class Session(MutableMapping[str, Any]):
 
     # Messages for the next page, and the session's own timeouts.
 
-    def flash(self, message: str, category: str = "info") -> None:
+    def flash(self, message: Any, category: str = "info") -> None:
         """Keep ``message`` for whoever calls `flashes` next.
 
-        Kept beside the mapping. Messages of parallel requests all survive.
+        It is text, or anything else that a session can hold, as it is now. Kept
+        beside the mapping. Messages of parallel requests all survive. Raises
+        `.EncodeError` for a message that would not come back as it was.
         """
-        message, category = text("message", message), text("category", category)
+        if isinstance(message, str):
+            message = text("message", message)
+        category = text("category", category)
         self._write()
         self._draft.flash(category, message)
 
-    def flashes(self, category: str | None = None) -> list[tuple[str, str]]:
+    def flashes(self, category: str | None = None) -> list[tuple[str, Any]]:
         """Return and remove the messages, as ``(category, message)``, oldest first.
 
         With a ``category``, only those of it.
@@ -421,8 +425,7 @@ class Session(MutableMapping[str, Any]):
         self._read()
         if self._reach is CLOSED:
             raise RuntimeError("the response is finished: too late to read messages")
-        found = self._draft.take_flashes(self._record, category)
-        return [(flash.category, flash.message) for flash in found]
+        return self._draft.take_flashes(self._record, category)
 
     def remember(self, persistent: bool) -> None:
         """Let the cookie outlive the browser, or end with it."""
