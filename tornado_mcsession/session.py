@@ -672,6 +672,7 @@ class Session(MutableMapping[str, Any]):
         except SessionGone:
             self._delivery = Delivery.NOTHING
             raise self._is_gone() from None
+        self._manager.report_end("revoked", record.principal, self._handler_now())
 
     async def logout(self) -> None:
         """End the session; the same as `destroy`."""
@@ -754,10 +755,11 @@ class Session(MutableMapping[str, Any]):
         self._became(stored, changes)
         self._delivery = Delivery.SEND
         manager.counts["saves"] += 1
-        manager.report_begin()
+        handler = self._handler_now()
+        manager.report_begin(record.principal, handler)
         for session_id in others:
             try:
-                await manager.end(session_id)
+                await manager.end(session_id, handler=handler)
             except (StoreError, SessionGone):
                 pass  # kept by the manager; or another login's
 
@@ -875,7 +877,7 @@ class Session(MutableMapping[str, Any]):
         self._became(moved.stored, changes, before=self._before)
         self._delivery = Delivery.SEND
         manager.counts["saves"] += 1
-        manager.report_end("rotated")
+        manager.report_end("rotated", at.record.principal, self._handler_now())
         if moved.failure is not None:
             raise moved.failure
 
@@ -892,7 +894,7 @@ class Session(MutableMapping[str, Any]):
             if at is not None and (at.id != session_id or at.token is None):
                 at = None
             try:
-                await self._manager.end(session_id, at)
+                await self._manager.end(session_id, at, self._handler_now())
                 clear = True
             except StoreError as error:
                 clear, failure = True, error

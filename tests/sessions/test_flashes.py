@@ -105,7 +105,7 @@ async def test_a_message_of_a_lost_save_is_there_once(manager, store):
         (("x", "\udfff"), ValueError),
         (({1, 2},), EncodeError),
         ((["\ud800"],), EncodeError),
-        ((datetime(2026, 1, 1),), EncodeError),  # noqa: DTZ001
+        ((datetime(2026, 1, 1),), EncodeError),
         ((bytearray(b"x"),), EncodeError),
     ],
 )
@@ -186,7 +186,7 @@ async def test_a_value_is_encoded_by_the_setting(make, store):
     manager = make(store, serializer=JSONSerializer())
     request = await visit(manager)
     request.session.flash({"n": 1})
-    with pytest.raises(EncodeError, match="flash message.*bytes"):
+    with pytest.raises(EncodeError, match=r"flash message.*bytes"):
         request.session.flash(b"bytes")
     session_id = await request.leave_with_cookie()
     assert (await visit(manager, session_id)).session.flashes() == [("info", {"n": 1})]
