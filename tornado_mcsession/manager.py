@@ -112,11 +112,13 @@ class SessionManager:
         self.counts: Counter[str] = Counter()
         self.tasks = Tasks()
         self.store = build_store(settings)
+        idle = settings.idle_timeout
         self.lifetime = Lifetime(
-            idle_timeout=settings.idle_timeout,
+            idle_timeout=None if callable(idle) else idle,
             lifetime=settings.lifetime,
             anonymous_timeout=settings.anonymous_timeout,
             renew_after=settings.renew_after,
+            choose=self._choose_timeout if callable(idle) else None,
         )
         self.codec = Codec(
             build_serializer(settings), settings.key_prefix, settings.encryption_keys
@@ -263,6 +265,16 @@ class SessionManager:
         look = self.settings.before_save
         if look is not None:
             await _awaited(look(session._handler_now(), session))
+
+    def _choose_timeout(self, record: Record) -> float | None:
+        """Return what the ``idle_timeout`` setting says of a session."""
+        choose = self.settings.idle_timeout
+        assert callable(choose)
+        what = "what idle_timeout returns"
+        chosen = seconds(what, choose(Session._showing(self, record)))
+        if chosen is None and self.settings.lifetime is None:
+            raise ValueError(f"{what} must not be None where lifetime is None")
+        return chosen
 
     async def _validate(self, session: Session) -> None:
         assert self.settings.validate is not None

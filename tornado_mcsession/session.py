@@ -157,6 +157,16 @@ class Session(MutableMapping[str, Any]):
         self._presented_ids = session_ids
         self._draft = Draft(manager.codec)
 
+    @classmethod
+    def _showing(cls, manager: SessionManager, record: Record) -> Session:
+        """Return a session that shows ``record``, without an id and read-only."""
+        session = cls(manager)
+        session._stored = Stored("", "", record)
+        if record.data:
+            session._draft.data = manager.codec.values(record)
+        session._is_new, session._phase, session._reach = False, STORED, CLOSED
+        return session
+
     @property
     def _started(self) -> float:
         if self._begun_at is None:
@@ -286,7 +296,7 @@ class Session(MutableMapping[str, Any]):
     def id(self) -> str | None:
         """The session id; `None` before the first save. Keep it out of logs."""
         self._read()
-        return None if self._stored is None else self._stored.id
+        return None if self._stored is None else self._stored.id or None
 
     @property
     def is_new(self) -> bool:
@@ -347,11 +357,22 @@ class Session(MutableMapping[str, Any]):
     def expires_at(self) -> datetime:
         """When the session ends, if no request renews it before, in UTC."""
         self._read()
-        record = self._as_it_would_be()
-        if record is not self._record:
-            now = self._manager.settings.clock()
-            record = self._manager.lifetime.renewed(record, now)
+        record, lifetime = self._as_it_would_be(), self._manager.lifetime
+        if self._draft.options or self._changes_timeout(self._record, record):
+            record = lifetime.renewed(record, self._manager.settings.clock())
         return _utc(record.expires_at)
+
+    @property
+    def last_used(self) -> datetime:
+        """When the session was last renewed, in UTC; by a login or a `touch`, too.
+
+        Up to ``renew_after`` of the idle timeout before its last use: requests in
+        between renew nothing. A session without an idle timeout is not renewed, and
+        an open WebSocket does not move it.
+        """
+        self._read()
+        record = self._record
+        return _utc(self._started if record is None else record.renewed_at)
 
     @property
     def idle_timeout(self) -> float | None:
@@ -393,13 +414,18 @@ class Session(MutableMapping[str, Any]):
         return None if self._stored is None else self._stored.record
 
     def _as_it_would_be(self) -> Record:
-        options = self._draft.options
+        """Return the record with what this request has set, renewed if it is new."""
+        options, lifetime = self._draft.options, self._manager.lifetime
+        if lifetime.choose is not None and self._reach is not CLOSED:
+            encoded = self._draft.snapshot().encoded
+            if encoded:
+                options = {**options, "data": encoded}
         if self._stored is None:
             now = self._started
             record = Record(created=now, renewed_at=now, expires_at=now, data=b"")
-            record = self._manager.lifetime.renewed(record, now)
-        else:
-            record = self._stored.record
+            record = msgspec.structs.replace(record, **options)
+            return lifetime.renewed(record, now)
+        record = self._stored.record
         return msgspec.structs.replace(record, **options) if options else record
 
     # Messages for the next page, and the session's own timeouts.
@@ -607,7 +633,9 @@ class Session(MutableMapping[str, Any]):
         await self._look_before_saving()
         changes = self._changes()
         codec, now = self._manager.codec, self._manager.settings.clock()
-        blank = msgspec.structs.replace(changes.first(now, b""), principal=who)
+        blank = msgspec.structs.replace(
+            changes.first(now, changes.encoded), principal=who
+        )
         until = self._manager.lifetime.renewed(blank, now).expires_at
         identity = await self._manager.revocation.identify(who, until)
 
@@ -774,20 +802,26 @@ class Session(MutableMapping[str, Any]):
         """Put ``edit(stored)``, with ``changes`` in it, in the place of the stored.
 
         Its end is put off where that is due and ``renew``, and where the request
-        set an option that bears on it.
+        set an option, or the ``idle_timeout`` function returns another time now.
         """
         renews = bool(changes.options) or (renew and self._renewal_is_due())
+        chooses = self._manager.lifetime.choose is not None
 
-        async def when_edited(edited: Awaitable[Record]) -> Record:
-            return self._put_off(await edited)
+        def put_off(before: Record, edited: Record) -> Record:
+            nonlocal renews
+            renews = renews or self._changes_timeout(before, edited)
+            return self._put_off(edited) if renews else edited
+
+        async def when_edited(before: Record, edited: Awaitable[Record]) -> Record:
+            return put_off(before, await edited)
 
         def renewing(stored: Stored) -> Record | Awaitable[Record]:
             edited = edit(stored)
             if isinstance(edited, Record):
-                return self._put_off(edited)
-            return when_edited(edited)
+                return put_off(stored.record, edited)
+            return when_edited(stored.record, edited)
 
-        stored = await self._change(renewing if renews else edit, attempt)
+        stored = await self._change(renewing if renews or chooses else edit, attempt)
         self._became(stored, changes)
         self._manager.counts["saves"] += 1
         if renews:
@@ -835,6 +869,13 @@ class Session(MutableMapping[str, Any]):
         return stored is not None and self._manager.lifetime.renewal_due(
             stored.record, self._manager.settings.clock()
         )
+
+    def _changes_timeout(self, before: Record | None, record: Record) -> bool:
+        """Return whether the ``idle_timeout`` function tells two records apart."""
+        lifetime = self._manager.lifetime
+        if lifetime.choose is None or before is None or before.data == record.data:
+            return False
+        return lifetime.idle_timeout_of(before) != lifetime.idle_timeout_of(record)
 
     def _put_off(self, record: Record) -> Record:
         now = self._manager.settings.clock()
