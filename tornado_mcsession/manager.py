@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from tornado.httputil import HTTPHeaders
 
 from .checks import principal_name, seconds, text, type_error
 from .exceptions import (
@@ -40,7 +41,6 @@ from .web.request import COUNTERS, Requests, Step
 from .web.transport import Carried, build_transport
 
 if TYPE_CHECKING:
-    from tornado.httputil import HTTPHeaders
     from tornado.web import Application, RequestHandler
 
 __all__ = ["SessionManager", "attached_manager"]
@@ -223,9 +223,13 @@ class SessionManager:
             if self.settings.validate is not None and found.stored is not None:
                 await self._validate(session)
 
-    async def commit(self, session: Session) -> None:
+    async def commit(
+        self, session: Session, handler: RequestHandler | None = None
+    ) -> None:
         """Save what the request did to ``session``, if it did anything.
 
+        With ``handler``, the cookie is then put into its response, which must not
+        have been flushed: for a second session in one request, which `open` returned.
         Raises `.SessionConflict`, `.SessionTooLarge`, `.EncodeError` or
         `.StoreError`; changes to a session that another request ended are dropped
         and counted.
@@ -236,11 +240,16 @@ class SessionManager:
             plan = self.requests.plan(session, failed=False, save=None, renew=True)
             if plan.step is not Step.NOTHING:
                 await self.requests.commit(session, plan, renew=True)
+        if handler is not None:
+            headers = HTTPHeaders()
+            self.deliver(handler, headers, session)
+            for name, value in headers.get_all():
+                handler.add_header(name, value)
 
     def deliver(
         self, handler: RequestHandler, headers: HTTPHeaders, session: Session
     ) -> None:
-        """Tell the client about the session's id in the response's ``headers``."""
+        """Put the cookie into ``headers``, if the client must be told something."""
         self.requests.deliver(handler, headers, session)
 
     # The hooks of the settings. What one raises passes as it is.

@@ -112,6 +112,11 @@ class CookieOptions:
             if self.path != "/":
                 raise ValueError("a cookie name with __Host- needs path='/'")
 
+    @property
+    def place(self) -> tuple[object, ...]:
+        """What tells the cookie from another one in a browser."""
+        return self.name, self.domain, self.path, self.partitioned
+
     @cached_property
     def needs_https(self) -> bool:
         """Whether browsers accept a cookie of this name only over https."""
