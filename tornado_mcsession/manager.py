@@ -384,7 +384,7 @@ class SessionManager:
         return await self.end(ids.check_id(session_id))
 
     async def end(
-        self, session_id: str, at: Stored | None = None, handler: Any = None
+        self, session_id: str, at: Stored | None = None, by: Session | None = None
     ) -> bool:
         """End a session, now or as soon as its node answers.
 
@@ -398,7 +398,7 @@ class SessionManager:
             raise
         if ended is None:
             return False
-        self.report_end("logout", ended.principal, handler)
+        self.report_end("logout", ended.principal, by)
         return True
 
     async def revoke(self, principal: str | int) -> bool:
@@ -475,23 +475,25 @@ class SessionManager:
         """
         self._on_end.append(_plain("on_end", callback))
 
-    def report_begin(self, principal: str | None = None, handler: Any = None) -> None:
-        """Report that a session has begun."""
+    def report_begin(
+        self, principal: str | None = None, by: Session | None = None
+    ) -> None:
+        """Report that a session has begun; ``by`` is that of the request."""
         self._operations.report("begin", "", 0.0, "new")
         for callback in self._on_begin:
             try:
-                callback(principal, handler)
+                callback(principal, _handler_of(by))
             except Exception:
                 logger.exception("a callback of on_begin failed")
 
     def report_end(
-        self, reason: str, principal: str | None = None, handler: Any = None
+        self, reason: str, principal: str | None = None, by: Session | None = None
     ) -> None:
         """Report that a session has ended; `on_end` has the reasons."""
         self._operations.report("end", "", 0.0, reason)
         for callback in self._on_end:
             try:
-                callback(reason, principal, handler)
+                callback(reason, principal, _handler_of(by))
             except Exception:
                 logger.exception("a callback of on_end failed")
 
@@ -504,7 +506,7 @@ class SessionManager:
         if len(self._reported) >= _MOST_REPORTED:
             self._reported.clear()
         self._reported.add((reason, found.key))
-        self.report_end(reason, found.record.principal, session._handler_now())
+        self.report_end(reason, found.record.principal, session)
 
     def count_refused_end(self) -> None:
         """Count a logout by an id that another login has replaced."""
@@ -586,6 +588,11 @@ class SessionManager:
 
 
 _UNREADABLE = Found(Presented.UNKNOWN)
+
+
+def _handler_of(session: Session | None) -> Any:
+    # An empty session is false.
+    return None if session is None else session._handler_now()
 
 
 def _plain(name: str, callback: Callable[..., object]) -> Callable[..., object]:

@@ -357,9 +357,12 @@ class Session(MutableMapping[str, Any]):
     def expires_at(self) -> datetime:
         """When the session ends, if no request renews it before, in UTC."""
         self._read()
-        record, lifetime = self._as_it_would_be(), self._manager.lifetime
-        if self._draft.options or self._changes_timeout(self._record, record):
-            record = lifetime.renewed(record, self._manager.settings.clock())
+        record, stored = self._as_it_would_be(), self._record
+        if record is not stored and (
+            self._draft.options or self._changes_timeout(stored, record)
+        ):
+            now = self._manager.settings.clock()
+            record = self._manager.lifetime.renewed(record, now)
         return _utc(record.expires_at)
 
     @property
@@ -700,7 +703,7 @@ class Session(MutableMapping[str, Any]):
         except SessionGone:
             self._delivery = Delivery.NOTHING
             raise self._is_gone() from None
-        self._manager.report_end("revoked", record.principal, self._handler_now())
+        self._manager.report_end("revoked", record.principal, self)
 
     async def logout(self) -> None:
         """End the session; the same as `destroy`."""
@@ -783,11 +786,10 @@ class Session(MutableMapping[str, Any]):
         self._became(stored, changes)
         self._delivery = Delivery.SEND
         manager.counts["saves"] += 1
-        handler = self._handler_now()
-        manager.report_begin(record.principal, handler)
+        manager.report_begin(record.principal, self)
         for session_id in others:
             try:
-                await manager.end(session_id, handler=handler)
+                await manager.end(session_id, by=self)
             except (StoreError, SessionGone):
                 pass  # kept by the manager; or another login's
 
@@ -918,7 +920,7 @@ class Session(MutableMapping[str, Any]):
         self._became(moved.stored, changes, before=self._before)
         self._delivery = Delivery.SEND
         manager.counts["saves"] += 1
-        manager.report_end("rotated", at.record.principal, self._handler_now())
+        manager.report_end("rotated", at.record.principal, self)
         if moved.failure is not None:
             raise moved.failure
 
@@ -935,7 +937,7 @@ class Session(MutableMapping[str, Any]):
             if at is not None and (at.id != session_id or at.token is None):
                 at = None
             try:
-                await self._manager.end(session_id, at, self._handler_now())
+                await self._manager.end(session_id, at, self)
                 clear = True
             except StoreError as error:
                 clear, failure = True, error
