@@ -448,9 +448,9 @@ class SessionManager:
         self._operations.observers.append(callback)
 
     def on_begin(self, callback: Callable[[str | None, Any], object]) -> None:
-        """Call ``callback(principal, handler)`` when a session has been stored first.
+        """Call ``callback(principal, handler)`` when a session begins.
 
-        ``principal`` is the text of who is logged in, or `None`. ``handler`` is the
+        It has then been stored for the first time. ``principal`` is the text of who is logged in, or `None`. ``handler`` is the
         request's, and `None` outside a request; its headers have the session id, so
         do not log them. A plain function, which must be quick. What it raises is
         logged.

@@ -8,7 +8,12 @@ from typing import Any
 
 import pytest
 
-from tornado_mcsession import SessionGone, SessionManager, StoreUnavailable
+from tornado_mcsession import (
+    MemoryStore,
+    SessionGone,
+    SessionManager,
+    StoreUnavailable,
+)
 
 from ..support.clock import ManualClock
 from ..support.requests import begin, pending_done, visit
@@ -153,6 +158,24 @@ async def test_an_expired_session_is_told_when_it_is_presented(
     in_the_other = Told(other)
     await visit(other, session_id)
     assert [reason for reason, *_ in in_the_other.take()] == ["expired"]
+
+
+@pytest.mark.gen_test
+async def test_what_was_told_is_remembered_within_bounds(clock: ManualClock) -> None:
+    """A thousand sessions or so; what was forgotten is told again."""
+    manager = SessionManager(store=MemoryStore(clock=clock), clock=clock)
+    told = Told(manager)
+    ids = [f"{number:043}" for number in range(1100)]
+    for session_id in ids:
+        await manager.set(session_id, {}, ttl=1)
+    clock.advance(2)
+    told.take()
+    for session_id in ids:
+        await visit(manager, session_id)
+        await visit(manager, session_id)
+    assert len(told.take()) == len(ids)
+    await visit(manager, ids[0])
+    assert len(told.take()) == 1
 
 
 @pytest.mark.gen_test
