@@ -366,10 +366,9 @@ class SessionManager:
             if found.stored is not None:
                 await self.records.change(at, edit)
                 return
+            created = await self.records.create(session_id, blank)
             # What has ended is kept a moment longer, and so is what nobody can read.
-            if await self.records.create(
-                session_id, blank
-            ) is not None or await self.records.supersede(at, blank):
+            if created is not None or await self.records.supersede(at, blank):
                 self.report_begin()
                 return
             found = await self.lookup.find(session_id)
@@ -450,10 +449,10 @@ class SessionManager:
     def on_begin(self, callback: Callable[[str | None, Any], object]) -> None:
         """Call ``callback(principal, handler)`` when a session begins.
 
-        It has then been stored for the first time. ``principal`` is the text of who is logged in, or `None`. ``handler`` is the
-        request's, and `None` outside a request; its headers have the session id, so
-        do not log them. A plain function, which must be quick. What it raises is
-        logged.
+        It has then been stored for the first time. ``principal`` is the text of who
+        is logged in, or `None`. ``handler`` is the request's, and `None` outside a
+        request; its headers have the session id, so do not log them. A plain
+        function, which must be quick. What it raises is logged.
         """
         self._on_begin.append(_plain("on_begin", callback))
 
