@@ -35,7 +35,7 @@ from .exceptions import (
     StoreUnavailable,
 )
 from .manager import SessionManager
-from .mixin import SessionMixin
+from .mixin import SessionMixin, SessionStatusHandler
 from .session import Session
 from .sessions.serializers import JSONSerializer, MsgpackSerializer
 from .stores.base import CasResult, Entry, Store
@@ -59,6 +59,7 @@ __all__ = [
     "SessionMixin",
     "SessionNotLoaded",
     "SessionRefused",
+    "SessionStatusHandler",
     "SessionTooLarge",
     "Store",
     "StoreError",
