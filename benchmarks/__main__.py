@@ -1,7 +1,8 @@
 """What a session costs a request: the whole table.
 
     python -m benchmarks
-    python -m benchmarks --quick --only read,write
+    python -m benchmarks --quick --only main,burst
+    python -m benchmarks --write     # into docs/performance.md
 
 Starts all that it needs: memcached, the servers that are compared, wrk. A row, or
 a group of rows that are measured together, can be chosen by its name.
@@ -13,17 +14,15 @@ import argparse
 import sys
 from pathlib import Path
 
-from . import plot
 from .load import Missing, require
 from .report import Report
-from .rounds import FULL, QUICK, Plan
-from .rows import ROWS, Row
+from .rounds import FULL, QUICK
+from .rows import ROWS
 from .servers import Fleet
 
 GROUPS = list(dict.fromkeys(row.group for row in ROWS))
-# A quick look at everything leaves out what is there for comparison.
-EXTENDED = {FULL: GROUPS, QUICK: []}
 NAMES = list(dict.fromkeys(name for row in ROWS for name in (row.group, row.name)))
+DOCS = Path(__file__).parents[1] / "docs"
 
 
 def tell(line: str) -> None:
@@ -49,48 +48,36 @@ def arguments() -> argparse.Namespace:
     add = parser.add_argument
     add("--quick", action="store_true", help="shorter, and less exact")
     add("--only", nargs="+", type=names, default=[], metavar="ROW", help="some")
-    add(
-        "--check",
-        action="store_true",
-        help="end with status 1 where a row misses what it must reach",
-    )
-    add("--json", type=Path, metavar="FILE", help="write all figures")
-    add(
-        "--plot",
-        type=Path,
-        metavar="DIRECTORY",
-        help="draw figures over the number of connections, as SVG and PNG",
-    )
-    return parser.parse_args()
-
-
-def run(rows: list[Row], plan: Plan, options: argparse.Namespace) -> Report:
-    """Measure, and write what is asked for."""
-    with Fleet(tell) as fleet:
-        report = Report.of(fleet, rows, plan, extra=options.only or EXTENDED[plan])
-        print(report.text(), flush=True)
-        if options.json:
-            options.json.write_text(report.json())
-        if options.plot:
-            tell("== plot")
-            for file in plot.draw(plot.measure(fleet, plan), plan, options.plot):
-                tell(f"drawn: {file}")
-    return report
+    add("--json", action="store_true", help="print all figures as JSON")
+    add("--write", action="store_true", help="write docs/performance.md")
+    add("--check", action="store_true", help="status 1 where a row misses its limit")
+    options = parser.parse_args()
+    options.only = [name for names in options.only for name in names]
+    if options.write and options.only:
+        parser.error("--write is for all rows")
+    return options
 
 
 def main() -> int:
     options = arguments()
-    options.only = [name for names in options.only for name in names]
-    rows = [row for row in ROWS if {row.group, row.name} & set(options.only or GROUPS)]
+    chosen = set(options.only or GROUPS)
+    rows = [row for row in ROWS if {row.group, row.name} & chosen]
+    # A quick look at everything leaves out what is there for comparison.
+    extra = options.only or ([] if options.quick and not options.write else GROUPS)
     try:
-        require(["matplotlib"] if options.plot else [])
-        report = run(rows, QUICK if options.quick else FULL, options)
+        require()
     except Missing as error:
         tell(f"error: {error}")
         return 2
+    with Fleet(tell) as fleet:
+        report = Report.of(fleet, rows, QUICK if options.quick else FULL, extra)
+    print(report.json() if options.json else report.text(), end="", flush=True)
+    if options.write:
+        report.write(DOCS)
+    limits = {row.name: row.limit for row in rows if row.limit}
     missed = report.missed()
-    if missed:
-        tell(f"not reached or not measured: {', '.join(missed)}")
+    for name in missed:
+        tell(f"not within its limit: {name}, {limits.get(name, 'see the table')}")
     return 1 if missed and options.check else 0
 
 

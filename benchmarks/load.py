@@ -1,4 +1,4 @@
-"""Load by wrk, what it says of it, and what processes use meanwhile. Linux only."""
+"""Load by wrk, what it says of it, and the CPU time it takes. Linux only."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ import resource
 import shutil
 import subprocess  # nosec B404 # runs wrk, and asks programs for their versions
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple
 
 from tests.support.processes import SERVER_PATH
 
@@ -42,16 +41,12 @@ def is_importable(name: str) -> bool:
     return importlib.util.find_spec(name) is not None
 
 
-def require(modules: Iterable[str] = ()) -> None:
+def require() -> None:
     """Raise `Missing` for what is needed and not there."""
     if platform.system() != "Linux":
         raise Missing("Linux is needed: its clocks and /proc tell what servers use")
     for program in ("wrk", "memcached"):
         find(program)
-    absent = [name for name in modules if not is_importable(name)]
-    if absent:
-        names = ", ".join(absent)
-        raise Missing(f"{names} is needed: pip install -e '.[test,bench]'")
 
 
 def machine() -> str:
@@ -124,18 +119,12 @@ def parsed(output: str) -> Sample:
 
 
 def run(
-    pid: int,
-    port: int,
-    paths: Sequence[str],
-    cookies: Path,
-    *,
-    connections: int,
-    seconds: float,
+    pid: int, port: int, path: str, cookies: Path, *, connections: int, seconds: int
 ) -> Sample:
     """Load a server for some seconds; return what wrk and its clock say."""
-    url = f"http://127.0.0.1:{port}"
     options = ["-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(SCRIPT)]
-    command = [find("wrk"), *options, url, "--", str(cookies), *paths]
+    url = f"http://127.0.0.1:{port}"
+    command = [find("wrk"), *options, url, "--", str(cookies), path]
     meter, before = Meter(), cpu_seconds(pid)
     done = subprocess.run(  # nosec B603 # no shell, nothing from outside
         command, capture_output=True, text=True
@@ -147,20 +136,6 @@ def run(
     return replace(
         sample, connections=connections, cpu_seconds=used, others=meter.others()
     )
-
-
-class Usage(NamedTuple):
-    """What a process holds at a moment."""
-
-    memory: int  # bytes, resident
-    threads: int
-
-
-def usage(pid: int) -> Usage:
-    """Return what a process holds now."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    fields = dict(re.findall(r"^(VmRSS|Threads):\s+(\d+)", status, re.MULTILINE))
-    return Usage(int(fields["VmRSS"]) * 1024, int(fields["Threads"]))
 
 
 def cpu_seconds(pid: int) -> float:

@@ -1,11 +1,15 @@
-"""All that was measured in one run, and the tables of it."""
+"""All that was measured in one run, as tables, as JSON and as a page of the docs."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+import re
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
+from . import picture
 from .load import Meter, machine
 from .result import Result
 from .rounds import (
@@ -13,18 +17,15 @@ from .rounds import (
     MOST_OTHERS,
     Plan,
     Taken,
-    added,
-    cpu_us,
+    median,
     play,
-    quiet,
     spread,
     trouble,
 )
-from .rows import EXTRA, PEERS, Pair, Row, Single, added_cpu
-from .servers import FAILURES, OURS, SUBJECTS, Fleet
+from .rows import COMPARED, DOING, EXTRA, Pair, Row, Single, added, added_cpu
+from .servers import FAILURES, SUBJECTS, Fleet
 
-PATHS = {"/read": "reading", "/write": "writing"}
-REACHED = {"missed": "**missed**", "must": "yes", "aim": "yes, and the aim", "": ""}
+FIGURES = ("rate", "cpu_us", "p50_us", "p99_us")
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Report:
 
     @classmethod
     def of(
-        cls, fleet: Fleet, rows: Sequence[Row], plan: Plan, extra: Container[str] = ()
+        cls, fleet: Fleet, rows: Sequence[Row], plan: Plan, extra: Collection[str] = ()
     ) -> Report:
         """Measure ``rows``; in the groups ``extra`` also what is for comparison."""
         report = cls(rows, plan, {}, {}, fleet.failed)
@@ -52,7 +53,7 @@ class Report:
             if pairs:
                 scenarios = [each for pair in pairs for each in pair.scenarios]
                 scenarios += EXTRA.get(group, []) if group in extra else []
-                report.taken[group] = play(fleet, dict.fromkeys(scenarios), plan)
+                report.taken[group] = play(fleet, scenarios, plan)
             for row in members:
                 report.results[row.name] = (
                     row.result(report.taken[group], fleet.failed)
@@ -61,47 +62,110 @@ class Report:
                 )
         return replace(report, others=meter.others())
 
-    def text(self) -> str:
-        """Return the tables, and on what and how they were measured."""
-        parts = [
-            f"{self.plan.rounds} rounds of {self.plan.seconds} s for each server. "
-            f"{machine()}. Other programs used {self.others:.0%} of the CPUs: rounds "
-            f"with more than {MOST_OTHERS:.0%} are left out where at least "
-            f"{LEAST_ROUNDS} remain.\n",
-            main_table(self.rows, self.results),
-            *self._notes(),
-        ]
-        if "peers" in self.taken:
-            parts.append(added_table(self.taken["peers"], self.failed))
-        parts += map(load_table, self.taken.values())
-        return "\n".join(parts)
+    def missed(self) -> list[str]:
+        """Return the names of rows that were not measured, or miss their limits."""
+        return [r.name for r in self.rows if not self.results[r.name].keeps(r.limit)]
 
-    def _notes(self) -> Iterator[str]:
+    # As text.
+
+    def sections(self) -> dict[str, str]:
+        """Return the parts of the report, by their names in the page."""
+        return {
+            "cost": "".join(self._costs()),
+            "rows": render(
+                ["what", "measured (quartiles)", "µs of CPU"],
+                [
+                    [row.what, self.results[row.name].shown, self.results[row.name].cpu]
+                    for row in self.rows
+                ],
+            ),
+            "servers": "\n".join(map(load_table, self.taken.values())),
+            "run": self._run(),
+        }
+
+    def text(self) -> str:
+        """Return all that there is to read."""
+        return "\n".join(part for part in self.sections().values() if part)
+
+    def costs(self) -> dict[str, dict[str, float]]:
+        """Return the µs of CPU that reading and writing add, for each way."""
+        taken = self.taken.get("main", {})
+        costs: dict[str, dict[str, float]] = {}
+        for name in COMPARED:
+            for path, doing in DOING.items():
+                pair = added(path, name)
+                if not any(trouble(each, taken, self.failed) for each in pair):
+                    rounds = zip(*map(taken.__getitem__, pair), strict=True)
+                    values = [added_cpu(*each) for each in rounds]
+                    costs.setdefault(name, {})[doing] = spread(values).median
+        return costs
+
+    def _costs(self) -> Iterator[str]:
+        costs, taken = self.costs(), self.taken.get("main", {})
+        if not costs:
+            return
+        lines = []
+        for name, title in COMPARED.items():
+            whole = added("/read", name)[1]
+            cells = [
+                f"{costs[name][d]:.0f}" if name in costs else "not measured"
+                for d in DOING.values()
+            ]
+            bare = f"{median(taken[whole], 'cpu_us'):.0f}" if name in costs else ""
+            lines.append([title, *cells, bare])
+        columns = ["sessions kept by", *(f"{d} adds, µs" for d in DOING.values())]
+        yield render([*columns, "a request without, µs"], lines)
+
+    def _run(self) -> str:
         reasons: dict[str, list[str]] = {}
         for name, why_not in self.failed.items():
             reasons.setdefault(why_not, []).append(SUBJECTS[name].title)
-        for why_not, titles in reasons.items():
-            yield f"Not measured: {', '.join(titles)}: {why_not}\n"
+        notes = (
+            f"\nNot measured: {', '.join(titles)}: {why_not}\n"
+            for why_not, titles in reasons.items()
+        )
+        return (
+            f"{self.plan.rounds} rounds of {self.plan.seconds} s for each server. "
+            f"{machine()}.\nOther programs used {self.others:.0%} of the CPUs: rounds "
+            f"with more than {MOST_OTHERS:.0%} are left out where at least "
+            f"{LEAST_ROUNDS} remain.\n{''.join(notes)}"
+        )
 
-    def missed(self) -> list[str]:
-        """Return the names of rows that did not reach what they must."""
-        results = self.results.items()
-        return [name for name, each in results if each.reached not in ("must", "aim")]
+    # As data.
 
-    def json(self) -> str:
+    def data(self) -> dict[str, Any]:
         """Return all figures."""
-        samples = {
-            group: {str(each): list(map(asdict, taken[each])) for each in taken}
-            for group, taken in self.taken.items()
-        }
-        whole = {
-            "machine": machine(),
-            "others": self.others,
-            "rows": {name: asdict(result) for name, result in self.results.items()},
-            "samples": samples,
+        return {
+            "run": {"machine": machine(), **self.plan._asdict(), "others": self.others},
+            "cost": self.costs(),
+            "rows": [
+                {"name": row.name, "what": row.what, **_figures(self.results[row.name])}
+                for row in self.rows
+            ],
+            "servers": {
+                group: {
+                    str(scenario): {
+                        **{name: round(median(samples, name), 1) for name in FIGURES},
+                        "errors": sum(sample.errors for sample in samples),
+                    }
+                    for scenario, samples in taken.items()
+                }
+                for group, taken in self.taken.items()
+            },
             "not_measured": self.failed,
         }
-        return json.dumps(whole, indent=2, ensure_ascii=False)
+
+    def json(self) -> str:
+        """Return all figures as JSON."""
+        return json.dumps(self.data(), indent=1, ensure_ascii=False) + "\n"
+
+    def write(self, docs: Path) -> None:
+        """Put the figures into the page of the docs, and beside it."""
+        page = docs / "performance.md"
+        page.write_text(filled(page.read_text(), self.sections()))
+        figures = docs / "figures"
+        figures.joinpath("performance.json").write_text(self.json())
+        figures.joinpath("cost.svg").write_text(picture.bars(self.costs(), COMPARED))
 
 
 def _measured(row: Single, fleet: Fleet, plan: Plan) -> Result:
@@ -109,6 +173,30 @@ def _measured(row: Single, fleet: Fleet, plan: Plan) -> Result:
         return row.measure(fleet, plan)
     except FAILURES as error:
         return Result(why_not=str(error))
+
+
+def _figures(result: Result) -> dict[str, Any]:
+    if result.why_not:
+        return {"not_measured": result.why_not}
+    figures: dict[str, Any] = {"shown": result.shown}
+    if not result.words:
+        figures |= spread(result.values)._asdict()
+    return figures | {"values": result.values, "cpu": result.cpu}
+
+
+def filled(page: str, sections: dict[str, str]) -> str:
+    """Return a page with other contents between its markers.
+
+    Each section must be there: ``<!-- measured: NAME -->`` to ``<!-- end -->``.
+    """
+    for name, contents in sections.items():
+        mark = f"<!-- measured: {name} -->"
+        pattern = rf"{re.escape(mark)}.*?<!-- end -->"
+        new = f"{mark}\n{contents.strip()}\n<!-- end -->"
+        page, count = re.subn(pattern, lambda _, new=new: new, page, flags=re.DOTALL)
+        if count != 1:
+            raise ValueError(f"the page has {count} sections {name!r}")
+    return page
 
 
 def render(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -120,48 +208,22 @@ def render(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def main_table(rows: Iterable[Row], results: Mapping[str, Result]) -> str:
-    """Return what each row must reach and has reached."""
-    columns = ["what", "must", "aim", "measured (quartiles)", "µs of CPU", "reached"]
-    lines = []
-    for row in rows:
-        result = results[row.name]
-        shown = result.shown or f"not measured: {result.why_not}"
-        reached = REACHED[result.reached]
-        lines.append([row.what, row.must, row.aim, shown, result.cpu, reached])
-    return render(columns, lines)
-
-
 def load_table(taken: Taken) -> str:
     """Return what each server did under each kind of load."""
-    figures = ["requests/s", "µs of CPU", "p50 ms", "p99 ms", "errors"]
+    columns = [
+        "server",
+        "load",
+        "requests/s",
+        "µs of CPU",
+        "p50 ms",
+        "p99 ms",
+        "errors",
+    ]
     lines = []
     for scenario, samples in taken.items():
-        rate, p50, p99 = (
-            spread([getattr(sample, figure) for sample in quiet(samples)]).median
-            for figure in ("rate", "p50_us", "p99_us")
-        )
-        cells = [f"{rate:.0f}", f"{cpu_us(taken, scenario):.0f}"]
-        cells += [f"{p50 / 1000:.2f}", f"{p99 / 1000:.2f}"]
+        rate, cpu, p50, p99 = (median(samples, figure) for figure in FIGURES)
+        cells = [f"{rate:.0f}", f"{cpu:.0f}", f"{p50 / 1000:.2f}", f"{p99 / 1000:.2f}"]
         errors = str(sum(sample.errors for sample in samples))
         title = SUBJECTS[scenario.subject].title
         lines.append([title, scenario.load, *cells, errors])
-    return render(["server", "load", *figures], lines)
-
-
-def added_table(taken: Taken, failed: dict[str, str]) -> str:
-    """Return what a session adds to each framework's own CPU time for a request."""
-    lines = [
-        [SUBJECTS[name].title, *(_added(path, name, taken, failed) for path in PATHS)]
-        for name in (OURS, *PEERS)
-    ]
-    return render(["µs of CPU that a session adds", *PATHS.values()], lines)
-
-
-def _added(path: str, name: str, taken: Taken, failed: dict[str, str]) -> str:
-    pair = added(path, name)
-    if any(trouble(scenario, taken, failed) for scenario in pair):
-        return "not measured"
-    values = [added_cpu(*each) for each in zip(*map(taken.get, pair), strict=True)]
-    median, low, high = spread(values)
-    return f"{median:.0f} ({low:.0f} to {high:.0f})"
+    return render(columns, lines)

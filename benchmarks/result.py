@@ -1,61 +1,49 @@
-"""What a figure must reach, and what it has reached."""
+"""What a row of the table has come to, and the limit that it has to keep."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from .rounds import spread
 
 
-@dataclass(frozen=True)
-class Target:
-    """What a figure must reach, and where it should come to."""
+class Limit(NamedTuple):
+    """What a figure must reach, or must not exceed."""
 
     sign: str
-    must: float
-    aim: float | None = None
+    figure: float
 
-    def reached(self, figure: float) -> str:
-        """Return which of the two a figure has reached, or "missed"."""
-        if not self._holds(figure, self.must):
-            return "missed"
-        return (
-            "aim" if self.aim is not None and self._holds(figure, self.aim) else "must"
-        )
+    def holds(self, figure: float) -> bool:
+        return figure >= self.figure if self.sign == "≥" else figure <= self.figure
 
-    @property
-    def must_text(self) -> str:
-        return f"{self.sign} {self.must:g}"
-
-    @property
-    def aim_text(self) -> str:
-        return "" if self.aim is None else f"{self.sign} {self.aim:g}"
-
-    def _holds(self, figure: float, limit: float) -> bool:
-        return figure >= limit if self.sign == "≥" else figure <= limit
-
-
-def at_least(must: float, aim: float | None = None) -> Target:
-    return Target("≥", must, aim)
-
-
-def at_most(must: float, aim: float | None = None) -> Target:
-    return Target("≤", must, aim)
+    def __str__(self) -> str:
+        return f"{self.sign} {self.figure:g}"
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a row of the table has come to."""
+    """What was measured, in words or as values of which the median counts."""
 
-    shown: str = ""
-    reached: str = ""  # "aim", "must", "missed"; "": it was not measured
-    cpu: str = ""
     values: list[float] = field(default_factory=list)
+    words: str = ""
+    cpu: str = ""
     why_not: str = ""
+    is_right: bool = True  # of what has no limit
 
+    @property
+    def shown(self) -> str:
+        """What the table shows."""
+        if self.why_not:
+            return f"not measured: {self.why_not}"
+        if self.words:
+            return self.words
+        median, low, high = spread(self.values)
+        digits = 0 if median >= 10 else 2
+        return f"{median:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
-def measured(values: list[float], target: Target, cpu: str = "") -> Result:
-    """Return the result of values that were measured one after another."""
-    median, low, high = spread(values)
-    shown = f"{median:.2f} ({low:.2f} to {high:.2f})"
-    return Result(shown, target.reached(median), cpu, values)
+    def keeps(self, limit: Limit | None) -> bool:
+        """Return whether it was measured, is right, and within its limit."""
+        if self.why_not or not self.is_right:
+            return False
+        return limit is None or limit.holds(spread(self.values).median)

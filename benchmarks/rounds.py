@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from . import load
 from .load import Sample
-from .servers import FAILURES, NOBODY, OURS, SUBJECTS, Fleet, Wrong
+from .servers import FAILURES, NOBODY, SUBJECTS, Fleet, Wrong
 
 CONNECTIONS = 32
 
@@ -46,32 +46,14 @@ class Scenario(NamedTuple):
         return self.visitors_of or self.subject
 
     @property
-    def servers(self) -> tuple[str, str]:
-        """The server that is asked, and the one that its users have visited."""
-        return self.subject, self.visitors
-
-    @property
     def load(self) -> str:
         """How it is asked, as the tables say it."""
         of = ", no cookie" if self.visitors_of == NOBODY else ""
         at = "" if self.connections == CONNECTIONS else f" × {self.connections}"
-        return f"{self.path}{of}{at}"
+        return f"{self.path.partition('?')[0]}{of}{at}"
 
     def __str__(self) -> str:
         return f"{self.subject}{self.load}"
-
-
-def bare(
-    kind: str = "bare", visitors_of: str = OURS, connections: int = CONNECTIONS
-) -> Scenario:
-    """Return a site without sessions, asked exactly as the one with them is."""
-    return Scenario(kind, "/read", connections, visitors_of)
-
-
-def added(path: str, name: str) -> tuple[Scenario, Scenario]:
-    """Return a site with sessions, and the same framework without."""
-    kind = "bare" if name == OURS else f"{name}-bare"
-    return Scenario(name, path), bare(kind, visitors_of=name)
 
 
 Taken = dict[Scenario, list[Sample]]
@@ -81,13 +63,11 @@ class Plan(NamedTuple):
     """How long everything takes."""
 
     rounds: int
-    seconds: int  # of load, for each scenario in each round
-    crowd_seconds: int
-    repeats: int  # of what is short
+    seconds: int = 1  # of load, for each scenario in each round
+    repeats: int = 5  # of what is short
 
 
-FULL = Plan(rounds=7, seconds=2, crowd_seconds=60, repeats=15)
-QUICK = Plan(rounds=3, seconds=1, crowd_seconds=10, repeats=5)
+FULL, QUICK = Plan(rounds=6, repeats=15), Plan(rounds=2)
 
 
 class Spread(NamedTuple):
@@ -111,19 +91,18 @@ def play(fleet: Fleet, scenarios: Iterable[Scenario], plan: Plan) -> Taken:
 
     Why a server could not is in ``fleet.failed``.
     """
-    runnable = [
-        scenario
-        for scenario in scenarios
-        if not any(map(fleet.why_not, scenario.servers))
-    ]
-    taken: Taken = {scenario: [] for scenario in runnable}
-    for scenario in runnable:
-        is_node = SUBJECTS[scenario.subject].is_node
-        _load(fleet, scenario, WARM_UP_NODE if is_node else WARM_UP)
-    before = _counts(fleet, taken)
+    taken: Taken = {
+        each: []
+        for each in dict.fromkeys(scenarios)
+        if not (fleet.why_not(each.subject) or fleet.why_not(each.visitors))
+    }
+    for name, scenario in {each.subject: each for each in taken}.items():
+        _load(fleet, scenario, WARM_UP_NODE if SUBJECTS[name].is_node else WARM_UP)
+    writers = [each for each in taken if each.path == "/write"]
+    before = {each.subject: _count(fleet, each.subject) for each in writers}
     for number in range(plan.rounds):
         # To and fro, so that what only grows or falls hits both of a pair alike.
-        for scenario in runnable if number % 2 == 0 else runnable[::-1]:
+        for scenario in list(taken)[:: 1 if number % 2 == 0 else -1]:
             sample = _load(fleet, scenario, plan.seconds)
             if sample is not None:
                 taken[scenario].append(sample)
@@ -132,16 +111,14 @@ def play(fleet: Fleet, scenarios: Iterable[Scenario], plan: Plan) -> Taken:
                 fleet.tell(
                     f"{number + 1}/{plan.rounds} {scenario!s:<26}{figures}{errors}"
                 )
-    for name, count in _counts(fleet, taken).items():
+    for each in writers:
+        counted = _count(fleet, each.subject) - before[each.subject]
+        confirmed = sum(sample.requests - sample.errors for sample in taken[each])
         try:
-            check_counts(name, count - before[name], _written(taken, name))
+            check_counts(each.subject, counted, confirmed)
         except Wrong as error:
-            fleet.give_up(name, str(error))
-    return {
-        scenario: samples
-        for scenario, samples in taken.items()
-        if scenario.subject not in fleet.failed
-    }
+            fleet.give_up(each.subject, str(error))
+    return {each: taken[each] for each in taken if each.subject not in fleet.failed}
 
 
 def check_counts(name: str, counted: int, confirmed: int) -> None:
@@ -158,10 +135,12 @@ def _load(fleet: Fleet, scenario: Scenario, seconds: int) -> Sample | None:
         return None
     server = fleet.server(scenario.subject)
     try:
+        if scenario.path == "/login":
+            server.visit()  # the ids that its users had are dead by now
         return load.run(
             server.pid,
             server.port,
-            [scenario.path],
+            scenario.path,
             fleet.cookies(scenario.visitors),
             connections=scenario.connections,
             seconds=seconds,
@@ -171,24 +150,15 @@ def _load(fleet: Fleet, scenario: Scenario, seconds: int) -> Sample | None:
         return None
 
 
-def _counts(fleet: Fleet, taken: Taken) -> dict[str, int]:
-    """Return how often the users of each server have written."""
-    counts = {}
-    for name in {scenario.subject for scenario in taken} - fleet.failed.keys():
-        try:
-            counts[name] = sum(fleet.server(name).counts())
-        except FAILURES as error:
-            fleet.give_up(name, str(error))
-    return counts
-
-
-def _written(taken: Taken, name: str) -> int:
-    return sum(
-        sample.requests - sample.errors
-        for scenario, samples in taken.items()
-        if (scenario.subject, scenario.path) == (name, "/write")
-        for sample in samples
-    )
+def _count(fleet: Fleet, name: str) -> int:
+    """Return how often the users of a server have written."""
+    if name in fleet.failed:
+        return 0
+    try:
+        return sum(fleet.server(name).counts())
+    except FAILURES as error:
+        fleet.give_up(name, str(error))
+        return 0
 
 
 # What the samples of a run are worth.
@@ -200,21 +170,18 @@ def undisturbed(rounds: list[tuple[Sample, ...]]) -> list[tuple[Sample, ...]]:
     return kept if len(kept) >= LEAST_ROUNDS else rounds
 
 
-def quiet(samples: Sequence[Sample]) -> Sequence[Sample]:
-    """Return those during which other programs did little; all, if there are none."""
-    return [each for each in samples if each.others <= MOST_OTHERS] or samples
-
-
-def cpu_us(taken: Taken, scenario: Scenario) -> float:
-    """Return the microseconds of CPU time that a request took."""
-    return spread([sample.cpu_us for sample in quiet(taken[scenario])]).median
+def median(samples: Sequence[Sample], figure: str) -> float:
+    """Return the median of a figure of those samples that nothing disturbed."""
+    kept = undisturbed([(sample,) for sample in samples])
+    return spread([getattr(sample, figure) for (sample,) in kept]).median
 
 
 def trouble(scenario: Scenario, taken: Taken, failed: dict[str, str]) -> str:
     """Return why a scenario's samples are not there, or are worth nothing."""
     samples = taken.get(scenario)
     if samples is None:
-        reasons = [failed[name] for name in scenario.servers if name in failed]
+        names = (scenario.subject, scenario.visitors)
+        reasons = [failed[name] for name in names if name in failed]
         return reasons[0] if reasons else "not asked for"
     if not all(sample.requests and not sample.errors for sample in samples):
         return f"{scenario}: {errors_of(samples)}"

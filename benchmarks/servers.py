@@ -39,9 +39,10 @@ class Subject:
 
     name: str
     title: str
-    site: str  # a function in benchmarks/sites, or a script in benchmarks/node
+    # A function in benchmarks/sites, or a script in benchmarks/node, and arguments.
+    site: str
     needs: tuple[str, ...] = ()
-    login: bool = False  # whether its users log in
+    visit: str = ""  # what its users ask for besides when they begin their sessions
 
     @property
     def is_node(self) -> bool:
@@ -54,10 +55,11 @@ class Subject:
 
     def command(self, port: int, memcached: str) -> list[str]:
         """Return how it is started."""
+        site, *more = self.site.split()
         if self.is_node:
-            return ["node", *self.site.split(), str(port), memcached]
-        module = ["-m", "benchmarks.sites", self.site]
-        return [sys.executable, *module, str(port), memcached]
+            return ["node", site, *more, str(port), memcached]
+        module = ["-m", "benchmarks.sites", site]
+        return [sys.executable, *module, str(port), memcached, *more]
 
     def missing(self) -> str | None:
         """Return why it cannot be started here, and how it could be."""
@@ -74,22 +76,57 @@ class Subject:
 
 KOA = ("koa", "koa-generic-session", "koa-store-memcached")
 AIOHTTP = ("aiohttp", "aiohttp_session", "aiomcache")
+STARSESSIONS = ("starlette", "starsessions", "uvicorn", "aiomcache")
+CLIENTS = ("aiomcache", "emcache")
+UVLOOP = ("uvloop",)
+SIZES = (1, 10, 100)  # KB
+
 SUBJECTS = {
     subject.name: subject
     for subject in [
         Subject("bare", "Tornado, no session", "plain.bare"),
-        Subject("dict", "Tornado, a dict", "plain.kept_in_a_dict"),
+        Subject("dict", "Tornado, a dict in the process", "plain.kept_in_a_dict"),
         Subject("hop", "Tornado, pymemcache by run_in_executor", "plain.hop"),
         Subject(OURS, "tornado-mcsession", "ours.memcached"),
         Subject("memory", "… over memory://", "ours.in_memory"),
-        Subject("login", "… logged in", "ours.memcached", login=True),
+        Subject("login", "… logged in", "ours.memcached", visit="&login=1"),
         Subject("encrypted", "… with AES-GCM", "ours.encrypted", ("cryptography",)),
         Subject("renewing", "… always due for renewal", "ours.renewing"),
-        Subject("emcache", "… over emcache", "ours.over_emcache", ("emcache",)),
+        Subject("moving", "… users who log in", "ours.memcached"),
+        Subject("emcache", "… over emcache", "ours.over_emcache", CLIENTS),
+        Subject("aiomcache", "… over aiomcache", "ours.over_aiomcache", CLIENTS),
         Subject("koa-bare", "koa", "koa.js bare", KOA),
         Subject("koa", "koa-generic-session, koa-store-memcached", "koa.js all", KOA),
         Subject("aiohttp-bare", "aiohttp", "peer_aiohttp.bare", AIOHTTP),
         Subject("aiohttp", "aiohttp-session, aiomcache", "peer_aiohttp.all", AIOHTTP),
+        Subject(
+            "starsessions-bare",
+            "Starlette, uvicorn",
+            "peer_starsessions.bare",
+            STARSESSIONS,
+        ),
+        Subject(
+            "starsessions",
+            "starsessions, aiomcache",
+            "peer_starsessions.all",
+            STARSESSIONS,
+        ),
+        Subject("uvloop-bare", "Tornado on uvloop", "plain.bare uvloop", UVLOOP),
+        Subject(
+            "uvloop-dict",
+            "Tornado on uvloop, a dict",
+            "plain.kept_in_a_dict uvloop",
+            UVLOOP,
+        ),
+        Subject("uvloop", "… on uvloop", "ours.memcached uvloop", UVLOOP),
+        *(
+            Subject(f"{name}-{size}", f"{title}, {size} KB", site, (), f"&size={size}")
+            for size in SIZES
+            for name, title, site in (
+                (OURS, "tornado-mcsession", "ours.memcached"),
+                ("dict", "Tornado, a dict", "plain.kept_in_a_dict"),
+            )
+        ),
     ]
 }
 
@@ -100,14 +137,14 @@ class Server:
     def __init__(self, subject: Subject, memcached: str, users: int = USERS) -> None:
         self.name = subject.name
         self.port = free_port()
+        self.cookies: list[str] = []
+        self._subject = subject
+        self._users = users
         directory = NODE if subject.is_node else HERE.parent
         command = subject.command(self.port, memcached)
         self._process = Process(command, self.port, cwd=directory)
-        self.cookies: list[str] = []
         try:
-            if not subject.is_bare:
-                login = "&login=1" if subject.login else ""
-                self._visit([f"/make?user={user}{login}" for user in range(users)])
+            self.visit()
         except BaseException:
             self.close()
             raise
@@ -119,12 +156,26 @@ class Server:
     def close(self) -> None:
         self._process.kill()
 
+    def visit(self) -> None:
+        """Let each user begin a session, another one if there is one."""
+        if self._subject.is_bare:
+            return
+        more = self._subject.visit
+        with self._connection() as connection:
+            self.cookies = [
+                self._ask(connection, f"/make?user={user}{more}", "")[1]
+                for user in range(self._users)
+            ]
+        if not all(self.cookies):
+            raise Wrong(f"{self.name} gives its visitors no cookie")
+        self.counts()
+
     def counts(self) -> list[int]:
         """Return each user's count; check that each finds their own session."""
         counts = []
         with self._connection() as connection:
             for user, cookie in enumerate(self.cookies):
-                body = self.ask(connection, "/read", cookie)[0]
+                body = self._ask(connection, "/read", cookie)[0]
                 owner, _, count = body.partition(" ")
                 if owner != str(user) or not count.isdecimal():
                     raise Wrong(f"{self.name} shows {body!r} to user {user}")
@@ -134,9 +185,9 @@ class Server:
     def get(self, path: str, cookie: str = "") -> str:
         """Return the response to one request."""
         with self._connection() as connection:
-            return self.ask(connection, path, cookie)[0]
+            return self._ask(connection, path, cookie)[0]
 
-    def ask(
+    def _ask(
         self, connection: http.client.HTTPConnection, path: str, cookie: str
     ) -> tuple[str, str]:
         """Return a response's body, and what a browser sends back as cookies."""
@@ -151,13 +202,6 @@ class Server:
             pairs.load(line)
         sent = (f"{name}={pair.coded_value}" for name, pair in pairs.items())
         return body, "; ".join(sent)
-
-    def _visit(self, paths: list[str]) -> None:
-        with self._connection() as connection:
-            self.cookies = [self.ask(connection, path, "")[1] for path in paths]
-        if not all(self.cookies):
-            raise Wrong(f"{self.name} gives its visitors no cookie")
-        self.counts()
 
     def _connection(self) -> closing[http.client.HTTPConnection]:
         return closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=10))
@@ -183,7 +227,7 @@ class Fleet:
 
     def start_memcached(self) -> Memcached:
         """Start another memcached, for what must not be disturbed."""
-        return self._stack.enter_context(closing(Memcached("-m", "256")))
+        return self._stack.enter_context(closing(Memcached("-m", "512")))
 
     def start(self, name: str, memcached: Memcached, users: int = USERS) -> Server:
         """Start a server of one's own."""
@@ -213,13 +257,11 @@ class Fleet:
     def give_up(self, name: str, why: str) -> None:
         """Measure no more of a server."""
         self.tell(f"{name} is not measured: {why}")
-        self.failed[name] = why
+        self.failed.setdefault(name, why)
 
-    def cookies(self, name: str, server: Server | None = None) -> Path:
-        """Return the file for wrk with the cookies of a server's users."""
+    def cookies(self, name: str) -> Path:
+        """Return a file for wrk with the cookies that a server's users have now."""
         path = self._directory / f"{name}.cookies"
-        if not path.exists():
-            server = server or self._servers.get(name)
-            lines = server.cookies if server else [""]
-            path.write_text("".join(f"{cookie}\n" for cookie in lines))
+        lines = self._servers[name].cookies if name in self._servers else [""]
+        path.write_text("".join(f"{cookie}\n" for cookie in lines))
         return path

@@ -1,89 +1,72 @@
-"""Rows that are measured by themselves: calls, renewals, a crowd, placing, imports."""
+"""Rows that are measured by themselves: calls, renewals, a burst, placing, imports."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
-import statistics
+import secrets
 import subprocess  # nosec B404 # starts Python again and again
 import sys
 import tempfile
-import threading
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+import time
+from typing import Any
 
 from tornado.httpclient import AsyncHTTPClient
 from tornado.httpserver import HTTPServer
 from tornado.testing import bind_unused_port
 
 from tests.support.clock import ManualClock
-from tests.support.memcached import Memcached
+from tornado_mcsession import MsgpackSerializer, SessionManager
 
-from . import load
-from .result import Result, Target, measured
-from .rounds import Plan, errors_of
+from .result import Result
+from .rounds import Plan
 from .routing import seconds_to_place, store_of
-from .servers import Fleet, Server
+from .servers import Fleet
 from .sites.ours import make_app
 
 # How often a request asks the store: counted by memcached itself.
 
 REQUESTS = 50
 # An add or a cas is one more "set".
+READS, WRITES = ("cmd_get",), ("cmd_set",)
 OTHERS = ("cmd_touch", "cmd_meta", "delete_hits", "delete_misses")
 
 
-class Calls(NamedTuple):
-    """What one request asks the store for."""
-
-    reads: float
-    writes: float
-    others: float
-
-    def __str__(self) -> str:
-        others = f" + {self.others:g} others" if self.others else ""
-        return f"{self.reads:g} + {self.writes:g}{others}"
-
-
-def counted(memcached: Memcached, server: Server, path: str, cookie: str) -> Calls:
-    """Return what a request costs, on average of some."""
+def calls(fleet: Fleet, plan: Plan, subject: str, path: str, expected: str) -> Result:
+    """Measure what a request of a user who has a session asks the store for."""
+    memcached = fleet.start_memcached()
+    server = fleet.start(subject, memcached, users=1)
+    [cookie] = server.cookies if path != "/untouched" else [""]
     before = memcached.stats()
     for _ in range(REQUESTS):
         server.get(path, cookie)
     after = memcached.stats()
-    names = ("cmd_get", "cmd_set", *OTHERS)
-    grown = [(int(after[name]) - int(before[name])) / REQUESTS for name in names]
-    return Calls(grown[0], grown[1], sum(grown[2:]))
+    reads, writes, others = (
+        sum(int(after[name]) - int(before[name]) for name in names) / REQUESTS
+        for names in (READS, WRITES, OTHERS)
+    )
+    seen = f"{reads:g} + {writes:g}" + (f" + {others:g} others" if others else "")
+    return Result([reads, writes, others], seen, is_right=seen == expected)
 
 
-def calls(fleet: Fleet, plan: Plan, subject: str, path: str, expected: Calls) -> Result:
-    """Measure what a request of a user who has a session costs."""
-    memcached = fleet.start_memcached()
-    server = fleet.start(subject, memcached, users=1)
-    [cookie] = server.cookies if path != "/untouched" else [""]
-    seen = counted(memcached, server, path, cookie)
-    return Result(str(seen), "aim" if seen == expected else "missed", values=[*seen])
-
-
-# How often a session is renewed that is used all day.
+# What is seen of the library in this process.
 
 MINUTE, DAY = 60, 86400
-RARELY = 0.01
 
 
 def renewals(fleet: Fleet, plan: Plan) -> Result:
+    """Count the renewals of a session that is used all day."""
     count = asyncio.run(renewals_of_a_day())
-    rarely = count <= RARELY * DAY / MINUTE
-    shown = f"{count} of {DAY // MINUTE} requests"
-    return Result(shown, "must" if rarely else "missed", values=[count])
+    return Result([count], f"{count} of {DAY // MINUTE} requests")
 
 
-async def renewals_of_a_day(step: int = MINUTE) -> int:
-    """Return how often the session of one who comes each ``step`` is renewed."""
+async def renewals_of_a_day() -> int:
+    """Return how often the session of one who comes each minute is renewed."""
     clock = ManualClock()
     app = make_app(store="memory://", clock=clock)
+    manager = app.settings["session_manager"]
     socket, port = bind_unused_port()
     server = HTTPServer(app)
     server.add_socket(socket)
@@ -92,93 +75,68 @@ async def renewals_of_a_day(step: int = MINUTE) -> int:
     try:
         made = await client.fetch(f"{url}/make?user=0")
         cookie = made.headers["Set-Cookie"].partition(";")[0]
-        for _ in range(DAY // step):
-            clock.advance(step)
+        for _ in range(DAY // MINUTE):
+            clock.advance(MINUTE)
             response = await client.fetch(f"{url}/read", headers={"Cookie": cookie})
             renewed = response.headers.get("Set-Cookie")
             cookie = renewed.partition(";")[0] if renewed else cookie
-        return int(app.settings["session_manager"].stats()["renewals"])
+        return int(manager.stats()["renewals"])
     finally:
         server.stop()
         client.close()
         await server.close_all_connections()
-        await app.settings["session_manager"].close()
+        await manager.close()
 
 
-# A thousand connections for a minute: does what the server holds level off?
-
-CONNECTIONS = 1000
-INTERVAL = 0.5
-# What a server may hold more in the middle of the last third than ever before,
-# and still be level.
-TOLERANCE = 1.03
-# Its loop's thread and those of its node: one that starts late is no growth.
-THREADS = 3
+WRITERS = 400
+KILOBYTES = 100
+MOST_ENCODINGS = 2
 
 
-class Moment(NamedTuple):
-    """What the server holds at a moment."""
+class CountingSerializer:
+    """Counts how often a whole session is encoded."""
 
-    memory: int
-    threads: int
-    queue: int
+    def __init__(self) -> None:
+        self._inner = MsgpackSerializer()
+        self.whole = 0
 
+    def dumps(self, value: Any) -> bytes:
+        self.whole += isinstance(value, dict) and "user" in value
+        return self._inner.dumps(value)
 
-def crowd(fleet: Fleet, plan: Plan) -> Result:
-    """Load the library with readers and writers, and watch it meanwhile."""
-    server = fleet.start("ours", fleet.memcached, users=CONNECTIONS)
-    over = threading.Event()
-    with ThreadPoolExecutor(1) as pool:
-        watching = pool.submit(watch, server, over)
-        try:
-            sample = load.run(
-                server.pid,
-                server.port,
-                ["/read", "/read", "/read", "/write"],
-                fleet.cookies("crowd", server),
-                connections=CONNECTIONS,
-                seconds=plan.crowd_seconds,
-            )
-        finally:
-            over.set()
-    moments = watching.result()
-    level = levels_off(moments)
-    memory, threads, queue = zip(*moments, strict=True)
-    shown = (
-        f"{plan.crowd_seconds} s, {'level' if level else 'growing'}: "
-        f"{memory[0] >> 20} to {memory[-1] >> 20} MiB, {max(threads)} threads, "
-        f"≤ {max(queue)} queued; {errors_of([sample])}"
-    )
-    reached = "must" if level and not sample.errors else "missed"
-    return Result(shown, reached, f"{sample.cpu_us:.0f}", list(map(float, memory)))
+    def loads(self, data: bytes) -> Any:
+        return self._inner.loads(data)
 
 
-def levels_off(moments: Sequence[Moment]) -> bool:
-    """Return whether the last third of a time is, in the middle, like those before.
+def burst(fleet: Fleet, plan: Plan, data: dict[str, Any]) -> Result:
+    """Let many write to one large session at once."""
+    logging.disable()  # of writers that are refused
+    try:
+        return asyncio.run(burst_on(fleet.memcached.url, data))
+    finally:
+        logging.disable(logging.NOTSET)
 
-    The queue is in step with the load, at times for half a minute and then in
-    another step: hence all of the time before.
-    """
-    third = len(moments) // 3
-    memory, threads, queue = zip(*moments, strict=True)
-    return (
-        third > 0
-        and max(threads) <= THREADS
-        and all(
-            statistics.median(figures[-third:]) <= max(figures[:-third]) * TOLERANCE
-            for figures in (memory, queue)
+
+async def burst_on(url: str, data: dict[str, Any]) -> Result:
+    """Return how many were refused, and how often each has encoded the session."""
+    serializer = CountingSerializer()
+    async with SessionManager(store=url, serializer=serializer) as manager:
+        session_id = secrets.token_urlsafe(32)
+        await manager.set(session_id, data)
+        sessions = [await manager.get(session_id) for _ in range(WRITERS)]
+        serializer.whole = 0
+        began = time.monotonic()
+        for number, session in enumerate(sessions):
+            assert session is not None
+            session[f"key {number}"] = number
+        told = await asyncio.gather(
+            *map(manager.commit, sessions), return_exceptions=True
         )
-    )
-
-
-def watch(server: Server, over: threading.Event) -> list[Moment]:
-    """Return what the server holds, again and again until the load is over."""
-    moments = []
-    while not over.wait(INTERVAL):
-        nodes = json.loads(server.get("/stats"))["store"]["nodes"]
-        queue = sum(node["pending"] for node in nodes.values())
-        moments.append(Moment(*load.usage(server.pid), queue))
-    return moments
+        seconds, each = time.monotonic() - began, serializer.whole / WRITERS
+    refused = sum(isinstance(each, Exception) for each in told)
+    words = f"{refused or 'none'} refused, {each:.1f} encodings each, {seconds:.1f} s"
+    is_right = not refused and each <= MOST_ENCODINGS
+    return Result([refused, each, seconds], words, is_right=is_right)
 
 
 # What it costs to find a key's node, for rising numbers of nodes.
@@ -189,20 +147,18 @@ NODES = (1, 10, 100, 1000)
 FLAT = 2
 
 
-def placing_us(fleet: Fleet, plan: Plan, target: Target) -> Result:
-    """Measure look-ups; none may take longer than the limit, or than others."""
+def placing_us(fleet: Fleet, plan: Plan) -> Result:
+    """Measure look-ups; none may take much longer than the others."""
     keys = [f"mcsession:{number:064x}" for number in range(20_000)]
     stores = [store_of(count) for count in NODES]
     rounds = [
         [seconds_to_place(store, keys) * 1e6 for store in stores]
-        for _ in range(plan.rounds)
+        for _ in range(plan.repeats)
     ]
     # Nothing makes a look-up faster than it is; much makes it slower.
     times = list(map(min, zip(*rounds, strict=True)))
-    flat = max(times[1:]) <= FLAT * min(times[1:])
-    shown = ", ".join(f"{time:.2f}" for time in times)
-    reached = target.reached(max(times)) if flat else "missed"
-    return Result(shown, reached, values=times)
+    words = ", ".join(f"{time:.2f}" for time in times)
+    return Result([max(times)], words, is_right=max(times[1:]) <= FLAT * min(times[1:]))
 
 
 # What importing the package costs, beyond Tornado and pymemcache.
@@ -223,14 +179,13 @@ print((time.process_time() - began) * 1000)
 """
 
 
-def import_ms(fleet: Fleet, plan: Plan, target: Target) -> Result:
+def import_ms(fleet: Fleet, plan: Plan) -> Result:
     """Measure the import in fresh interpreters that have those modules already."""
     with tempfile.TemporaryDirectory() as cache:
         needed: list[str] = json.loads(_python(NEEDED, cache=cache))
-        times = [
-            float(_python(TIMED, *needed, cache=cache)) for _ in range(plan.repeats)
-        ]
-    return measured(times, target)
+        return Result(
+            [float(_python(TIMED, *needed, cache=cache)) for _ in range(plan.repeats)]
+        )
 
 
 def _python(program: str, *args: str, cache: str) -> str:

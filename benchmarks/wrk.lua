@@ -1,25 +1,34 @@
 -- What wrk sends, and how it tells what it measured.
 --
---     wrk ... -s wrk.lua URL -- COOKIES PATH...
+--     wrk ... -s wrk.lua URL -- COOKIES PATH
 --
 -- Each line of the file COOKIES is what one user sends; an empty one is a user
--- without a cookie. Every user asks for every path, one after another.
+-- without a cookie. The users take turns. After /login a user sends the new cookie,
+-- and the old one never again.
 
-local requests, sent = {}, 0
+local path, requests, next = nil, {}, 1
+
+function add(cookie)
+   local headers = {}
+   if cookie ~= "" then headers["Cookie"] = cookie end
+   requests[#requests + 1] = wrk.format("GET", path, headers)
+end
+
+function follow(status, headers)
+   add(headers["Set-Cookie"]:match("^[^;]+"))
+end
 
 function init(args)
-   for cookie in io.lines(args[1]) do
-      local headers = {}
-      if cookie ~= "" then headers["Cookie"] = cookie end
-      for index = 2, #args do
-         requests[#requests + 1] = wrk.format("GET", args[index], headers)
-      end
-   end
+   path = args[2]
+   for cookie in io.lines(args[1]) do add(cookie) end
+   if path == "/login" then response = follow end
 end
 
 function request()
-   sent = sent % #requests + 1
-   return requests[sent]
+   local chosen = requests[next]
+   next = next + 1
+   if not response and next > #requests then next = 1 end
+   return chosen
 end
 
 function done(summary, latency)

@@ -1,6 +1,6 @@
 """Serve one site, as a process of its own, until it is killed.
 
-python -m benchmarks.sites ours.encrypted 8888 127.0.0.1:11211
+python -m benchmarks.sites ours.encrypted 8888 127.0.0.1:11211 [uvloop]
 """
 
 from __future__ import annotations
@@ -20,4 +20,6 @@ async def main(site: str, port: int, memcached: str) -> None:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.WARNING)
-    asyncio.run(main(sys.argv[1], int(sys.argv[2]), sys.argv[3]))
+    _, site, port, memcached, *loop = sys.argv
+    # asyncio, or uvloop: each has a function that runs a coroutine.
+    importlib.import_module(*loop or ["asyncio"]).run(main(site, int(port), memcached))

@@ -16,7 +16,7 @@ __all__ = ["make_app"]
 class Make(SessionMixin, RequestHandler):
     async def get(self) -> None:
         user = int(self.get_argument("user"))
-        self.session.update(first_data(user))
+        self.session.update(first_data(user, int(self.get_argument("size", "0"))))
         if self.get_argument("login", ""):
             await self.session.login(user)
 
@@ -32,6 +32,14 @@ class Write(SessionMixin, RequestHandler):
         self.write(shown(self.session))
 
 
+class Login(SessionMixin, RequestHandler):
+    """Logs the user of the session in. Its id is a new one afterwards."""
+
+    async def get(self) -> None:
+        await self.session.login(self.session["user"])
+        self.write(shown(self.session))
+
+
 class Untouched(SessionMixin, RequestHandler):
     """Could use its session, and does not."""
 
@@ -39,16 +47,12 @@ class Untouched(SessionMixin, RequestHandler):
         self.write(BARE)
 
 
-class Stats(RequestHandler):
-    def get(self) -> None:
-        self.write(self.settings["session_manager"].stats())
+PAGES = [("/make", Make), ("/read", Read), ("/write", Write), ("/login", Login)]
 
 
 def make_app(**session: Any) -> Application:
     """Return the application; ``session`` are its settings."""
-    pages = [("/make", Make), ("/read", Read), ("/write", Write)]
-    others = [("/untouched", Untouched), ("/stats", Stats)]
-    app = Application([*pages, *others], cookie_secret=SECRET)
+    app = Application([*PAGES, ("/untouched", Untouched)], cookie_secret=SECRET)
     SessionManager(app, **session)
     return app
 
@@ -75,6 +79,12 @@ async def renewing(port: int, memcached: str) -> None:
 
 
 async def over_emcache(port: int, memcached: str) -> None:
-    from .over_emcache import EmcacheStore
+    from .clients import EmcacheStore
 
     serve(port, store=await EmcacheStore.connected(memcached))
+
+
+async def over_aiomcache(port: int, memcached: str) -> None:
+    from .clients import AiomcacheStore
+
+    serve(port, store=AiomcacheStore(memcached))

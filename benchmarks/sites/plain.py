@@ -40,12 +40,16 @@ class Signed(RequestHandler):
         self.set_signed_cookie("session", session_id, httponly=True, samesite="Lax")
         return session_id
 
+    def first_data(self) -> dict[str, Any]:
+        size = int(self.get_argument("size", "0"))
+        return first_data(int(self.get_argument("user")), size)
+
 
 class MakeInDict(Signed):
     """Keeps encoded sessions in a dict of this process."""
 
     def get(self) -> None:
-        kept[self.new_id()] = encode(first_data(int(self.get_argument("user"))))
+        kept[self.new_id()] = encode(self.first_data())
 
 
 class ReadInDict(Signed):
@@ -82,7 +86,7 @@ class Hop(Signed):
 
 class MakeByHop(Hop):
     async def get(self) -> None:
-        await self.save(self.new_id(), first_data(int(self.get_argument("user"))))
+        await self.save(self.new_id(), self.first_data())
 
 
 class ReadByHop(Hop):
@@ -105,7 +109,7 @@ def serve(port: int, pages: list[Any]) -> None:
 
 
 async def bare(port: int, memcached: str) -> None:
-    paths = ["/make", "/read", "/write", "/untouched", "/stats"]
+    paths = ["/make", "/read", "/write", "/login", "/untouched"]
     serve(port, [(path, Bare) for path in paths])
 
 
