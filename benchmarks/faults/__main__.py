@@ -1,4 +1,4 @@
-"""Play the faults, and write the page for operators.
+"""Play the faults, and put the figures into the page for operators.
 
     python -m benchmarks.faults
     python -m benchmarks.faults --only killed hung
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from .catalogue import FAULTS, Fault
-from .page import document
+from .page import cells, filled
 from .stage import Stage
 
 __all__ = ["play"]
@@ -29,7 +29,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 PAGE, FIGURES = DOCS / "faults.md", DOCS / "figures" / "faults.json"
 
 
-async def play(fault: Fault, users: int = USERS) -> dict[str, Any]:
+async def play(name: str, fault: Fault, users: int = USERS) -> dict[str, Any]:
     """Play a fault; return what was seen of it."""
     began = time.monotonic()
     stage = Stage(users, fault.statuses, fault.waits)
@@ -47,34 +47,33 @@ async def play(fault: Fault, users: int = USERS) -> dict[str, Any]:
     elif 503 in fault.statuses and not fault.loses and not figures["errors"]:
         figures["problems"]["nobody got a 503: the fault has no effect"] = 1
     seconds = round(time.monotonic() - began, 1)
-    return {"name": fault.name, "users": users, "seconds": seconds, **figures}
+    return {"name": name, "users": users, "seconds": seconds, **figures}
 
 
-def progress(figures: dict[str, Any]) -> None:
-    """Print a line about a fault that was played."""
+def line(figures: dict[str, Any]) -> str:
+    """Return what to print of a fault that was played."""
+    failed, longest, _ = cells(figures)
     state = "FAILED" if figures["problems"] else "ok"
-    print(
+    lines = [
         f"{figures['name']:<16}{state:<8}{figures['seconds']:>5} s "
-        f"{figures['requests']:>6} responses {figures['errors']:>5} errors "
-        f"{figures['longest_ms']:>6} ms longest",
-        file=sys.stderr,
-    )
-    for text, count in figures["problems"].items():
-        print(f"{'':<16}{count} × {text}", file=sys.stderr)
+        f"{figures['requests']:>6} responses, {failed} failed, longest {longest}",
+        *(f"{'':<16}{count} × {text}" for text, count in figures["problems"].items()),
+    ]
+    return "\n".join(lines)
 
 
 async def main(options: argparse.Namespace) -> int:
     """Play the faults that were asked for; return the exit status."""
     results = []
     for name in options.only or FAULTS:
-        results.append(await play(FAULTS[name], options.users))
-        progress(results[-1])
+        results.append(await play(name, FAULTS[name], options.users))
+        print(line(results[-1]), file=sys.stderr, flush=True)
     figures = json.dumps(results, indent=1, ensure_ascii=False) + "\n"
+    if options.json:
+        print(figures, end="")
     if options.write:
-        PAGE.write_text(document(results))
+        PAGE.write_text(filled(PAGE.read_text(), results))
         FIGURES.write_text(figures)
-    else:
-        print(figures if options.json else document(results))
     return 1 if any(each["problems"] for each in results) else 0
 
 

@@ -1,4 +1,7 @@
-"""All faults, in the order of the page."""
+"""All faults, in the order of the page; the table is at the end.
+
+An act starts the site, makes the fault, lets it last, and mends it.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ Act = Callable[[Stage], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault; ``title`` says what happens, ``remedy`` what an operator does then.
+    """A fault, and what may come of it.
 
     ``statuses`` are those that users may get besides 200 and 409, 0 being no response.
     With ``loses``, memcached loses sessions; with ``stays``, the fault is not mended.
@@ -36,37 +39,13 @@ class Fault:
     """
 
     act: Act
-    name: str
-    title: str
-    remedy: str
     statuses: tuple[int, ...] = (503,)
     loses: bool = False
     stays: bool = False
     waits: float = 0.0
 
 
-FAULTS: dict[str, Fault] = {}
-
-
-def add(name: str, title: str, remedy: str, act: Act, **more: Any) -> None:
-    FAULTS[name] = Fault(act, name, title, remedy, **more)
-
-
-def fault(name: str, title: str, remedy: str, **more: Any) -> Callable[[Act], Act]:
-    """Make a fault of the function that plays it."""
-
-    def added(act: Act) -> Act:
-        add(name, title, remedy, act, **more)
-        return act
-
-    return added
-
-
 # memcached.
-
-RESTART = "Start it again. Its sessions are lost."
-HELD_UP = "Find out what holds it up."
-TWEMPROXY = "List the nodes in the URL instead: see [twemproxy.md](twemproxy.md)."
 
 
 async def one_node(stage: Stage) -> Memcached:
@@ -76,7 +55,7 @@ async def one_node(stage: Stage) -> Memcached:
 
 async def three_nodes(stage: Stage) -> Memcached:
     """Start a site on three nodes; return one of them."""
-    nodes = [await stage.memcached() for _ in range(3)]
+    nodes = [await stage.keep(Memcached) for _ in range(3)]
     await stage.open(*nodes)
     await stage.blocking(stage.group, *nodes)
     return nodes[0]
@@ -84,79 +63,41 @@ async def three_nodes(stage: Stage) -> Memcached:
 
 async def behind_twemproxy(stage: Stage) -> Memcached:
     """Start a site with twemproxy before two nodes; return one of these."""
-    nodes = [await stage.memcached() for _ in range(2)]
+    nodes = [await stage.keep(Memcached) for _ in range(2)]
     await stage.open(await stage.keep(Twemproxy, stage.directory, nodes))
     await stage.blocking(stage.group, *nodes)
     return nodes[0]
 
 
-def kill(place: Callable[[Stage], Awaitable[Memcached]]) -> Act:
+Place = Callable[[Stage], Awaitable[Memcached]]
+
+
+async def kill(stage: Stage, place: Place) -> None:
     """Kill a node, and start it again."""
-
-    async def act(stage: Stage) -> None:
-        node = await place(stage)
-        await stage.blocking(node.kill)
-        await stage.last()
-        await stage.restart(node)
-
-    return act
+    node = await place(stage)
+    await stage.blocking(node.kill)
+    await stage.last()
+    await stage.losing(node.restart)
 
 
-def hang(place: Callable[[Stage], Awaitable[Memcached]]) -> Act:
+async def hang(stage: Stage, place: Place) -> None:
     """Let a node stand still, and go on."""
-
-    async def act(stage: Stage) -> None:
-        node = await place(stage)
-        await stage.blocking(node.stop)
-        await stage.last(2.0)
-        await stage.blocking(node.cont)
-
-    return act
+    node = await place(stage)
+    await stage.blocking(node.stop)
+    await stage.last(2.0)
+    await stage.blocking(node.cont)
 
 
-add("killed", "memcached is killed, and back", RESTART, kill(one_node), loses=True)
-
-
-@fault(
-    "restarted",
-    "memcached restarts at once",
-    "Restart one node at a time, at night: its sessions are lost.",
-    loses=True,
-)
-async def restarted(stage: Stage) -> None:
-    node = await stage.on_memcached()
-    await stage.restart(node)
+async def empty(stage: Stage, how: Callable[[Memcached], None]) -> None:
+    """Let a node lose all it has, and go on."""
+    node = await one_node(stage)
+    await stage.losing(how, node)
     await stage.last(0.3)
 
 
-@fault(
-    "flushed",
-    "somebody runs `flush_all`",
-    "Find out who did. Give sessions a memcached of their own.",
-    statuses=(),
-    loses=True,
-)
-async def flushed(stage: Stage) -> None:
-    node = await stage.on_memcached()
-    stage.lose()
-    await stage.blocking(node.flush)
-    stage.lose()
-    await stage.last(0.3)
-
-
-add("hung", "memcached hangs (SIGSTOP) for 2 s", HELD_UP, hang(one_node))
-add("node-dead", "one of three nodes is killed, and back", RESTART, kill(three_nodes))
-add("node-hung", "one of three nodes hangs for 2 s", HELD_UP, hang(three_nodes))
-
-
-@fault(
-    "connections",
-    "others use up memcached's connection limit (`-c`)",
-    "Raise `-c`, or find the client that leaks connections.",
-)
 async def connections(stage: Stage) -> None:
-    node = await stage.memcached("-c", "30", "-t", "1")
-    proxy = await stage.proxy(node)
+    node = await stage.keep(Memcached, "-c", "30", "-t", "1")
+    proxy = await stage.keep(FaultProxy, node.port)
     await stage.open(proxy)
     with contextlib.ExitStack() as held:
         proxy.cut()
@@ -174,6 +115,10 @@ def take_all_connections(node: Memcached, held: contextlib.ExitStack) -> None:
         said = other.recv(100)
 
 
+SET = b"set %(name)b 0 0 %(size)d noreply\r\n%(data)b"
+DELETE = b"delete %(name)b noreply"
+
+
 def items(line: bytes, count: int = 4000) -> Iterator[bytes]:
     """Return commands about items of all sizes that a session may have."""
     for size in range(50, 900, 25):
@@ -182,10 +127,6 @@ def items(line: bytes, count: int = 4000) -> Iterator[bytes]:
             line % {b"name": name, b"size": size, b"data": b"x" * size}
             for name in names
         )
-
-
-SET = b"set %(name)b 0 0 %(size)d noreply\r\n%(data)b"
-DELETE = b"delete %(name)b noreply"
 
 
 async def fill_up(stage: Stage, **settings: Any) -> None:
@@ -198,27 +139,6 @@ async def fill_up(stage: Stage, **settings: Any) -> None:
         await stage.blocking(node.command, commands)
 
 
-add(
-    "out-of-memory",
-    "memcached is full and may not evict (`-M`)",
-    "Raise `-m`, or run it without `-M` and watch evictions.",
-    fill_up,
-)
-add(
-    "renewals",
-    "the same, and each request renews its session (`renew_after=0`)",
-    "The same. A renewal that fails is no error to users.",
-    partial(fill_up, renew_after=0),
-)
-
-
-@fault(
-    "evictions",
-    "memcached is full and evicts sessions (`-m` is too small)",
-    "Raise `-m`. `python -m tornado_mcsession doctor URL` shows evictions.",
-    statuses=(),
-    loses=True,
-)
 async def evictions(stage: Stage) -> None:
     node = await stage.on_memcached("-m", "2")
     stage.lose(at=math.inf)
@@ -228,12 +148,6 @@ async def evictions(stage: Stage) -> None:
     stage.lose()
 
 
-@fault(
-    "item-size",
-    "sessions grow over memcached's item size (`-I 16k`)",
-    "Store less in the session. Set `max_size` below `-I`, or raise `-I`.",
-    statuses=(500,),
-)
 async def item_size(stage: Stage) -> None:
     await stage.on_memcached("-I", "16k", "-o", "slab_chunk_max=8192")
     for user in stage.users:
@@ -243,36 +157,23 @@ async def item_size(stage: Stage) -> None:
         user.size = 0
 
 
-@fault(
-    "no-cas",
-    "memcached runs with cas disabled (`-C`)",
-    "Start it without `-C`.",
-    stays=True,
-)
 async def no_cas(stage: Stage) -> None:
     stage.hit()
     await stage.on_memcached("-C")
     await stage.last()
 
 
-@fault(
-    "password",
-    "the password changes on memcached's side (`-Y`)",
-    "Give the application the new one.",
-    loses=True,
-)
 async def password(stage: Stage) -> None:
     users = stage.directory / "users"
     users.write_text("site:right\n")
     node = await stage.on_memcached("-Y", str(users), login="site:right@")
     users.write_text("site:other\n")
-    await stage.restart(node)
+    await stage.losing(node.restart)
     await stage.last()
     users.write_text("site:right\n")
-    await stage.restart(node)
+    await stage.losing(node.restart)
 
 
-@fault("tls-expired", "memcached's TLS certificate expires", "Renew it.", loses=True)
 async def tls_expired(stage: Stage) -> None:
     certificates = await stage.blocking(Certificates, stage.directory)
     node = await stage.keep(TLSMemcached, certificates)
@@ -285,28 +186,12 @@ async def tls_expired(stage: Stage) -> None:
             new = file.with_suffix(".new")
             new.write_bytes(content)
             os.replace(new, file)
-        await stage.restart(node)
+        await stage.losing(node.restart)
         if contents is other:
             await stage.last()
 
 
-add(
-    "twemproxy-hung",
-    "one of two nodes behind twemproxy hangs for 2 s",
-    TWEMPROXY,
-    hang(behind_twemproxy),
-)
-add(
-    "twemproxy-dead",
-    "one of two nodes behind twemproxy is killed, and back",
-    RESTART,
-    kill(behind_twemproxy),
-)
-
 # The network between the site and memcached.
-
-NETWORK = "Mend the network."
-NOTHING = "Nothing."
 
 # None of these is right for any command: "STORED" would be believed by an add.
 GARBAGE = (
@@ -344,15 +229,15 @@ class Network(FaultProxy):
         self._use(respond)
 
 
+Step = tuple[Callable[[Network], None], float]
+
+
 async def faulty(stage: Stage, **settings: Any) -> Network:
     """Start a site with a faulty network before its memcached."""
-    node = await stage.memcached()
+    node = await stage.keep(Memcached)
     proxy = await stage.keep(Network, node.port)
     await stage.open(proxy, **settings)
     return proxy
-
-
-Step = tuple[Callable[[Network], None], float]
 
 
 def network(*steps: Step, **settings: Any) -> Act:
@@ -370,7 +255,9 @@ def network(*steps: Step, **settings: Any) -> Act:
 
 
 def delayed(proxy: Network) -> None:
-    proxy.delay(0.05)
+    # An operation waits for the batch before its own, and a write for three at once
+    # of its user: with 50 ms, some take longer than the store's 0.5 s.
+    proxy.delay(0.02)
 
 
 def dripping(proxy: Network) -> None:
@@ -399,78 +286,9 @@ ALL = (
 )
 CHAOS = random.Random(0).choices(ALL, k=30)  # nosec B311 # the same each time
 
-add(
-    "stale",
-    "all connections break, five times",
-    NOTHING,
-    network(*[(Network.break_off, 0.1)] * 5),
-    statuses=(),
-)
-add("cut", "each connection breaks when it is made", NETWORK, network((CUT, 1.2)))
-add(
-    "flapping",
-    "the network breaks and returns, ten times a second",
-    NETWORK,
-    network(*[(CUT, 0.05), (PASS, 0.05)] * 10),
-)
-add(
-    "silent",
-    "the network swallows all packets for 2 s",
-    NETWORK,
-    network((Network.hang, 2.0)),
-)
-add(
-    "slow",
-    "the network takes 50 ms longer",
-    NOTHING,
-    network((delayed, 1.2)),
-    statuses=(),
-)
-add(
-    "dripping",
-    "memcached's responses arrive a byte every 10 ms",
-    NETWORK,
-    network((dripping, 2.0)),
-)
-add(
-    "broken-off",
-    "connections break in the middle of responses",
-    NETWORK,
-    network(*((cut_after(size), 0.3) for size in (5, 30, 100, 300))),
-)
-add(
-    "answers-lost",
-    "writes arrive, and their responses do not",
-    NETWORK,
-    network(*[(Network.lose_answers, 0.4), (PASS, 0.3)] * 3),
-)
-add(
-    "unconfirmed",
-    "each write is done, and its connection breaks before the response",
-    NOTHING,
-    network((Network.lose_confirmations, 1.2)),
-    statuses=(),
-)
-add(
-    "garbage",
-    f"another service listens in memcached's place ({len(GARBAGE)} kinds)",
-    "Correct the address.",
-    network(*((saying(said), 0.3) for said in GARBAGE)),
-)
-add(
-    "chaos",
-    "all these faults at random, ten a second",
-    NETWORK,
-    network(*((step, 0.1) for step in CHAOS)),
-)
 
-
-@fault(
-    "logout",
-    "all users log out while memcached cannot be reached",
-    "Do not restart the application before memcached is back.",
-)
 async def logout(stage: Stage) -> None:
+    """Let all users log out while memcached cannot be reached."""
     proxy = await faulty(stage)
     proxy.cut()
     await asyncio.sleep(0.2)
@@ -482,37 +300,11 @@ async def logout(stage: Stage) -> None:
     proxy.pass_through()
 
 
-add(
-    "waiting",
-    "memcached is away for 0.6 s, with `reconnect_timeout=2`",
-    NOTHING,
-    network((CUT, 0.6), options="&reconnect_timeout=2"),
-    statuses=(),
-    waits=4.0,
-)
-add(
-    "degrade",
-    'memcached is away, with `on_error="degrade"`',
-    NETWORK,
-    network((CUT, 1.2), on_error="degrade"),
-)
-add(
-    "on-finish",
-    'memcached comes and goes, with `persist="on_finish"`',
-    NETWORK,
-    network(*[(CUT, 0.3), (PASS, 0.1)] * 4, persist="on_finish"),
-)
-
-
-@fault(
-    "overload",
-    "50 ms a command, 200 requests at once, and `max_pending=24`",
-    "Add processes or nodes, or raise `max_pending`.",
-)
 async def overload(stage: Stage) -> None:
     proxy = await faulty(stage, options="&max_pending=24")
     proxy.delay(0.05)
-    await asyncio.gather(stage.last(0.6), stage.crowd("x" * 43, 200))
+    requests = (stage.trial.web.ask("/read", "x" * 43) for _ in range(200))
+    await asyncio.gather(stage.last(0.6), *requests)
     proxy.pass_through()
 
 
@@ -530,18 +322,11 @@ RECORDS = (
     b"\x09" + bytes(100),  # of a version that does not exist
     os.urandom(1_000_000),
 )
-OTHERS = "Find out what else writes to this memcached."
 
 
-@fault(
-    "records",
-    f"garbage in single records ({len(RECORDS)} kinds, and halves)",
-    OTHERS,
-    statuses=(),
-    loses=True,
-)
 async def records(stage: Stage) -> None:
-    node = await stage.on_memcached()
+    """Put garbage and halves of records in the place of sessions."""
+    node = await one_node(stage)
     owners = await stage.blocking(stage.keys, node)
     halves = [(node.get(key) or b"")[:50] for key in list(owners)[len(RECORDS) :][:3]]
     for (key, user), record in zip(owners.items(), [*RECORDS, *halves], strict=False):
@@ -562,34 +347,64 @@ async def copy(stage: Stage, **settings: Any) -> None:
     await stage.last(0.6)
 
 
-# A logged-in session's record says whose it is. Who copies with more care is noticed
-# with ``encryption_keys`` only: docs/security.md.
-add(
-    "copied",
-    "one user's record is copied over all others",
-    f"{OTHERS} Set `encryption_keys`.",
-    copy,
-    statuses=(),
-    loses=True,
-)
-add(
-    "copied-sealed",
-    "the same, with `encryption_keys`",
-    OTHERS,
-    partial(copy, encryption_keys=[base64.urlsafe_b64encode(b"k" * 32).decode()]),
-    statuses=(),
-    loses=True,
-)
-
-
-# What the kernel had accepted for a process that stops listening has no response.
-@fault(
-    "sigterm", "a deployment: each process restarts (SIGTERM)", NOTHING, statuses=(0,)
-)
 async def sigterm(stage: Stage) -> None:
-    await stage.on_memcached()
+    """Restart each process of the site, as a deployment does."""
+    await one_node(stage)
     for application in stage.trial.applications:
         await stage.trial.end(application)
         await asyncio.sleep(0.2)
         await application.start()
     await stage.last(0.3)
+
+
+KEYS = [base64.urlsafe_b64encode(b"k" * 32).decode()]
+NOBODY_NOTICES: tuple[int, ...] = ()
+
+FAULTS = {
+    "killed": Fault(partial(kill, place=one_node), loses=True),
+    "restarted": Fault(partial(empty, how=Memcached.restart), loses=True),
+    "hung": Fault(partial(hang, place=one_node)),
+    "node-dead": Fault(partial(kill, place=three_nodes), loses=True),
+    "node-hung": Fault(partial(hang, place=three_nodes)),
+    "twemproxy-dead": Fault(partial(kill, place=behind_twemproxy), loses=True),
+    "twemproxy-hung": Fault(partial(hang, place=behind_twemproxy)),
+    "connections": Fault(connections),
+    "out-of-memory": Fault(fill_up),
+    # Each request renews its session.
+    "renewals": Fault(partial(fill_up, renew_after=0)),
+    "evictions": Fault(evictions, NOBODY_NOTICES, loses=True),
+    "flushed": Fault(partial(empty, how=Memcached.flush), NOBODY_NOTICES, loses=True),
+    "item-size": Fault(item_size, (500,)),
+    "no-cas": Fault(no_cas, stays=True),
+    "password": Fault(password, loses=True),
+    "tls-expired": Fault(tls_expired, loses=True),
+    # The network.
+    "stale": Fault(network(*[(Network.break_off, 0.1)] * 5), NOBODY_NOTICES),
+    "cut": Fault(network((CUT, 1.2))),
+    "flapping": Fault(network(*[(CUT, 0.05), (PASS, 0.05)] * 10)),
+    "silent": Fault(network((Network.hang, 2.0))),
+    "slow": Fault(network((delayed, 1.2)), NOBODY_NOTICES),
+    "dripping": Fault(network((dripping, 2.0))),
+    "broken-off": Fault(network(*((cut_after(n), 0.3) for n in (5, 30, 100, 300)))),
+    "answers-lost": Fault(network(*[(Network.lose_answers, 0.4), (PASS, 0.3)] * 3)),
+    "unconfirmed": Fault(network((Network.lose_confirmations, 1.2)), NOBODY_NOTICES),
+    "garbage": Fault(network(*((saying(said), 0.3) for said in GARBAGE))),
+    "chaos": Fault(network(*((step, 0.1) for step in CHAOS))),
+    "logout": Fault(logout),
+    "waiting": Fault(
+        network((CUT, 0.6), options="&reconnect_timeout=2"), NOBODY_NOTICES, waits=4.0
+    ),
+    "degrade": Fault(network((CUT, 1.2), on_error="degrade")),
+    "on-finish": Fault(network(*[(CUT, 0.3), (PASS, 0.1)] * 4, persist="on_finish")),
+    "overload": Fault(overload),
+    # What is stored, and the site's own processes.
+    "records": Fault(records, NOBODY_NOTICES, loses=True),
+    # A logged-in session's record says whose it is. Who copies with more care is
+    # noticed with ``encryption_keys`` only: docs/security.md.
+    "copied": Fault(copy, NOBODY_NOTICES, loses=True),
+    "copied-sealed": Fault(
+        partial(copy, encryption_keys=KEYS), NOBODY_NOTICES, loses=True
+    ),
+    # What the kernel had accepted for a process that stops listening has no response.
+    "sigterm": Fault(sigterm, (0,)),
+}

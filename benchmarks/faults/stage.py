@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import bisect
 import math
 import re
 import tempfile
@@ -21,30 +20,23 @@ from benchmarks.soak.trial import LIMITS, Trial
 from benchmarks.soak.users import User, World
 from benchmarks.soak.web import LIMIT, Reply
 from tests.support.memcached import Memcached
-from tests.support.proxy import FaultProxy
 
-__all__ = ["PROCESSES", "Stage"]
+__all__ = ["Stage"]
 
 T = TypeVar("T")
 
 PROCESSES = 2
 CALM = 0.4
 LASTING = 1.2
+RECOVERY = 15.0
+PROBE = "probe"  # who asks whether the site is well again
 MOVES = ("/login", "/regenerate", "/revoke")
-DURING = ("during", "recovering")
 OURS = "tornado_mcsession"
 # What the counters of a site without any fault do as well.
-ORDINARY = {
-    "conflicts",
-    "dropped_saves",
-    "held_answers",
-    "hits",
-    "loads",
-    "misses",
-    "renewals",
-    "running_saves",
-    "saves",
-}
+ORDINARY = set(
+    "conflicts dropped_saves held_answers hits loads misses renewals running_saves"
+    " saves".split()
+)
 
 
 class Losses(World):
@@ -62,8 +54,8 @@ class Losses(World):
 class Seen:
     """What was seen of a fault."""
 
-    replies: list[tuple[str, Reply]] = field(default_factory=list)
-    """With the phase: before, during, recovering or after."""
+    replies: list[Reply] = field(default_factory=list)
+    """Those of requests that the fault may have hit."""
     problems: Counter[str] = field(default_factory=Counter)
     """What must not be."""
     facts: list[list[dict[str, Any]]] = field(default_factory=list)
@@ -75,18 +67,18 @@ class Seen:
     groups: dict[str, str] = field(default_factory=dict)
     """What to call sessions, by their hashed ids, where that matters."""
     recovery: float | None = None
-    """The seconds until each user had a response again."""
+    """The seconds until all was well again."""
     lost: int = 0
     """How many sessions were gone because memcached had lost them."""
 
     def figures(self) -> dict[str, Any]:
         """Return all that is known, ready for JSON."""
-        hit = [reply for phase, reply in self.replies if phase in DURING]
+        hit = self.replies
         return {
             "problems": dict(self.problems),
             "requests": len(hit),
             "errors": sum(reply.status >= 500 for reply in hit),
-            "statuses": self._statuses(hit),
+            "statuses": self._statuses(),
             "longest_ms": round(1000 * max((r.seconds for r in hit), default=0.0)),
             "recovery_seconds": self.recovery and round(self.recovery, 2),
             "lost_sessions": self.lost,
@@ -96,10 +88,10 @@ class Seen:
             "counters": self._moved(),
         }
 
-    def _statuses(self, hit: list[Reply]) -> dict[str, dict[str, int]]:
+    def _statuses(self) -> dict[str, dict[str, int]]:
         """Return what users got, by the sessions that it matters to tell apart."""
         groups: dict[str, Counter[str]] = {}
-        for reply in hit:
+        for reply in self.replies:
             group = "all sessions"
             if self.groups:
                 group = self.groups.get(hashed(reply.sent), "new sessions")
@@ -123,7 +115,7 @@ class Seen:
             if "line" in told:
                 line = self._named(told["line"])
                 line = re.sub(r"(GET|POST) /\w+", "<request>", line)
-                line = re.sub(r"session of \d+ bytes", "session of 20100 bytes", line)
+                line = re.sub(r"session of \d+ bytes", "session of <n> bytes", line)
                 lines[re.sub(r"(logouts .*: )\d+", r"\1<n>", line)] += 1
         return dict(lines.most_common())
 
@@ -153,19 +145,13 @@ class Seen:
 
     def _moved(self) -> dict[str, int]:
         """Return by how much the counters of all processes have grown."""
-        if not self.facts:
-            return {}
-        first, last = (
-            Counter[str](
-                {
-                    name: sum(each["stats"][name] for each in facts)
-                    for name, value in facts[0]["stats"].items()
-                    if isinstance(value, int) and name not in ORDINARY
-                }
-            )
-            for facts in (self.facts[0], self.facts[-1])
-        )
-        return dict(last - first)
+        moved: Counter[str] = Counter()
+        for facts, sign in zip(self.facts[:1] + self.facts[-1:], (-1, 1), strict=False):
+            for each in facts:
+                for name, value in each["stats"].items():
+                    if isinstance(value, int) and name not in ORDINARY:
+                        moved[name] += sign * value
+        return dict(+moved)
 
 
 class Stage:
@@ -182,7 +168,8 @@ class Stage:
         self._losses = Losses()
         self._statuses = frozenset({200, 409, *statuses})
         self._limit = LIMIT + waits
-        self._phases = [(0.0, "before")]
+        self._began = math.inf
+        self._ended = math.inf
         self._count = users
         self._stack = AsyncExitStack()
 
@@ -209,14 +196,6 @@ class Stage:
         made: Any = await self.blocking(make, *args)
         self._stack.push_async_callback(self.blocking, made.close)
         return made  # type: ignore[no-any-return]
-
-    async def memcached(self, *args: str) -> Memcached:
-        """Start a memcached."""
-        return await self.keep(Memcached, *args)
-
-    async def proxy(self, target: Memcached) -> FaultProxy:
-        """Put a faulty network in front of a server."""
-        return await self.keep(FaultProxy, target.port)
 
     async def open(
         self, *servers: Any, options: str = "", login: str = "", **settings: Any
@@ -253,11 +232,11 @@ class Stage:
 
     def hit(self) -> None:
         """Note that the fault begins, where it does before `open`."""
-        self._enter("during")
+        self._began = min(self._began, time.monotonic())
 
     async def on_memcached(self, *args: str, **settings: Any) -> Memcached:
         """Start the site on a memcached that is started with ``args``."""
-        node = await self.memcached(*args)
+        node = await self.keep(Memcached, *args)
         await self.open(node, **settings)
         return node
 
@@ -271,6 +250,12 @@ class Stage:
         for user in users or self.users:
             self._losses.at[user.name] = time.monotonic() if at is None else at
 
+    async def losing(self, function: Callable[..., Any], *args: Any) -> None:
+        """Call what makes memcached lose all sessions."""
+        self.lose()
+        await self.blocking(function, *args)
+        self.lose()
+
     async def overwrite(
         self, server: Memcached, key: str, user: User, record: bytes
     ) -> None:
@@ -279,20 +264,16 @@ class Stage:
         await self.blocking(server.set, key, record)
         self.lose(user)
 
-    async def restart(self, server: Any) -> None:
-        """Start a killed server again: it is empty."""
-        self.lose()
-        await self.blocking(server.restart)
-        self.lose()
-
     async def over(self) -> None:
         """Note that the fault is over, and see that all is well again."""
-        began = self._enter("recovering")
-        self.seen.recovery = await self._recovered(began)
-        # Each user had a response of one process; the other may not have probed a
-        # node yet, and this makes it.
-        await asyncio.gather(*(each.facts() for each in self.trial.applications))
-        self._enter("after")
+        mended = time.monotonic()
+        while not await self._is_well():
+            if time.monotonic() > mended + RECOVERY:
+                self._report("not well again", "")
+                break
+            await asyncio.sleep(0.02)
+        self._ended = time.monotonic()
+        self.seen.recovery = self._ended - mended
         await asyncio.sleep(CALM)
         await self.trial.stop_users()
         await self.trial.settle()
@@ -320,45 +301,39 @@ class Stage:
             for key in self.keys(*servers):
                 self.seen.groups[key[-64:]] = name
 
-    async def crowd(self, session_id: str, count: int) -> None:
-        """Send many requests at once."""
-        requests = (self.trial.web.ask("/read", session_id) for _ in range(count))
-        await asyncio.gather(*requests)
-
     # How it goes.
 
-    async def _recovered(self, began: float) -> float:
-        """Wait until each user had a response, and each process gave one."""
-        waiting = {user.name for user in self.users}
-        waiting |= {f"port {each.port}" for each in self.trial.applications}
-        seen = len(self.seen.replies)
-        while waiting and time.monotonic() < began + self._limit:
-            await asyncio.sleep(0.01)
-            news, seen = self.seen.replies[seen:], len(self.seen.replies)
-            for _, reply in news:
-                available = reply.told.get("available", True)
-                if reply.ok and available and reply.sent and reply.began > began:
-                    waiting -= {reply.who, f"port {reply.application.port}"}
-        if waiting:
-            self._report("not well again", ", ".join(sorted(waiting)))
-        return time.monotonic() - began
+    async def _is_well(self) -> bool:
+        """Return whether each process is healthy, and each session can be read.
+
+        It is asked for, not waited for: what users do next, and when, is chance.
+        """
+        asked = [
+            self.trial.web.ask("/read", device.session_id, who=PROBE)
+            for user in self.users
+            for device in user.devices
+            if device.session_id
+        ]
+        facts = [each.facts() for each in self.trial.applications]
+        replies, healths = await asyncio.gather(
+            asyncio.gather(*asked), asyncio.gather(*facts)
+        )
+        return all(
+            reply.status in (200, 409) and reply.told.get("available", True)
+            for reply in replies
+        ) and all(each["health"]["status"] == "ok" for each in healths)
 
     def _report(self, what: str, detail: str) -> None:
         self.seen.problems[f"{what}: {detail}" if detail else what] += 1
 
-    def _enter(self, phase: str) -> float:
-        now = time.monotonic()
-        self._phases.append((now, phase))
-        return now
-
     def _note(self, reply: Reply) -> None:
-        # What was asked before the fault may have been hit by it; what was asked
-        # while it lasted is not the response of a site that is well again.
-        begun = bisect.bisect([at for at, _ in self._phases], reply.began) - 1
-        phase = self._phases[max(begun, min(1, len(self._phases) - 1))][1]
-        self.seen.replies.append((phase, reply))
-        if phase not in DURING and reply.status not in (200, 409):
-            self._report(f"{phase} the fault: {reply.status} for {reply.path}", "")
+        # What was asked before the fault may have been hit by it.
+        came = time.monotonic()
+        if reply.who != PROBE and reply.began < self._ended and came > self._began:
+            self.seen.replies.append(reply)
+        elif reply.who != PROBE and reply.status not in (200, 409):
+            when = "before" if came < self._began else "after"
+            self._report(f"{when} the fault: {reply.status} for {reply.path}", "")
 
     async def _close(self) -> None:
         try:
