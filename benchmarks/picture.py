@@ -17,7 +17,7 @@ HEAD = "CPU time that a session adds to a request, in µs (less is better)"
 def bars(costs: Mapping[str, Mapping[str, float]], titles: Mapping[str, str]) -> str:
     """Return a picture with two bars for each of ``costs``: reading and writing."""
     height = TOP + len(costs) * (2 * BAR + GAP) + GAP
-    most = max(value for each in costs.values() for value in each.values())
+    most = max(each[doing] for each in costs.values() for doing in COLOURS)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" '
         'font-family="sans-serif" font-size="13" role="img">',
@@ -30,7 +30,8 @@ def bars(costs: Mapping[str, Mapping[str, float]], titles: Mapping[str, str]) ->
     for name, values in costs.items():
         title = titles[name].replace("`", "").partition(",")[0]
         parts.append(_text(LABELS - 10, top + BAR + 4, title, 'text-anchor="end"'))
-        for doing, value in values.items():
+        for doing in COLOURS:
+            value = values[doing]
             length = max(value, 0) / most * (WIDTH - LABELS - RIGHT)
             parts.append(_rect(LABELS, top, length, doing))
             parts.append(_text(LABELS + length + 6, top + BAR - 2, f"{value:.0f}"))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from .rows import COMPARED, DOING, EXTRA, Pair, Row, Single, added, added_cpu
 from .servers import FAILURES, SUBJECTS, Fleet
 
 FIGURES = ("rate", "cpu_us", "p50_us", "p99_us")
+SERVERS = ["server", "load", "requests/s", "µs of CPU", "p50 ms", "p99 ms", "errors"]
 
 
 @dataclass(frozen=True)
@@ -66,19 +66,34 @@ class Report:
         """Return the names of rows that were not measured, or miss their limits."""
         return [r.name for r in self.rows if not self.results[r.name].keeps(r.limit)]
 
+    def costs(self) -> dict[str, dict[str, float]]:
+        """Return the µs of CPU that reading and writing add, for each way.
+
+        With them, under "without", those of a request without a session.
+        """
+        taken = self.taken.get("main", {})
+        costs: dict[str, dict[str, float]] = {}
+        for name in COMPARED:
+            pairs = {doing: added(path, name) for path, doing in DOING.items()}
+            asked = [scenario for pair in pairs.values() for scenario in pair]
+            if any(trouble(scenario, taken, self.failed) for scenario in asked):
+                continue
+            costs[name] = {"without": round(median(taken[asked[1]], "cpu_us"), 1)}
+            for doing, pair in pairs.items():
+                rounds = zip(*map(taken.__getitem__, pair), strict=True)
+                values = [added_cpu(*each) for each in rounds]
+                costs[name][doing] = round(spread(values).median, 1)
+        return costs
+
     # As text.
 
     def sections(self) -> dict[str, str]:
         """Return the parts of the report, by their names in the page."""
+        results = [(row.what, self.results[row.name]) for row in self.rows]
+        rows = [[what, result.shown, result.cpu] for what, result in results]
         return {
-            "cost": "".join(self._costs()),
-            "rows": render(
-                ["what", "measured (quartiles)", "µs of CPU"],
-                [
-                    [row.what, self.results[row.name].shown, self.results[row.name].cpu]
-                    for row in self.rows
-                ],
-            ),
+            "cost": cost_table(self.costs()),
+            "rows": render(["what", "measured (quartiles)", "µs of CPU"], rows),
             "servers": "\n".join(map(load_table, self.taken.values())),
             "run": self._run(),
         }
@@ -87,55 +102,24 @@ class Report:
         """Return all that there is to read."""
         return "\n".join(part for part in self.sections().values() if part)
 
-    def costs(self) -> dict[str, dict[str, float]]:
-        """Return the µs of CPU that reading and writing add, for each way."""
-        taken = self.taken.get("main", {})
-        costs: dict[str, dict[str, float]] = {}
-        for name in COMPARED:
-            for path, doing in DOING.items():
-                pair = added(path, name)
-                if not any(trouble(each, taken, self.failed) for each in pair):
-                    rounds = zip(*map(taken.__getitem__, pair), strict=True)
-                    values = [added_cpu(*each) for each in rounds]
-                    costs.setdefault(name, {})[doing] = spread(values).median
-        return costs
-
-    def _costs(self) -> Iterator[str]:
-        costs, taken = self.costs(), self.taken.get("main", {})
-        if not costs:
-            return
-        lines = []
-        for name, title in COMPARED.items():
-            whole = added("/read", name)[1]
-            cells = [
-                f"{costs[name][d]:.0f}" if name in costs else "not measured"
-                for d in DOING.values()
-            ]
-            bare = f"{median(taken[whole], 'cpu_us'):.0f}" if name in costs else ""
-            lines.append([title, *cells, bare])
-        columns = ["sessions kept by", *(f"{d} adds, µs" for d in DOING.values())]
-        yield render([*columns, "a request without, µs"], lines)
-
     def _run(self) -> str:
         reasons: dict[str, list[str]] = {}
         for name, why_not in self.failed.items():
             reasons.setdefault(why_not, []).append(SUBJECTS[name].title)
-        notes = (
-            f"\nNot measured: {', '.join(titles)}: {why_not}\n"
-            for why_not, titles in reasons.items()
-        )
-        return (
+        notes = [f"Not measured: {', '.join(reasons[why])}: {why}" for why in reasons]
+        lines = [
             f"{self.plan.rounds} rounds of {self.plan.seconds} s for each server. "
-            f"{machine()}.\nOther programs used {self.others:.0%} of the CPUs: rounds "
-            f"with more than {MOST_OTHERS:.0%} are left out where at least "
-            f"{LEAST_ROUNDS} remain.\n{''.join(notes)}"
-        )
+            f"{machine()}.",
+            f"Other programs used {self.others:.0%} of the CPUs: rounds with more than "
+            f"{MOST_OTHERS:.0%} are left out where at least {LEAST_ROUNDS} remain.",
+        ]
+        return "\n".join([*lines, *notes, ""])
 
     # As data.
 
-    def data(self) -> dict[str, Any]:
-        """Return all figures."""
-        return {
+    def json(self) -> str:
+        """Return all figures as JSON."""
+        whole = {
             "run": {"machine": machine(), **self.plan._asdict(), "others": self.others},
             "cost": self.costs(),
             "rows": [
@@ -154,18 +138,14 @@ class Report:
             },
             "not_measured": self.failed,
         }
-
-    def json(self) -> str:
-        """Return all figures as JSON."""
-        return json.dumps(self.data(), indent=1, ensure_ascii=False) + "\n"
+        return json.dumps(whole, indent=1, ensure_ascii=False) + "\n"
 
     def write(self, docs: Path) -> None:
         """Put the figures into the page of the docs, and beside it."""
-        page = docs / "performance.md"
+        page, figures = docs / "performance.md", docs / "figures"
         page.write_text(filled(page.read_text(), self.sections()))
-        figures = docs / "figures"
-        figures.joinpath("performance.json").write_text(self.json())
-        figures.joinpath("cost.svg").write_text(picture.bars(self.costs(), COMPARED))
+        (figures / "performance.json").write_text(self.json())
+        (figures / "cost.svg").write_text(picture.bars(self.costs(), COMPARED))
 
 
 def _measured(row: Single, fleet: Fleet, plan: Plan) -> Result:
@@ -178,10 +158,9 @@ def _measured(row: Single, fleet: Fleet, plan: Plan) -> Result:
 def _figures(result: Result) -> dict[str, Any]:
     if result.why_not:
         return {"not_measured": result.why_not}
-    figures: dict[str, Any] = {"shown": result.shown}
-    if not result.words:
-        figures |= spread(result.values)._asdict()
-    return figures | {"values": result.values, "cpu": result.cpu}
+    middle = {} if result.words else spread(result.values)._asdict()
+    shown = {"shown": result.shown, "cpu": result.cpu}
+    return shown | middle | {"values": result.values}
 
 
 def filled(page: str, sections: dict[str, str]) -> str:
@@ -190,12 +169,11 @@ def filled(page: str, sections: dict[str, str]) -> str:
     Each section must be there: ``<!-- measured: NAME -->`` to ``<!-- end -->``.
     """
     for name, contents in sections.items():
-        mark = f"<!-- measured: {name} -->"
-        pattern = rf"{re.escape(mark)}.*?<!-- end -->"
-        new = f"{mark}\n{contents.strip()}\n<!-- end -->"
-        page, count = re.subn(pattern, lambda _, new=new: new, page, flags=re.DOTALL)
-        if count != 1:
-            raise ValueError(f"the page has {count} sections {name!r}")
+        before, mark, rest = page.partition(f"<!-- measured: {name} -->\n")
+        _, end, after = rest.partition("<!-- end -->")
+        if not end:
+            raise ValueError(f"the page has no section {name!r}")
+        page = f"{before}{mark}{contents.strip()}\n{end}{after}"
     return page
 
 
@@ -208,22 +186,23 @@ def render(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
+def cost_table(costs: dict[str, dict[str, float]]) -> str:
+    """Return what each way to keep sessions adds to a request."""
+    columns = ["sessions kept by", "reading adds, µs", "writing adds, µs"]
+    rows = [
+        [COMPARED[name], *(f"{cost[key]:.0f}" for key in (*DOING.values(), "without"))]
+        for name, cost in costs.items()
+    ]
+    return render([*columns, "a request without, µs"], rows) if rows else ""
+
+
 def load_table(taken: Taken) -> str:
     """Return what each server did under each kind of load."""
-    columns = [
-        "server",
-        "load",
-        "requests/s",
-        "µs of CPU",
-        "p50 ms",
-        "p99 ms",
-        "errors",
-    ]
-    lines = []
+    rows = []
     for scenario, samples in taken.items():
         rate, cpu, p50, p99 = (median(samples, figure) for figure in FIGURES)
         cells = [f"{rate:.0f}", f"{cpu:.0f}", f"{p50 / 1000:.2f}", f"{p99 / 1000:.2f}"]
         errors = str(sum(sample.errors for sample in samples))
         title = SUBJECTS[scenario.subject].title
-        lines.append([title, scenario.load, *cells, errors])
-    return render(columns, lines)
+        rows.append([title, scenario.load, *cells, errors])
+    return render(SERVERS, rows)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from . import singles
 from .load import Sample
@@ -80,6 +80,15 @@ class Single(NamedTuple):
 
 
 Row = Pair | Single
+Limits = tuple[float | None, float | None]  # of reading and of writing
+
+
+def least(figure: float | None) -> Limit | None:
+    return None if figure is None else Limit("≥", figure)
+
+
+def most(figure: float) -> Limit:
+    return Limit("≤", figure)
 
 
 def without(name: str, connections: int = CONNECTIONS) -> Scenario:
@@ -95,237 +104,143 @@ def added(path: str, name: str) -> tuple[Scenario, Scenario]:
     return Scenario(name, path), without(name)
 
 
-def at_least(figure: float) -> Limit:
-    return Limit("≥", figure)
-
-
-def at_most(figure: float) -> Limit:
-    return Limit("≤", figure)
-
-
 def both(
     group: str,
-    name: str,
-    what: str,
-    limits: tuple[Limit | None, Limit | None],
     subject: str,
     baseline: str,
+    what: str,
+    limits: Limits,
     connections: int = CONNECTIONS,
 ) -> Iterator[Pair]:
     """Return a row for reading and one for writing: what one serves of the other."""
+    name = baseline if subject == OURS else subject
     for (path, doing), limit in zip(DOING.items(), limits, strict=True):
-        scenarios = (
-            Scenario(subject, path, connections),
-            Scenario(baseline, path, connections),
-        )
-        yield Pair(group, f"{name}-{doing}", f"{doing}{what}", limit, scenarios)
+        pair = tuple(Scenario(each, path, connections) for each in (subject, baseline))
+        yield Pair(group, f"{name}-{doing}", f"{doing}{what}", least(limit), pair)
 
 
-def costs(group: str, name: str, where: str = "") -> Iterator[Pair]:
+def costs(group: str, name: str, where: str, limits: Limits) -> Iterator[Pair]:
     """Return rows of what a session costs over the same framework without."""
-    for path, doing in DOING.items():
-        pair = added(path, name)
-        prefix = "" if name == OURS else f"{name}-"
-        of = f"{doing}{where} / no session at all"
-        yield Pair(group, f"{prefix}bare-{doing}", of, LEAST_OF_BARE.get(doing), pair)
-        what = f"CPU that {doing}{where} adds, µs"
-        yield Pair(group, f"{prefix}added-{doing}", what, None, pair, added_cpu)
+    for (path, doing), limit in zip(DOING.items(), limits, strict=True):
+        pair, does = added(path, name), f"{doing}{where}"
+        of = f"{does} / no session at all"
+        yield Pair(group, f"{name}-bare-{doing}", of, least(limit), pair)
+        cpu = f"CPU that {does} adds, µs"
+        yield Pair(group, f"{name}-added-{doing}", cpu, None, pair, added_cpu)
 
 
-def beside(peer: str, limits: tuple[float, float]) -> Iterator[Pair]:
+def beside(peer: str, library: str, limits: tuple[float, float]) -> Iterator[Pair]:
     """Return rows of what sessions add here and with a peer."""
-    for (path, doing), most in zip(DOING.items(), limits, strict=True):
-        what = f"CPU that {doing} adds / the same by {LIBRARY[peer]}"
-        scenarios = (*added(path, OURS), *added(path, peer))
-        name = f"{peer}-{doing}"
-        yield Pair("main", name, what, at_most(most), scenarios, added_ratio)
+    for (path, doing), limit in zip(DOING.items(), limits, strict=True):
+        what = f"CPU that {doing} adds / the same by {library}"
+        pairs = (*added(path, OURS), *added(path, peer))
+        yield Pair("main", f"{peer}-{doing}", what, most(limit), pairs, added_ratio)
 
 
-LIBRARY = {
-    "koa": "koa-store-memcached",
-    "aiohttp": "aiohttp-session",
-    "starsessions": "starsessions",
-}
-LEAST_OF_BARE = {"reading": at_least(0.78)}
-OVER_DICT = at_least(0.95), at_least(0.85)
-NOT_BEHIND = at_least(1), at_least(1)
-OVER_WRITE = " / a write, CPU"
-A_WRITE = Scenario(OURS, WRITE)
+def over_write(name: str, what: str, limit: float, scenario: Scenario) -> Pair:
+    """Return a row of what a request costs that does more than to write."""
+    pair = scenario, Scenario(OURS, WRITE)
+    return Pair("verbs", name, f"{what} / a write, CPU", most(limit), pair, cpu_ratio)
+
+
+def alone(path: str, doing: str, limit: float) -> Pair:
+    what = f"one connection, median latency that {doing} adds, ms"
+    pair = Scenario(OURS, path, 1), without(OURS, 1)
+    return Pair("alone", f"alone-{doing}", what, most(limit), pair, added_p50_ms)
+
+
+def sized(kilobytes: int) -> Pair:
+    name = f"size-{kilobytes}"
+    pair = Scenario(f"{OURS}-{kilobytes}"), Scenario(f"dict-{kilobytes}")
+    what = f"reading a session of {kilobytes} KB / the same over a dict"
+    return Pair("sizes", name, what, least(0.93), pair)
+
+
+def calling(name: str, what: str, subject: str, path: str, expected: str) -> Single:
+    """Return a row of what one request asks the store for."""
+    measure = partial(singles.calls, subject=subject, path=path, expected=expected)
+    what = f"store calls, session {what} (reads + writes)"
+    return Single("calls", f"calls-{name}", what, None, measure)
+
+
+def bursting(name: str, what: str, data: dict[str, Any]) -> Single:
+    what = f"400 requests at once change one session of 100 KB, {what}"
+    return Single("burst", name, what, None, partial(singles.burst, data=data))
+
+
+FIRST_SAVE = Scenario(OURS, "/make?user=7", visitors_of=NOBODY)
+UNTOUCHED = [
+    Scenario(name, "/untouched", visitors_of=NOBODY) for name in (OURS, "bare")
+]
+CROWD = Scenario(OURS, READ, 1000), Scenario(OURS, READ)
 
 ROWS: list[Row] = [
-    *both("main", "dict", " / the same over a dict", OVER_DICT, OURS, "dict"),
-    *costs("main", OURS),
-    *beside("koa", (0.55, 0.65)),
-    *beside("aiohttp", (0.7, 0.7)),
-    *beside("starsessions", (0.7, 0.7)),
+    *both("main", OURS, "dict", " / the same over a dict", (0.95, 0.85)),
+    *costs("main", OURS, "", (0.78, None)),
+    *beside("koa", "koa-store-memcached", (0.55, 0.65)),
+    *beside("aiohttp", "aiohttp-session", (0.7, 0.7)),
+    *beside("starsessions", "starsessions", (0.7, 0.7)),
     Pair(
         "main",
         "p99",
         "p99 of reading at 32 connections / no session at all",
-        at_most(1.4),
+        most(1.4),
         added(READ, OURS),
         p99_ratio,
     ),
-    Pair(
-        "verbs",
-        "first-save",
-        f"the first save of a new session{OVER_WRITE}",
-        at_most(1.3),
-        (Scenario(OURS, "/make?user=7", visitors_of=NOBODY), A_WRITE),
-        cpu_ratio,
-    ),
-    Pair(
-        "verbs",
-        "login",
-        f"a login, with a new id{OVER_WRITE}",
-        at_most(2),
-        (Scenario("moving", "/login"), A_WRITE),
-        cpu_ratio,
-    ),
-    Pair(
-        "verbs",
-        "renewal",
-        f"a read that renews the session{OVER_WRITE}",
-        at_most(1.2),
-        (Scenario("renewing", READ), A_WRITE),
-        cpu_ratio,
-    ),
-    *both(
-        "settings",
-        "login",
-        ", logged in / anonymous",
-        (at_least(0.95), at_least(0.95)),
-        "login",
-        OURS,
-    ),
-    *both(
-        "settings",
-        "encryption",
-        ", AES-GCM on / off",
-        (at_least(0.9), at_least(0.9)),
-        "encrypted",
-        OURS,
-    ),
-    *both(
-        "stores",
-        "aiomcache",
-        " / with aiomcache as the store",
-        NOT_BEHIND,
-        OURS,
-        "aiomcache",
-    ),
-    *both(
-        "stores",
-        "emcache",
-        " / with emcache as the store",
-        NOT_BEHIND,
-        OURS,
-        "emcache",
-    ),
+    over_write("first-save", "the first save of a new session", 1.3, FIRST_SAVE),
+    over_write("login", "a login, with a new id", 2, Scenario("moving", "/login")),
+    over_write("renewal", "a read that renews", 1.2, Scenario("renewing", READ)),
+    *both("settings", "login", OURS, ", logged in / anonymous", (0.95, 0.95)),
+    *both("settings", "encrypted", OURS, ", AES-GCM on / off", (0.9, 0.9)),
+    *both("stores", OURS, "aiomcache", " / with aiomcache as the store", (1, 1)),
+    *both("stores", OURS, "emcache", " / with emcache as the store", (1, 1)),
     Pair(
         "untouched",
         "untouched",
         "session never touched, no cookie / no session at all",
-        at_least(0.95),
-        (
-            Scenario(OURS, "/untouched", visitors_of=NOBODY),
-            Scenario("bare", "/untouched", visitors_of=NOBODY),
-        ),
+        least(0.95),
+        tuple(UNTOUCHED),
     ),
     *both(
         "alone",
-        "alone-hop",
-        ", one connection / a thread hop for each call",
-        NOT_BEHIND,
         OURS,
         "hop",
+        ", one connection / a thread hop for each call",
+        (1, 1),
         connections=1,
     ),
-    *(
-        Pair(
-            "alone",
-            f"alone-{doing}",
-            f"one connection, median latency that {doing} adds, ms",
-            at_most(most),
-            (Scenario(OURS, path, 1), without(OURS, 1)),
-            added_p50_ms,
-        )
-        for (path, doing), most in zip(DOING.items(), (0.10, 0.18), strict=True)
-    ),
+    alone(READ, "reading", 0.10),
+    alone(WRITE, "writing", 0.18),
     Pair(
         "crowd",
         "crowd",
         "CPU of reading at 1,000 connections / at 32",
-        at_most(1.15),
-        (Scenario(OURS, READ, 1000), Scenario(OURS, READ)),
+        most(1.15),
+        CROWD,
         cpu_ratio,
     ),
-    *(
-        Pair(
-            "sizes",
-            f"size-{size}",
-            f"reading a session of {size} KB / the same over a dict",
-            at_least(0.93),
-            (Scenario(f"{OURS}-{size}"), Scenario(f"dict-{size}")),
-        )
-        for size in SIZES
-    ),
-    *both(
-        "uvloop",
-        "uvloop-dict",
-        " on uvloop / the same over a dict",
-        (None, None),
-        "uvloop",
-        "uvloop-dict",
-    ),
-    *costs("uvloop", "uvloop", " on uvloop"),
-    *(
-        Single(
-            "calls",
-            f"calls-{name}",
-            f"store calls{what} (reads + writes)",
-            None,
-            partial(singles.calls, subject=subject, path=path, expected=expected),
-        )
-        for name, what, subject, path, expected in (
-            ("untouched", ", session never touched", OURS, "/untouched", "0 + 0"),
-            ("unchanged", ", session unchanged", OURS, READ, "1 + 0"),
-            ("changed", ", session changed", OURS, WRITE, "1 + 1"),
-            ("renewed", ", session due for renewal", "renewing", READ, "1 + 1"),
-        )
-    ),
-    Single(
-        "calls",
-        "renewals",
-        "renewals of a session that is used each minute for a day",
-        at_most(14),
-        singles.renewals,
-    ),
-    *(
-        Single(
-            "burst",
-            f"burst-{name}",
-            f"400 requests at once change one session of 100 KB, {what}",
-            None,
-            partial(singles.burst, data=data),
-        )
-        for name, what, data in (
-            ("text", "one long text", {"user": 0, "text": "x" * 100_000}),
-            ("items", "thousands of small values", first_data(0, 100)),
-        )
-    ),
+    *map(sized, SIZES),
+    *both("uvloop", "uvloop", "uvloop-dict", " on uvloop / a dict", (None, None)),
+    *costs("uvloop", "uvloop", " on uvloop", (None, None)),
+    calling("untouched", "never touched", OURS, "/untouched", "0 + 0"),
+    calling("unchanged", "unchanged", OURS, READ, "1 + 0"),
+    calling("changed", "changed", OURS, WRITE, "1 + 1"),
+    calling("renewed", "due for renewal", "renewing", READ, "1 + 1"),
+    bursting("burst-text", "one long text", {"user": 0, "text": "x" * 100_000}),
+    bursting("burst-items", "thousands of small values", first_data(0, 100)),
     Single(
         "routing",
         "routing",
         "finding a key's node, of 1, 10, 100 and 1,000; µs",
-        at_most(3),
+        most(3),
         singles.placing_us,
     ),
     Single(
         "import",
         "import",
         "import beyond Tornado and pymemcache; ms of CPU",
-        at_most(40),
+        most(40),
         singles.import_ms,
     ),
 ]

@@ -76,82 +76,64 @@ class Subject:
 
 KOA = ("koa", "koa-generic-session", "koa-store-memcached")
 AIOHTTP = ("aiohttp", "aiohttp_session", "aiomcache")
-STARSESSIONS = ("starlette", "starsessions", "uvicorn", "aiomcache")
+STAR = ("starlette", "starsessions", "uvicorn", "aiomcache")
 CLIENTS = ("aiomcache", "emcache")
 UVLOOP = ("uvloop",)
 SIZES = (1, 10, 100)  # KB
+MEMCACHED, DICT, BARE = "ours.memcached", "plain.kept_in_a_dict", "plain.bare"
 
-SUBJECTS = {
-    subject.name: subject
-    for subject in [
-        Subject("bare", "Tornado, no session", "plain.bare"),
-        Subject("dict", "Tornado, a dict in the process", "plain.kept_in_a_dict"),
-        Subject("hop", "Tornado, pymemcache by run_in_executor", "plain.hop"),
-        Subject(OURS, "tornado-mcsession", "ours.memcached"),
-        Subject("memory", "… over memory://", "ours.in_memory"),
-        Subject("login", "… logged in", "ours.memcached", visit="&login=1"),
-        Subject("encrypted", "… with AES-GCM", "ours.encrypted", ("cryptography",)),
-        Subject("renewing", "… always due for renewal", "ours.renewing"),
-        Subject("moving", "… users who log in", "ours.memcached"),
-        Subject("emcache", "… over emcache", "ours.over_emcache", CLIENTS),
-        Subject("aiomcache", "… over aiomcache", "ours.over_aiomcache", CLIENTS),
-        Subject("koa-bare", "koa", "koa.js bare", KOA),
-        Subject("koa", "koa-generic-session, koa-store-memcached", "koa.js all", KOA),
-        Subject("aiohttp-bare", "aiohttp", "peer_aiohttp.bare", AIOHTTP),
-        Subject("aiohttp", "aiohttp-session, aiomcache", "peer_aiohttp.all", AIOHTTP),
-        Subject(
-            "starsessions-bare",
-            "Starlette, uvicorn",
-            "peer_starsessions.bare",
-            STARSESSIONS,
-        ),
-        Subject(
-            "starsessions",
-            "starsessions, aiomcache",
-            "peer_starsessions.all",
-            STARSESSIONS,
-        ),
-        Subject("uvloop-bare", "Tornado on uvloop", "plain.bare uvloop", UVLOOP),
-        Subject(
-            "uvloop-dict",
-            "Tornado on uvloop, a dict",
-            "plain.kept_in_a_dict uvloop",
-            UVLOOP,
-        ),
-        Subject("uvloop", "… on uvloop", "ours.memcached uvloop", UVLOOP),
-        *(
-            Subject(f"{name}-{size}", f"{title}, {size} KB", site, (), f"&size={size}")
-            for size in SIZES
-            for name, title, site in (
-                (OURS, "tornado-mcsession", "ours.memcached"),
-                ("dict", "Tornado, a dict", "plain.kept_in_a_dict"),
+_ALL = [
+    Subject("bare", "Tornado, no session", BARE),
+    Subject("dict", "Tornado, a dict in the process", DICT),
+    Subject("hop", "Tornado, pymemcache by run_in_executor", "plain.hop"),
+    Subject(OURS, "tornado-mcsession", MEMCACHED),
+    Subject("memory", "… over memory://", "ours.in_memory"),
+    Subject("login", "… logged in", MEMCACHED, visit="&login=1"),
+    Subject("encrypted", "… with AES-GCM", "ours.encrypted", ("cryptography",)),
+    Subject("renewing", "… always due for renewal", "ours.renewing"),
+    Subject("moving", "… users who log in", MEMCACHED),
+    Subject("emcache", "… over emcache", "ours.over_emcache", CLIENTS),
+    Subject("aiomcache", "… over aiomcache", "ours.over_aiomcache", CLIENTS),
+    Subject("uvloop", "… on uvloop", f"{MEMCACHED} uvloop", UVLOOP),
+    Subject("uvloop-bare", "Tornado on uvloop", f"{BARE} uvloop", UVLOOP),
+    Subject("uvloop-dict", "Tornado on uvloop, a dict", f"{DICT} uvloop", UVLOOP),
+    Subject("koa", "koa-generic-session, koa-store-memcached", "koa.js all", KOA),
+    Subject("koa-bare", "koa", "koa.js bare", KOA),
+    Subject("aiohttp", "aiohttp-session, aiomcache", "peer_aiohttp.all", AIOHTTP),
+    Subject("aiohttp-bare", "aiohttp", "peer_aiohttp.bare", AIOHTTP),
+    Subject("starsessions", "starsessions, aiomcache", "peer_starsessions.all", STAR),
+    Subject("starsessions-bare", "Starlette", "peer_starsessions.bare", STAR),
+]
+for _size in SIZES:
+    for _name, _title, _site in ((OURS, "…", MEMCACHED), ("dict", "a dict", DICT)):
+        _ALL.append(
+            Subject(
+                f"{_name}-{_size}",
+                f"{_title}, {_size} KB",
+                _site,
+                visit=f"&size={_size}",
             )
-        ),
-    ]
-}
+        )
+SUBJECTS = {subject.name: subject for subject in _ALL}
 
 
 class Server:
     """A subject's process, and the cookies of users who have visited it."""
 
-    def __init__(self, subject: Subject, memcached: str, users: int = USERS) -> None:
+    def __init__(self, subject: Subject, memcached: str) -> None:
         self.name = subject.name
         self.port = free_port()
         self.cookies: list[str] = []
         self._subject = subject
-        self._users = users
         directory = NODE if subject.is_node else HERE.parent
         command = subject.command(self.port, memcached)
         self._process = Process(command, self.port, cwd=directory)
+        self.pid = self._process.pid
         try:
             self.visit()
         except BaseException:
             self.close()
             raise
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
 
     def close(self) -> None:
         self._process.kill()
@@ -160,12 +142,8 @@ class Server:
         """Let each user begin a session, another one if there is one."""
         if self._subject.is_bare:
             return
-        more = self._subject.visit
-        with self._connection() as connection:
-            self.cookies = [
-                self._ask(connection, f"/make?user={user}{more}", "")[1]
-                for user in range(self._users)
-            ]
+        made = f"/make?user={{}}{self._subject.visit}".format
+        self.cookies = [self.ask(made(user))[1] for user in range(USERS)]
         if not all(self.cookies):
             raise Wrong(f"{self.name} gives its visitors no cookie")
         self.counts()
@@ -173,27 +151,22 @@ class Server:
     def counts(self) -> list[int]:
         """Return each user's count; check that each finds their own session."""
         counts = []
-        with self._connection() as connection:
-            for user, cookie in enumerate(self.cookies):
-                body = self._ask(connection, "/read", cookie)[0]
-                owner, _, count = body.partition(" ")
-                if owner != str(user) or not count.isdecimal():
-                    raise Wrong(f"{self.name} shows {body!r} to user {user}")
-                counts.append(int(count))
+        for user, cookie in enumerate(self.cookies):
+            body = self.ask("/read", cookie)[0]
+            owner, _, count = body.partition(" ")
+            if owner != str(user) or not count.isdecimal():
+                raise Wrong(f"{self.name} shows {body!r} to user {user}")
+            counts.append(int(count))
         return counts
 
-    def get(self, path: str, cookie: str = "") -> str:
-        """Return the response to one request."""
-        with self._connection() as connection:
-            return self._ask(connection, path, cookie)[0]
-
-    def _ask(
-        self, connection: http.client.HTTPConnection, path: str, cookie: str
-    ) -> tuple[str, str]:
+    def ask(self, path: str, cookie: str = "") -> tuple[str, str]:
         """Return a response's body, and what a browser sends back as cookies."""
-        connection.request("GET", path, headers={"Cookie": cookie} if cookie else {})
-        response = connection.getresponse()
-        body = response.read().decode()
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        with closing(connection):
+            headers = {"Cookie": cookie} if cookie else {}
+            connection.request("GET", path, headers=headers)
+            response = connection.getresponse()
+            body = response.read().decode()
         if response.status != 200:
             printed = self._process.output()[-2000:]
             raise Wrong(f"{self.name}: {response.status} for {path}\n{printed}")
@@ -202,9 +175,6 @@ class Server:
             pairs.load(line)
         sent = (f"{name}={pair.coded_value}" for name, pair in pairs.items())
         return body, "; ".join(sent)
-
-    def _connection(self) -> closing[http.client.HTTPConnection]:
-        return closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=10))
 
 
 class Fleet:
@@ -229,10 +199,10 @@ class Fleet:
         """Start another memcached, for what must not be disturbed."""
         return self._stack.enter_context(closing(Memcached("-m", "512")))
 
-    def start(self, name: str, memcached: Memcached, users: int = USERS) -> Server:
+    def start(self, name: str, memcached: Memcached) -> Server:
         """Start a server of one's own."""
         address = memcached.url.removeprefix("memcached://")
-        server = Server(SUBJECTS[name], address, users)
+        server = Server(SUBJECTS[name], address)
         return self._stack.enter_context(closing(server))
 
     def server(self, name: str) -> Server:

@@ -13,18 +13,12 @@ import tempfile
 import time
 from typing import Any
 
-from tornado.httpclient import AsyncHTTPClient
-from tornado.httpserver import HTTPServer
-from tornado.testing import bind_unused_port
-
-from tests.support.clock import ManualClock
 from tornado_mcsession import MsgpackSerializer, SessionManager
 
 from .result import Result
 from .rounds import Plan
 from .routing import seconds_to_place, store_of
 from .servers import Fleet
-from .sites.ours import make_app
 
 # How often a request asks the store: counted by memcached itself.
 
@@ -37,11 +31,11 @@ OTHERS = ("cmd_touch", "cmd_meta", "delete_hits", "delete_misses")
 def calls(fleet: Fleet, plan: Plan, subject: str, path: str, expected: str) -> Result:
     """Measure what a request of a user who has a session asks the store for."""
     memcached = fleet.start_memcached()
-    server = fleet.start(subject, memcached, users=1)
-    [cookie] = server.cookies if path != "/untouched" else [""]
+    server = fleet.start(subject, memcached)
+    cookie = server.cookies[0] if path != "/untouched" else ""
     before = memcached.stats()
     for _ in range(REQUESTS):
-        server.get(path, cookie)
+        server.ask(path, cookie)
     after = memcached.stats()
     reads, writes, others = (
         sum(int(after[name]) - int(before[name]) for name in names) / REQUESTS
@@ -51,42 +45,7 @@ def calls(fleet: Fleet, plan: Plan, subject: str, path: str, expected: str) -> R
     return Result([reads, writes, others], seen, is_right=seen == expected)
 
 
-# What is seen of the library in this process.
-
-MINUTE, DAY = 60, 86400
-
-
-def renewals(fleet: Fleet, plan: Plan) -> Result:
-    """Count the renewals of a session that is used all day."""
-    count = asyncio.run(renewals_of_a_day())
-    return Result([count], f"{count} of {DAY // MINUTE} requests")
-
-
-async def renewals_of_a_day() -> int:
-    """Return how often the session of one who comes each minute is renewed."""
-    clock = ManualClock()
-    app = make_app(store="memory://", clock=clock)
-    manager = app.settings["session_manager"]
-    socket, port = bind_unused_port()
-    server = HTTPServer(app)
-    server.add_socket(socket)
-    client = AsyncHTTPClient()
-    url = f"http://127.0.0.1:{port}"
-    try:
-        made = await client.fetch(f"{url}/make?user=0")
-        cookie = made.headers["Set-Cookie"].partition(";")[0]
-        for _ in range(DAY // MINUTE):
-            clock.advance(MINUTE)
-            response = await client.fetch(f"{url}/read", headers={"Cookie": cookie})
-            renewed = response.headers.get("Set-Cookie")
-            cookie = renewed.partition(";")[0] if renewed else cookie
-        return int(manager.stats()["renewals"])
-    finally:
-        server.stop()
-        client.close()
-        await server.close_all_connections()
-        await manager.close()
-
+# Many writers of one session.
 
 WRITERS = 400
 KILOBYTES = 100

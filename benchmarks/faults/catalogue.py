@@ -255,8 +255,8 @@ def network(*steps: Step, **settings: Any) -> Act:
 
 
 def delayed(proxy: Network) -> None:
-    # An operation waits for the batch before its own, and a write for three at once
-    # of its user: with 50 ms, some take longer than the store's 0.5 s.
+    # The pieces of one connection are delayed one after another: with 50 ms, some
+    # operations take longer than the store's 0.5 s.
     proxy.delay(0.02)
 
 

@@ -29,6 +29,7 @@ PROCESSES = 2
 CALM = 0.4
 LASTING = 1.2
 RECOVERY = 15.0
+UNDER_WAY = 0.3  # what was stored before a loss may be confirmed that much after it
 PROBE = "probe"  # who asks whether the site is well again
 MOVES = ("/login", "/regenerate", "/revoke")
 OURS = "tornado_mcsession"
@@ -254,7 +255,7 @@ class Stage:
         """Call what makes memcached lose all sessions."""
         self.lose()
         await self.blocking(function, *args)
-        self.lose()
+        self.lose(at=time.monotonic() + UNDER_WAY)
 
     async def overwrite(
         self, server: Memcached, key: str, user: User, record: bytes
@@ -262,7 +263,7 @@ class Stage:
         """Put ``record`` in the place of a user's session."""
         self.lose(user)
         await self.blocking(server.set, key, record)
-        self.lose(user)
+        self.lose(user, at=time.monotonic() + UNDER_WAY)
 
     async def over(self) -> None:
         """Note that the fault is over, and see that all is well again."""
