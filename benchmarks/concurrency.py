@@ -14,7 +14,6 @@ import asyncio
 import json
 import random
 import secrets
-import sys
 from collections.abc import Awaitable, Callable
 from contextlib import closing
 from typing import Any
@@ -22,7 +21,7 @@ from typing import Any
 from pymemcache.client.base import PooledClient
 
 from tests.support.memcached import Memcached
-from tornado_mcsession import SessionManager
+from tornado_mcsession import Session, SessionManager
 
 Data = dict[str, Any]
 Meanwhile = Callable[[], Awaitable[None]]
@@ -38,9 +37,9 @@ class Library:
 
     name = "tornado-mcsession"
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, memcached: Memcached) -> None:
         self.session_id = ""
-        self.managers = [SessionManager(store=url) for _ in range(2)]
+        self.managers = [SessionManager(store=memcached.url) for _ in range(2)]
 
     @property
     def manager(self) -> SessionManager:
@@ -49,29 +48,30 @@ class Library:
     async def create(self, data: Data) -> None:
         await self.manager.set(self.session_id, data)
 
+    async def read(self) -> Data:
+        return dict(await self.manager.get(self.session_id) or {})
+
     async def change(self, key: str, meanwhile: Meanwhile = think) -> None:
         manager = self.manager
-        session = await manager.get(self.session_id)
-        assert session is not None
+        session = await self.session(manager)
         session[key] = 1
         await meanwhile()
         await manager.commit(session)
 
     async def increment(self) -> None:
-        session = await self.manager.get(self.session_id)
-        assert session is not None
+        session = await self.session(self.manager)
         await session.transact(lambda data: data.update(n=data["n"] + 1))
+
+    async def session(self, manager: SessionManager) -> Session:
+        session = await manager.get(self.session_id)
+        assert session is not None
+        return session
 
     async def destroy(self) -> None:
         await self.manager.destroy(self.session_id)
 
-    async def read(self) -> Data | None:
-        session = await self.manager.get(self.session_id)
-        return None if session is None else dict(session)
-
     async def close(self) -> None:
-        for manager in self.managers:
-            await manager.close()
+        await asyncio.gather(*(manager.close() for manager in self.managers))
 
 
 class GetModifySet:
@@ -88,77 +88,62 @@ class GetModifySet:
         encoded = json.dumps(data).encode()
         await asyncio.to_thread(self.client.set, self.session_id, encoded, 3600)
 
+    async def read(self) -> Data:
+        found = await asyncio.to_thread(self.client.get, self.session_id)
+        return dict(json.loads(found or b"{}"))
+
     async def change(self, key: str, meanwhile: Meanwhile = think) -> None:
-        data = await self.read() or {}
-        data[key] = 1
+        data = await self.read()
         await meanwhile()
-        await self.create(data)
+        await self.create({**data, key: 1})
 
     async def increment(self) -> None:
-        data = await self.read() or {}
+        data = await self.read()
         await think()
         await self.create({**data, "n": data["n"] + 1})
 
     async def destroy(self) -> None:
         await asyncio.to_thread(self.client.delete, self.session_id)
 
-    async def read(self) -> Data | None:
-        found = await asyncio.to_thread(self.client.get, self.session_id)
-        return None if found is None else json.loads(found)
-
     async def close(self) -> None:
         self.client.close()
 
 
-Subject = Library | GetModifySet
+async def measured(
+    subject: Library | GetModifySet, options: argparse.Namespace
+) -> tuple[int, int, int]:
+    """Return how many keys and increments were kept, and how many logouts were not."""
 
-
-async def begin(subject: Subject) -> None:
-    """Begin another session."""
-    subject.session_id = secrets.token_urlsafe(32)
-    await subject.create({"n": 0})
-
-
-async def kept_keys(subject: Subject, workers: int, updates: int) -> int:
-    """Return how many keys are there after each request has added its own."""
-    await begin(subject)
+    async def begin() -> None:
+        subject.session_id = secrets.token_urlsafe(32)
+        await subject.create({"n": 0})
 
     async def work(worker: int) -> None:
-        for number in range(updates):
+        for number in range(options.updates):
             await subject.change(f"{worker}-{number}")
 
-    await asyncio.gather(*map(work, range(workers)))
-    return len(await subject.read() or {}) - 1
-
-
-async def kept_increments(subject: Subject, requests: int) -> int:
-    """Return what a counter says after parallel increments."""
-    await begin(subject)
-    await asyncio.gather(*(subject.increment() for _ in range(requests)))
-    return int((await subject.read() or {})["n"])
-
-
-async def revivals(subject: Subject, rounds: int) -> int:
-    """Return how many sessions are back after a logout, by a slower request."""
+    await begin()
+    await asyncio.gather(*map(work, range(options.workers)))
+    keys = len(await subject.read()) - 1
+    await begin()
+    await asyncio.gather(*(subject.increment() for _ in range(options.requests)))
+    increments = (await subject.read())["n"]
     revived = 0
-    for _ in range(rounds):
-        await begin(subject)
+    for _ in range(options.rounds):
+        await begin()
         await subject.change("late", subject.destroy)
-        revived += await subject.read() is not None
-    return revived
+        revived += bool(await subject.read())
+    await subject.close()
+    return keys, increments, revived
 
 
 async def main(options: argparse.Namespace) -> None:
     """Measure both, on one memcached."""
     print(f"{'':<20}{'keys kept':>12}{'increments kept':>23}{'revived':>15}")
+    made = options.workers * options.updates
     with closing(Memcached()) as memcached:
-        for subject in (Library(memcached.url), GetModifySet(memcached)):
-            print(f"measuring {subject.name} ...", file=sys.stderr)
-            keys = await kept_keys(subject, options.workers, options.updates)
-            increments = await kept_increments(subject, options.requests)
-            revived = await revivals(subject, options.rounds)
-            await subject.close()
-            made = options.workers * options.updates
+        for subject in (Library(memcached), GetModifySet(memcached)):
+            keys, increments, revived = await measured(subject, options)
             print(
                 f"{subject.name:<20}{keys:>9} of {made:<8}{increments:>6} of "
                 f"{options.requests:<8}{revived:>6} of {options.rounds}"

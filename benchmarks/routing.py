@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 import time
 from collections import Counter
 
@@ -19,6 +18,7 @@ from tornado_mcsession import MemcachedStore
 
 SIZES = (1, 2, 3, 10, 100, 1000)
 ROUNDS = 5
+HEAD = "| nodes | µs to place a key | ms at start | shares | moved by one more | 1/n |"
 
 
 def store_of(count: int) -> MemcachedStore:
@@ -45,29 +45,18 @@ def row(count: int, keys: list[str]) -> str:
     even = len(keys) / count
     larger = store_of(count + 1)
     moved = sum(store.node_of(key) != larger.node_of(key) for key in keys)
-    cells = [
-        f"{count}",
-        f"{seconds_to_place(store, keys) * 1e6:.2f}",
-        f"{start * 1e3:.0f}",
-        f"{min(shares.values()) / even:.2f}–{max(shares.values()) / even:.2f}",
-        f"{moved / len(keys):.1%}",
-        f"{1 / (count + 1):.1%}",
-    ]
-    return "| " + " | ".join(cells) + " |"
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--keys", type=int, default=100_000, help="(%(default)s)")
-    keys = [f"mcsession:{number:064x}" for number in range(parser.parse_args().keys)]
-    print(
-        "| nodes | µs to place a key | ms at start | shares | moved by one more | 1/n |"
+    return (
+        f"| {count} | {seconds_to_place(store, keys) * 1e6:.2f} | {start * 1e3:.0f} | "
+        f"{min(shares.values()) / even:.2f}–{max(shares.values()) / even:.2f} | "
+        f"{moved / len(keys):.1%} | {1 / (count + 1):.1%} |"
     )
-    print("|---|---|---|---|---|---|")
-    for count in SIZES:
-        print(row(count, keys), flush=True)
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--keys", type=int, default=100_000, help="(%(default)s)")
+    keys = [f"mcsession:{number:064x}" for number in range(parser.parse_args().keys)]
+    print(HEAD)
+    print("|---|---|---|---|---|---|")
+    for count in SIZES:
+        print(row(count, keys), flush=True)

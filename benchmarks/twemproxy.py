@@ -11,13 +11,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import logging
 import random
-import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 from tests.support.memcached import Memcached
@@ -30,18 +28,11 @@ TIMEOUTS = ("50", "100", "200")
 THREADS = (2, 8, 16)
 
 
-@contextlib.contextmanager
-def servers() -> Iterator[tuple[Memcached, Memcached]]:
-    with contextlib.closing(Memcached()) as one, contextlib.closing(Memcached()) as two:
-        yield one, two
-
-
 async def failed(
     store: MemcachedStore,
     hanging: Memcached,
     healthy: Memcached,
-    rate: int,
-    for_: float,
+    options: argparse.Namespace,
 ) -> str:
     """Return the share of the reads on ``healthy`` that fail."""
     await asyncio.gather(*(store.add(key, b"1", TTL) for key in KEYS))
@@ -61,8 +52,8 @@ async def failed(
 
     reads: list[asyncio.Task[None]] = []
     began = time.monotonic()
-    while (passed := time.monotonic() - began) < for_:
-        for _ in range(int(passed * rate) - len(reads)):
+    while (passed := time.monotonic() - began) < options.seconds:
+        for _ in range(int(passed * options.rate) - len(reads)):
             key = random.choice(KEYS)  # nosec B311 # any of them will do
             reads.append(asyncio.create_task(read(key)))
         await asyncio.sleep(0.002)
@@ -72,41 +63,33 @@ async def failed(
     return f"{outcomes.count(False) / len(outcomes):.0%}"
 
 
-async def behind_twemproxy(threads: int, timeout: str, rate: int, for_: float) -> str:
-    with servers() as (one, two), tempfile.TemporaryDirectory() as directory:
-        proxy = Twemproxy(Path(directory), [one, two], timeout=timeout)
-        with contextlib.closing(proxy):
+async def cell(options: argparse.Namespace, threads: int = 2, timeout: str = "") -> str:
+    """Return that share: behind a twemproxy if it is given a timeout."""
+    with ExitStack() as stack:
+        one, two = (stack.enter_context(closing(Memcached())) for _ in range(2))
+        if timeout:
+            directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            proxy = Twemproxy(directory, [one, two], timeout=timeout)
+            stack.enter_context(closing(proxy))
             store = MemcachedStore.from_url(f"{proxy.url}/?threads={threads}")
-            return await failed(store, one, two, rate, for_)
+        else:
+            store = MemcachedStore([one.server, two.server])
+        return await failed(store, one, two, options)
 
 
-async def directly(rate: int, for_: float) -> str:
-    with servers() as (one, two):
-        store = MemcachedStore([one.server, two.server])
-        return await failed(store, one, two, rate, for_)
-
-
-async def measure(rate: int, for_: float) -> None:
+async def main(options: argparse.Namespace) -> None:
     head = " | ".join(f"`timeout: {timeout}`" for timeout in TIMEOUTS)
     print(f"| | {head} |")
     print("|---" * (len(TIMEOUTS) + 1) + "|")
     for threads in THREADS:
-        cells = [
-            await behind_twemproxy(threads, timeout, rate, for_) for timeout in TIMEOUTS
-        ]
+        cells = [await cell(options, threads, timeout) for timeout in TIMEOUTS]
         print(f"| `threads={threads}` | {' | '.join(cells)} |", flush=True)
-    print(f"| no twemproxy, `threads=2` | {await directly(rate, for_)} |")
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--rate", type=int, default=200, help="reads a second")
-    parser.add_argument("--seconds", type=float, default=6.0, help="for each cell")
-    options = parser.parse_args()
-    logging.disable()  # the outage is the point
-    asyncio.run(measure(options.rate, options.seconds))
-    return 0
+    print(f"| no twemproxy, `threads=2` | {await cell(options)} |")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rate", type=int, default=200, help="reads a second")
+    parser.add_argument("--seconds", type=float, default=6.0, help="for each cell")
+    logging.disable()  # the outage is the point
+    asyncio.run(main(parser.parse_args()))

@@ -11,14 +11,14 @@ import contextlib
 import math
 import os
 import random
-import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
+from operator import methodcaller
 from typing import Any
 
 from tests.support.memcached import Memcached
-from tests.support.proxy import FaultProxy, Link
+from tests.support.proxy import FaultProxy
 from tests.support.tls import Certificates, TLSMemcached
 from tests.support.twemproxy import Twemproxy
 
@@ -101,49 +101,36 @@ async def connections(stage: Stage) -> None:
     await stage.open(proxy)
     with contextlib.ExitStack() as held:
         proxy.cut()
-        await stage.blocking(take_all_connections, node, held)
+        await stage.blocking(node.take_all_connections, held)
         proxy.pass_through()
         await stage.last()
 
 
-def take_all_connections(node: Memcached, held: contextlib.ExitStack) -> None:
-    """Open connections until the server refuses one."""
-    said = b"VERSION"
-    while said.startswith(b"VERSION"):
-        other = held.enter_context(socket.create_connection(node.server, 5))
-        other.sendall(b"version\r\n")
-        said = other.recv(100)
+SET = b"set filler-%d-%d 0 0 %d noreply\r\n%b"
+DELETE = b"delete filler-%d-%d noreply"
 
 
-SET = b"set %(name)b 0 0 %(size)d noreply\r\n%(data)b"
-DELETE = b"delete %(name)b noreply"
-
-
-def items(line: bytes, count: int = 4000) -> Iterator[bytes]:
-    """Return commands about items of all sizes that a session may have."""
+async def fill(stage: Stage, node: Memcached, *, empty: bool = False) -> None:
+    """Store many items of all sizes that a session may have, or delete them."""
     for size in range(50, 900, 25):
-        names = [b"filler-%d-%d" % (size, number) for number in range(count)]
-        yield b"\r\n".join(
-            line % {b"name": name, b"size": size, b"data": b"x" * size}
-            for name in names
-        )
+        rest = () if empty else (size, b"x" * size)
+        line = DELETE if empty else SET
+        commands = (line % (size, number, *rest) for number in range(4000))
+        await stage.blocking(node.command, b"\r\n".join(commands))
 
 
 async def fill_up(stage: Stage, **settings: Any) -> None:
     """Take all of the server's memory, and give it back."""
     node = await stage.on_memcached("-M", "-m", "2", **settings)
-    for commands in items(SET):
-        await stage.blocking(node.command, commands)
+    await fill(stage, node)
     await stage.last()
-    for commands in items(DELETE):
-        await stage.blocking(node.command, commands)
+    await fill(stage, node, empty=True)
 
 
 async def evictions(stage: Stage) -> None:
     node = await stage.on_memcached("-m", "2")
     stage.lose(at=math.inf)
-    for commands in items(SET):
-        await stage.blocking(node.command, commands)
+    await fill(stage, node)
     await stage.last(0.3)
     stage.lose()
 
@@ -178,17 +165,15 @@ async def tls_expired(stage: Stage) -> None:
     certificates = await stage.blocking(Certificates, stage.directory)
     node = await stage.keep(TLSMemcached, certificates)
     await stage.open(node, options=f"&tls_ca={certificates.ca}")
-    used, expired = certificates.server, certificates.expired
-    saved = [file.read_bytes() for file in (used.cert, used.key)]
-    other = [file.read_bytes() for file in (expired.cert, expired.key)]
-    for contents in (other, saved):
-        for file, content in zip((used.cert, used.key), contents, strict=True):
-            new = file.with_suffix(".new")
-            new.write_bytes(content)
-            os.replace(new, file)
+    good, expired = (
+        [pair.cert.read_bytes(), pair.key.read_bytes()]
+        for pair in (certificates.server, certificates.expired)
+    )
+    for contents in (expired, good):
+        certificates.server.cert.write_bytes(contents[0])
+        certificates.server.key.write_bytes(contents[1])
         await stage.losing(node.restart)
-        if contents is other:
-            await stage.last()
+        await stage.last()
 
 
 # The network between the site and memcached.
@@ -205,37 +190,13 @@ GARBAGE = (
 )
 
 
-class Network(FaultProxy):
-    """A network with two more faults."""
-
-    def break_off(self) -> None:
-        """Break open connections; new ones are as good as before."""
-
-        async def close() -> None:
-            for link in self._links:
-                link.close()
-
-        self._run(close())
-
-    def lose_confirmations(self) -> None:
-        """Let each write be done, and the connection break before its response."""
-
-        async def respond(link: Link, data: bytes) -> None:
-            if data.startswith((b"STORED", b"DELETED", b"TOUCHED")):
-                link.close()
-            else:
-                await link.send(data)
-
-        self._use(respond)
+Step = tuple[Callable[[FaultProxy], None], float]
 
 
-Step = tuple[Callable[[Network], None], float]
-
-
-async def faulty(stage: Stage, **settings: Any) -> Network:
+async def faulty(stage: Stage, **settings: Any) -> FaultProxy:
     """Start a site with a faulty network before its memcached."""
     node = await stage.keep(Memcached)
-    proxy = await stage.keep(Network, node.port)
+    proxy = await stage.keep(FaultProxy, node.port)
     await stage.open(proxy, **settings)
     return proxy
 
@@ -254,36 +215,16 @@ def network(*steps: Step, **settings: Any) -> Act:
     return act
 
 
-def delayed(proxy: Network) -> None:
-    # The pieces of one connection are delayed one after another: with 50 ms, some
-    # operations take longer than the store's 0.5 s.
-    proxy.delay(0.02)
-
-
-def dripping(proxy: Network) -> None:
-    proxy.drip(1, 0.01)
-
-
-def cut_after(size: int) -> Callable[[Network], None]:
-    return lambda proxy: proxy.cut_after(size)
-
-
-def saying(garbage: bytes) -> Callable[[Network], None]:
-    return lambda proxy: proxy.garbage(garbage)
-
-
-CUT, PASS = Network.cut, Network.pass_through
-ALL = (
-    CUT,
-    Network.hang,
-    Network.lose_answers,
-    Network.lose_confirmations,
-    delayed,
-    dripping,
-    *map(cut_after, (5, 30, 100)),
-    *map(saying, GARBAGE[:3]),
-    *[PASS] * 5,
-)
+CUT, HANG, PASS = FaultProxy.cut, FaultProxy.hang, FaultProxy.pass_through
+LOSE, BREAK = FaultProxy.lose_answers, FaultProxy.break_off
+UNCONFIRMED = FaultProxy.lose_confirmations
+# The pieces of one connection are delayed one after another: with 50 ms, some operations
+# take longer than the store's 0.5 s.
+SLOW = methodcaller("delay", 0.02)
+DRIP = methodcaller("drip", 1, 0.01)
+SHORT = [methodcaller("cut_after", size) for size in (5, 30, 100, 300)]
+SAY = [methodcaller("garbage", said) for said in GARBAGE]
+ALL = (CUT, HANG, LOSE, UNCONFIRMED, SLOW, DRIP, *SHORT[:3], *SAY[:3], *[PASS] * 5)
 CHAOS = random.Random(0).choices(ALL, k=30)  # nosec B311 # the same each time
 
 
@@ -379,16 +320,16 @@ FAULTS = {
     "password": Fault(password, loses=True),
     "tls-expired": Fault(tls_expired, loses=True),
     # The network.
-    "stale": Fault(network(*[(Network.break_off, 0.1)] * 5), NOBODY_NOTICES),
+    "stale": Fault(network(*[(BREAK, 0.1)] * 5), NOBODY_NOTICES),
     "cut": Fault(network((CUT, 1.2))),
     "flapping": Fault(network(*[(CUT, 0.05), (PASS, 0.05)] * 10)),
-    "silent": Fault(network((Network.hang, 2.0))),
-    "slow": Fault(network((delayed, 1.2)), NOBODY_NOTICES),
-    "dripping": Fault(network((dripping, 2.0))),
-    "broken-off": Fault(network(*((cut_after(n), 0.3) for n in (5, 30, 100, 300)))),
-    "answers-lost": Fault(network(*[(Network.lose_answers, 0.4), (PASS, 0.3)] * 3)),
-    "unconfirmed": Fault(network((Network.lose_confirmations, 1.2)), NOBODY_NOTICES),
-    "garbage": Fault(network(*((saying(said), 0.3) for said in GARBAGE))),
+    "silent": Fault(network((HANG, 2.0))),
+    "slow": Fault(network((SLOW, 1.2)), NOBODY_NOTICES),
+    "dripping": Fault(network((DRIP, 2.0))),
+    "broken-off": Fault(network(*((step, 0.3) for step in SHORT))),
+    "answers-lost": Fault(network(*[(LOSE, 0.4), (PASS, 0.3)] * 3)),
+    "unconfirmed": Fault(network((UNCONFIRMED, 1.2)), NOBODY_NOTICES),
+    "garbage": Fault(network(*((step, 0.3) for step in SAY))),
     "chaos": Fault(network(*((step, 0.1) for step in CHAOS))),
     "logout": Fault(logout),
     "waiting": Fault(

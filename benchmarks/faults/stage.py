@@ -33,11 +33,8 @@ UNDER_WAY = 0.3  # what was stored before a loss may be confirmed that much afte
 PROBE = "probe"  # who asks whether the site is well again
 MOVES = ("/login", "/regenerate", "/revoke")
 OURS = "tornado_mcsession"
-# What the counters of a site without any fault do as well.
-ORDINARY = set(
-    "conflicts dropped_saves held_answers hits loads misses renewals running_saves"
-    " saves".split()
-)
+# Counters that only move when something is wrong, by how their names begin.
+TELLING = ("errors_", "corrupt_", "pending_destroys", "dropped_ends")
 
 
 class Losses(World):
@@ -150,7 +147,7 @@ class Seen:
         for facts, sign in zip(self.facts[:1] + self.facts[-1:], (-1, 1), strict=False):
             for each in facts:
                 for name, value in each["stats"].items():
-                    if isinstance(value, int) and name not in ORDINARY:
+                    if name.startswith(TELLING):
                         moved[name] += sign * value
         return dict(+moved)
 

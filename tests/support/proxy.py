@@ -89,6 +89,26 @@ class FaultProxy:
         """Break open connections now, and each new one as soon as it is made."""
         self._use(refusing=True)
 
+    def break_off(self) -> None:
+        """Break open connections now; new ones are as good as before."""
+
+        async def close() -> None:
+            for link in self._links:
+                link.close()
+
+        self._run(close())
+
+    def lose_confirmations(self) -> None:
+        """Let each write be done, and its connection break before the answer."""
+
+        async def answer(link: Link, data: bytes) -> None:
+            if data.startswith((b"STORED", b"DELETED", b"TOUCHED")):
+                link.close()
+            else:
+                await link.send(data)
+
+        self._use(answer)
+
     def cut_after(self, size: int) -> None:
         """Break each connection when ``size`` more bytes of answers have passed."""
         left: dict[Link, int] = {}
