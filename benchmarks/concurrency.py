@@ -16,6 +16,7 @@ import random
 import secrets
 from collections.abc import Awaitable, Callable
 from contextlib import closing
+from functools import partial
 from typing import Any
 
 from pymemcache.client.base import PooledClient
@@ -152,8 +153,9 @@ async def main(options: argparse.Namespace) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--workers", type=int, default=8, help="parallel requests")
-    parser.add_argument("--updates", type=int, default=100, help="keys for each")
-    parser.add_argument("--requests", type=int, default=50, help="increments at once")
-    parser.add_argument("--rounds", type=int, default=100, help="logouts")
+    add = partial(parser.add_argument, type=int)
+    add("--workers", default=8, help="parallel requests")
+    add("--updates", default=100, help="keys for each")
+    add("--requests", default=50, help="increments at once")
+    add("--rounds", default=100, help="logouts")
     asyncio.run(main(parser.parse_args()))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import importlib.util
 import json
 import os
 import platform
@@ -37,10 +36,6 @@ def find(name: str) -> str:
     return path
 
 
-def is_importable(name: str) -> bool:
-    return importlib.util.find_spec(name) is not None
-
-
 def require() -> None:
     """Raise `Missing` for what is needed and not there."""
     if platform.system() != "Linux":
@@ -55,20 +50,15 @@ def machine() -> str:
         f"{os.cpu_count()} CPUs",
         f"Python {platform.python_version()}",
         f"Tornado {version('tornado')}",
-        f"memcached {_said('memcached', '-V')}",
-        f"wrk {_said('wrk', '-v')}",
     ]
-    if shutil.which("node"):
-        parts.append(f"Node.js {_said('node', '--version')}")
+    for program, option in (("memcached", "-V"), ("wrk", "-v"), ("node", "-v")):
+        if shutil.which(program, path=SERVER_PATH):
+            done = subprocess.run(  # nosec B603 # no shell, nothing from outside
+                [find(program), option], capture_output=True, text=True
+            )
+            found = re.search(r"\d+\.\d+\.\d+", done.stdout + done.stderr)
+            parts.append(f"{program} {found[0] if found else '?'}")
     return ", ".join(parts)
-
-
-def _said(program: str, option: str) -> str:
-    done = subprocess.run(  # nosec B603 # no shell, nothing from outside
-        [find(program), option], capture_output=True, text=True
-    )
-    found = re.search(r"\d+\.\d+\.\d+", done.stdout + done.stderr)
-    return found[0] if found else "of unknown version"
 
 
 @dataclass(frozen=True)

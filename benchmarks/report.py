@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,15 +11,14 @@ from typing import Any
 
 from . import picture
 from .load import Meter, machine
-from .result import Result
 from .rounds import (
     LEAST_ROUNDS,
     MOST_OTHERS,
     Plan,
+    Result,
     Taken,
     median,
     play,
-    spread,
     trouble,
 )
 from .rows import COMPARED, DOING, EXTRA, Pair, Row, Single, added, added_cpu
@@ -62,10 +62,6 @@ class Report:
                 )
         return replace(report, others=meter.others())
 
-    def missed(self) -> list[str]:
-        """Return the names of rows that were not measured, or miss their limits."""
-        return [r.name for r in self.rows if not self.results[r.name].keeps(r.limit)]
-
     def costs(self) -> dict[str, dict[str, float]]:
         """Return the µs of CPU that reading and writing add, for each way.
 
@@ -81,8 +77,9 @@ class Report:
             costs[name] = {"without": round(median(taken[asked[1]], "cpu_us"), 1)}
             for doing, pair in pairs.items():
                 rounds = zip(*map(taken.__getitem__, pair), strict=True)
-                values = [added_cpu(*each) for each in rounds]
-                costs[name][doing] = round(spread(values).median, 1)
+                costs[name][doing] = round(
+                    statistics.median(added_cpu(*each) for each in rounds), 1
+                )
         return costs
 
     # As text.
@@ -158,9 +155,7 @@ def _measured(row: Single, fleet: Fleet, plan: Plan) -> Result:
 def _figures(result: Result) -> dict[str, Any]:
     if result.why_not:
         return {"not_measured": result.why_not}
-    middle = {} if result.words else spread(result.values)._asdict()
-    shown = {"shown": result.shown, "cpu": result.cpu}
-    return shown | middle | {"values": result.values}
+    return {"shown": result.shown, "cpu": result.cpu, "values": result.values}
 
 
 def filled(page: str, sections: dict[str, str]) -> str:

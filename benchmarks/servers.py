@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import shutil
 import sys
 import tempfile
 from collections.abc import Callable
@@ -15,8 +14,6 @@ from typing import Self
 
 from tests.support.memcached import Memcached
 from tests.support.processes import Process, free_port
-
-from .load import is_importable
 
 HERE = Path(__file__).parent
 NODE = HERE / "node"
@@ -41,7 +38,6 @@ class Subject:
     title: str
     # A function in benchmarks/sites, or a script in benchmarks/node, and arguments.
     site: str
-    needs: tuple[str, ...] = ()
     visit: str = ""  # what its users ask for besides when they begin their sessions
 
     @property
@@ -61,24 +57,7 @@ class Subject:
         module = ["-m", "benchmarks.sites", site]
         return [sys.executable, *module, str(port), memcached, *more]
 
-    def missing(self) -> str | None:
-        """Return why it cannot be started here, and how it could be."""
-        if self.is_node and shutil.which("node") is None:
-            return "Node.js is not installed"
-        if self.is_node:
-            how = "npm ci --prefix benchmarks/node"
-            absent = [n for n in self.needs if not (NODE / "node_modules" / n).is_dir()]
-        else:
-            how = "pip install -e '.[test,bench]'"
-            absent = [name for name in self.needs if not is_importable(name)]
-        return f"{', '.join(absent)} not installed; {how}" if absent else None
 
-
-KOA = ("koa", "koa-generic-session", "koa-store-memcached")
-AIOHTTP = ("aiohttp", "aiohttp_session", "aiomcache")
-STAR = ("starlette", "starsessions", "uvicorn", "aiomcache")
-CLIENTS = ("aiomcache", "emcache")
-UVLOOP = ("uvloop",)
 SIZES = (1, 10, 100)  # KB
 MEMCACHED, DICT, BARE = "ours.memcached", "plain.kept_in_a_dict", "plain.bare"
 
@@ -89,31 +68,27 @@ _ALL = [
     Subject(OURS, "tornado-mcsession", MEMCACHED),
     Subject("memory", "… over memory://", "ours.in_memory"),
     Subject("login", "… logged in", MEMCACHED, visit="&login=1"),
-    Subject("encrypted", "… with AES-GCM", "ours.encrypted", ("cryptography",)),
+    Subject("encrypted", "… with AES-GCM", "ours.encrypted"),
     Subject("renewing", "… always due for renewal", "ours.renewing"),
     Subject("moving", "… users who log in", MEMCACHED),
-    Subject("emcache", "… over emcache", "ours.over_emcache", CLIENTS),
-    Subject("aiomcache", "… over aiomcache", "ours.over_aiomcache", CLIENTS),
-    Subject("uvloop", "… on uvloop", f"{MEMCACHED} uvloop", UVLOOP),
-    Subject("uvloop-bare", "Tornado on uvloop", f"{BARE} uvloop", UVLOOP),
-    Subject("uvloop-dict", "Tornado on uvloop, a dict", f"{DICT} uvloop", UVLOOP),
-    Subject("koa", "koa-generic-session, koa-store-memcached", "koa.js all", KOA),
-    Subject("koa-bare", "koa", "koa.js bare", KOA),
-    Subject("aiohttp", "aiohttp-session, aiomcache", "peer_aiohttp.all", AIOHTTP),
-    Subject("aiohttp-bare", "aiohttp", "peer_aiohttp.bare", AIOHTTP),
-    Subject("starsessions", "starsessions, aiomcache", "peer_starsessions.all", STAR),
-    Subject("starsessions-bare", "Starlette", "peer_starsessions.bare", STAR),
+    Subject("emcache", "… over emcache", "ours.over_emcache"),
+    Subject("aiomcache", "… over aiomcache", "ours.over_aiomcache"),
+    Subject("uvloop", "… on uvloop", f"{MEMCACHED} uvloop"),
+    Subject("uvloop-bare", "Tornado on uvloop", f"{BARE} uvloop"),
+    Subject("uvloop-dict", "Tornado on uvloop, a dict", f"{DICT} uvloop"),
+    Subject("koa", "koa-generic-session, koa-store-memcached", "koa.js all"),
+    Subject("koa-bare", "koa", "koa.js bare"),
+    Subject("aiohttp", "aiohttp-session, aiomcache", "peer_aiohttp.all"),
+    Subject("aiohttp-bare", "aiohttp", "peer_aiohttp.bare"),
+    Subject("starsessions", "starsessions, aiomcache", "peer_starsessions.all"),
+    Subject("starsessions-bare", "Starlette", "peer_starsessions.bare"),
 ]
 for _size in SIZES:
-    for _name, _title, _site in ((OURS, "…", MEMCACHED), ("dict", "a dict", DICT)):
-        _ALL.append(
-            Subject(
-                f"{_name}-{_size}",
-                f"{_title}, {_size} KB",
-                _site,
-                visit=f"&size={_size}",
-            )
-        )
+    _more = {"visit": f"&size={_size}"}
+    _ALL += [
+        Subject(f"{OURS}-{_size}", f"…, {_size} KB", MEMCACHED, **_more),
+        Subject(f"dict-{_size}", f"a dict, {_size} KB", DICT, **_more),
+    ]
 SUBJECTS = {subject.name: subject for subject in _ALL}
 
 
@@ -139,25 +114,17 @@ class Server:
         self._process.kill()
 
     def visit(self) -> None:
-        """Let each user begin a session, another one if there is one."""
+        """Let each user begin a session, write to it and find it again."""
         if self._subject.is_bare:
             return
         made = f"/make?user={{}}{self._subject.visit}".format
         self.cookies = [self.ask(made(user))[1] for user in range(USERS)]
         if not all(self.cookies):
             raise Wrong(f"{self.name} gives its visitors no cookie")
-        self.counts()
-
-    def counts(self) -> list[int]:
-        """Return each user's count; check that each finds their own session."""
-        counts = []
         for user, cookie in enumerate(self.cookies):
-            body = self.ask("/read", cookie)[0]
-            owner, _, count = body.partition(" ")
-            if owner != str(user) or not count.isdecimal():
-                raise Wrong(f"{self.name} shows {body!r} to user {user}")
-            counts.append(int(count))
-        return counts
+            self.ask("/write", cookie)
+            if (body := self.ask("/read", cookie)[0]) != f"{user} 1":
+                raise Wrong(f"{self.name} shows {body!r} to user {user} after a write")
 
     def ask(self, path: str, cookie: str = "") -> tuple[str, str]:
         """Return a response's body, and what a browser sends back as cookies."""
@@ -183,7 +150,7 @@ class Fleet:
     def __init__(self, tell: Callable[[str], None]) -> None:
         self.tell = tell
         self.failed: dict[str, str] = {}
-        self._servers: dict[str, Server] = {}
+        self.servers: dict[str, Server] = {}
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -205,24 +172,18 @@ class Fleet:
         server = Server(SUBJECTS[name], address)
         return self._stack.enter_context(closing(server))
 
-    def server(self, name: str) -> Server:
-        """Return a server, which `why_not` has started."""
-        return self._servers[name]
-
     def why_not(self, name: str) -> str | None:
         """Start a server if it does not run; return why it cannot be measured."""
-        if name in self._servers or name in self.failed or name == NOBODY:
+        if name in self.servers or name in self.failed or name == NOBODY:
             return self.failed.get(name)
-        why = SUBJECTS[name].missing()
-        if why is None:
-            self.tell(f"starting {name}")
-            try:
-                self._servers[name] = self.start(name, self.memcached)
-            except FAILURES as error:
-                why = str(error)
-        if why is not None:
-            self.give_up(name, why)
-        return why
+        self.tell(f"starting {name}")
+        try:
+            self.servers[name] = self.start(name, self.memcached)
+        except FAILURES as error:
+            # Of a traceback, what is missing: a package, or node itself.
+            reasons = [line for line in str(error).split("\n") if "Error: " in line]
+            self.give_up(name, (reasons or [str(error)])[-1].strip())
+        return self.failed.get(name)
 
     def give_up(self, name: str, why: str) -> None:
         """Measure no more of a server."""
@@ -232,6 +193,6 @@ class Fleet:
     def cookies(self, name: str) -> Path:
         """Return a file for wrk with the cookies that a server's users have now."""
         path = self._directory / f"{name}.cookies"
-        lines = self._servers[name].cookies if name in self._servers else [""]
+        lines = self.servers[name].cookies if name in self.servers else [""]
         path.write_text("".join(f"{cookie}\n" for cookie in lines))
         return path

@@ -50,24 +50,22 @@ async def play(name: str, fault: Fault, users: int = USERS) -> dict[str, Any]:
     return {"name": name, "users": users, "seconds": seconds, **figures}
 
 
-def line(figures: dict[str, Any]) -> str:
-    """Return what to print of a fault that was played."""
-    failed, longest, _ = cells(figures)
-    state = "FAILED" if figures["problems"] else "ok"
-    lines = [
-        f"{figures['name']:<16}{state:<8}{figures['seconds']:>5} s "
-        f"{figures['requests']:>6} responses, {failed} failed, longest {longest}",
-        *(f"{'':<16}{count} × {text}" for text, count in figures["problems"].items()),
-    ]
-    return "\n".join(lines)
-
-
 async def main(options: argparse.Namespace) -> int:
     """Play the faults that were asked for; return the exit status."""
     results = []
     for name in options.only or FAULTS:
         results.append(await play(name, FAULTS[name], options.users))
-        print(line(results[-1]), file=sys.stderr, flush=True)
+        failed, longest, _ = cells(results[-1])
+        problems = results[-1]["problems"]
+        print(
+            f"{name:<16}{'FAILED' if problems else 'ok':<8}"
+            f"{results[-1]['seconds']:>5} s {results[-1]['requests']:>6} responses, "
+            f"{failed} failed, longest {longest}",
+            *(f"{'':<16}{count} × {text}" for text, count in problems.items()),
+            sep="\n",
+            file=sys.stderr,
+            flush=True,
+        )
     figures = json.dumps(results, indent=1, ensure_ascii=False) + "\n"
     if options.json:
         print(figures, end="")

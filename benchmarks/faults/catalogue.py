@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-import math
 import os
 import random
 from collections.abc import Awaitable, Callable
@@ -110,29 +109,27 @@ SET = b"set filler-%d-%d 0 0 %d noreply\r\n%b"
 DELETE = b"delete filler-%d-%d noreply"
 
 
-async def fill(stage: Stage, node: Memcached, *, empty: bool = False) -> None:
+def fill(node: Memcached, empty: bool = False) -> None:
     """Store many items of all sizes that a session may have, or delete them."""
     for size in range(50, 900, 25):
         rest = () if empty else (size, b"x" * size)
         line = DELETE if empty else SET
         commands = (line % (size, number, *rest) for number in range(4000))
-        await stage.blocking(node.command, b"\r\n".join(commands))
+        node.command(b"\r\n".join(commands))
 
 
 async def fill_up(stage: Stage, **settings: Any) -> None:
     """Take all of the server's memory, and give it back."""
     node = await stage.on_memcached("-M", "-m", "2", **settings)
-    await fill(stage, node)
+    await stage.blocking(fill, node)
     await stage.last()
-    await fill(stage, node, empty=True)
+    await stage.blocking(fill, node, True)
 
 
 async def evictions(stage: Stage) -> None:
     node = await stage.on_memcached("-m", "2")
-    stage.lose(at=math.inf)
-    await fill(stage, node)
+    await stage.losing(fill, node)
     await stage.last(0.3)
-    stage.lose()
 
 
 async def item_size(stage: Stage) -> None:
@@ -169,11 +166,11 @@ async def tls_expired(stage: Stage) -> None:
         [pair.cert.read_bytes(), pair.key.read_bytes()]
         for pair in (certificates.server, certificates.expired)
     )
-    for contents in (expired, good):
+    for contents, lasting in ((expired, 1.2), (good, 0.0)):
         certificates.server.cert.write_bytes(contents[0])
         certificates.server.key.write_bytes(contents[1])
         await stage.losing(node.restart)
-        await stage.last()
+        await stage.last(lasting)
 
 
 # The network between the site and memcached.
@@ -218,8 +215,8 @@ def network(*steps: Step, **settings: Any) -> Act:
 CUT, HANG, PASS = FaultProxy.cut, FaultProxy.hang, FaultProxy.pass_through
 LOSE, BREAK = FaultProxy.lose_answers, FaultProxy.break_off
 UNCONFIRMED = FaultProxy.lose_confirmations
-# The pieces of one connection are delayed one after another: with 50 ms, some operations
-# take longer than the store's 0.5 s.
+# What comes on one connection is delayed one after another: with 50 ms, some
+# operations take longer than the store's 0.5 s.
 SLOW = methodcaller("delay", 0.02)
 DRIP = methodcaller("drip", 1, 0.01)
 SHORT = [methodcaller("cut_after", size) for size in (5, 30, 100, 300)]
@@ -271,7 +268,7 @@ async def records(stage: Stage) -> None:
     owners = await stage.blocking(stage.keys, node)
     halves = [(node.get(key) or b"")[:50] for key in list(owners)[len(RECORDS) :][:3]]
     for (key, user), record in zip(owners.items(), [*RECORDS, *halves], strict=False):
-        await stage.overwrite(node, key, user, record)
+        await stage.losing(node.set, key, record, of=user)
     await stage.last()
 
 
@@ -284,7 +281,7 @@ async def copy(stage: Stage, **settings: Any) -> None:
     record = node.get(first) or b""
     for key in others:
         if owners[key] != owners[first]:
-            await stage.overwrite(node, key, owners[key], record)
+            await stage.losing(node.set, key, record, of=owners[key])
     await stage.last(0.6)
 
 

@@ -52,32 +52,31 @@ class Losses(World):
 class Seen:
     """What was seen of a fault."""
 
+    # Those of requests that the fault may have hit.
     replies: list[Reply] = field(default_factory=list)
-    """Those of requests that the fault may have hit."""
+    # What must not be.
     problems: Counter[str] = field(default_factory=Counter)
-    """What must not be."""
+    # What `stats` and `health` said in each process, as often as was looked.
     facts: list[list[dict[str, Any]]] = field(default_factory=list)
-    """What `stats` and `health` said in each process, as often as was looked."""
+    # What each process told its operator.
     told: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
-    """What each process told its operator."""
+    # What to call the servers, by their addresses, and sessions, by their keys.
     names: dict[str, str] = field(default_factory=dict)
-    """What to call the servers, by their addresses."""
     groups: dict[str, str] = field(default_factory=dict)
-    """What to call sessions, by their hashed ids, where that matters."""
+    # The seconds until all was well again.
     recovery: float | None = None
-    """The seconds until all was well again."""
+    # How many sessions were gone because memcached had lost them.
     lost: int = 0
-    """How many sessions were gone because memcached had lost them."""
 
     def figures(self) -> dict[str, Any]:
         """Return all that is known, ready for JSON."""
-        hit = self.replies
+        longest = max((reply.seconds for reply in self.replies), default=0.0)
         return {
             "problems": dict(self.problems),
-            "requests": len(hit),
-            "errors": sum(reply.status >= 500 for reply in hit),
+            "requests": len(self.replies),
+            "errors": sum(reply.status >= 500 for reply in self.replies),
             "statuses": self._statuses(),
-            "longest_ms": round(1000 * max((r.seconds for r in hit), default=0.0)),
+            "longest_ms": round(1000 * longest),
             "recovery_seconds": self.recovery and round(self.recovery, 2),
             "lost_sessions": self.lost,
             "log": self._log(),
@@ -110,11 +109,10 @@ class Seen:
         """Return the lines that were logged, without what differs in each."""
         lines: Counter[str] = Counter()
         for _, told in self.told:
-            if "line" in told:
-                line = self._named(told["line"])
-                line = re.sub(r"(GET|POST) /\w+", "<request>", line)
-                line = re.sub(r"session of \d+ bytes", "session of <n> bytes", line)
-                lines[re.sub(r"(logouts .*: )\d+", r"\1<n>", line)] += 1
+            line = self._named(told.get("line", ""))
+            line = re.sub(r"(GET|POST) /\w+", "<request>", line)
+            lines[re.sub(r"(session of |logouts .*: )\d+", r"\1<n>", line)] += 1
+        del lines[""]
         return dict(lines.most_common())
 
     def _events(self) -> dict[str, int]:
@@ -122,33 +120,30 @@ class Seen:
         events: Counter[str] = Counter()
         away = set()
         for process, told in self.told:
+            node = (process, told.get("node"))
             if told.get("event") == "on_disconnect":
-                away.add((process, told["node"]))
-            elif (process, told.get("node")) not in away:
-                continue
-            events[f"{told['event']}({self._named(told['node'])})"] += 1
+                away.add(node)
+            if node in away:
+                events[f"{told['event']}({self._named(told['node'])})"] += 1
         return dict(events)
 
     def _health(self, facts: list[dict[str, Any]]) -> str:
         """Return what the processes' `health` said, once where they agree."""
         said = {}
-        for each in facts:
-            failed = [
-                f"{self._named(node)}: {self._named(found['error'])}"
-                for node, found in each["health"]["nodes"].items()
-                if not found["ok"]
-            ]
-            said[", ".join([each["health"]["status"], *failed])] = True
+        for health in (each["health"] for each in facts):
+            nodes = [(n, f["error"]) for n, f in health["nodes"].items() if not f["ok"]]
+            failed = [f"{self._named(f'{node}: {error}')}" for node, error in nodes]
+            said[", ".join([health["status"], *failed])] = True
         return " / ".join(said)
 
     def _moved(self) -> dict[str, int]:
-        """Return by how much the counters of all processes have grown."""
+        """Return by how much the telling counters of all processes have grown."""
         moved: Counter[str] = Counter()
         for facts, sign in zip(self.facts[:1] + self.facts[-1:], (-1, 1), strict=False):
-            for each in facts:
-                for name, value in each["stats"].items():
+            for stats in (each["stats"] for each in facts):
+                for name in stats:
                     if name.startswith(TELLING):
-                        moved[name] += sign * value
+                        moved[name] += sign * stats[name]
         return dict(+moved)
 
 
@@ -229,7 +224,7 @@ class Stage:
         self.hit()
 
     def hit(self) -> None:
-        """Note that the fault begins, where it does before `open`."""
+        """Note that the fault begins. It does when `open` returns, or before."""
         self._began = min(self._began, time.monotonic())
 
     async def on_memcached(self, *args: str, **settings: Any) -> Memcached:
@@ -243,24 +238,19 @@ class Stage:
         await asyncio.sleep(seconds)
         await self.look()
 
-    def lose(self, *users: User, at: float | None = None) -> None:
+    def lose(self, *users: User, until: float) -> None:
         """Note that memcached loses the sessions of all, or of these users."""
         for user in users or self.users:
-            self._losses.at[user.name] = time.monotonic() if at is None else at
+            self._losses.at[user.name] = until
 
-    async def losing(self, function: Callable[..., Any], *args: Any) -> None:
-        """Call what makes memcached lose all sessions."""
-        self.lose()
-        await self.blocking(function, *args)
-        self.lose(at=time.monotonic() + UNDER_WAY)
-
-    async def overwrite(
-        self, server: Memcached, key: str, user: User, record: bytes
+    async def losing(
+        self, function: Callable[..., Any], *args: Any, of: User | None = None
     ) -> None:
-        """Put ``record`` in the place of a user's session."""
-        self.lose(user)
-        await self.blocking(server.set, key, record)
-        self.lose(user, at=time.monotonic() + UNDER_WAY)
+        """Call what makes memcached lose all sessions, or those of a user."""
+        users = [of] if of else []
+        self.lose(*users, until=math.inf)
+        await self.blocking(function, *args)
+        self.lose(*users, until=time.monotonic() + UNDER_WAY)
 
     async def over(self) -> None:
         """Note that the fault is over, and see that all is well again."""
