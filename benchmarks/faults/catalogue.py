@@ -316,6 +316,7 @@ FAULTS = {
     "no-cas": Fault(no_cas, stays=True),
     "password": Fault(password, loses=True),
     "tls-expired": Fault(tls_expired, loses=True),
+    "garbage": Fault(network(*((step, 0.3) for step in SAY))),
     # The network.
     "stale": Fault(network(*[(BREAK, 0.1)] * 5), NOBODY_NOTICES),
     "cut": Fault(network((CUT, 1.2))),
@@ -326,8 +327,8 @@ FAULTS = {
     "broken-off": Fault(network(*((step, 0.3) for step in SHORT))),
     "answers-lost": Fault(network(*[(LOSE, 0.4), (PASS, 0.3)] * 3)),
     "unconfirmed": Fault(network((UNCONFIRMED, 1.2)), NOBODY_NOTICES),
-    "garbage": Fault(network(*((step, 0.3) for step in SAY))),
     "chaos": Fault(network(*((step, 0.1) for step in CHAOS))),
+    # Logouts, settings and overload.
     "logout": Fault(logout),
     "waiting": Fault(
         network((CUT, 0.6), options="&reconnect_timeout=2"), NOBODY_NOTICES, waits=4.0

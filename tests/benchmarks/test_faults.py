@@ -1,4 +1,4 @@
-"""benchmarks/faults: what is wrong fails a run, and docs/faults.md is its page."""
+"""benchmarks/faults: what is wrong fails a run, and docs/faults.md has its figures."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks.faults import __main__ as command
 from benchmarks.faults.catalogue import FAULTS, Fault
-from benchmarks.faults.page import document
+from benchmarks.faults.page import cells, filled, rows
 from benchmarks.faults.stage import Stage
 from benchmarks.soak.machines import Application
 from benchmarks.soak.web import Reply
@@ -38,10 +38,11 @@ async def test_a_fault_without_effect_fails_the_run(tmp_path, statuses, problem)
         stage.seen.facts += [QUIET, QUIET]
         application = Application({}, tmp_path / "log")
         for status in statuses:
-            reply = Reply("/read", "id", application, 1, status=status)
-            stage.seen.replies.append(("during", reply))
+            stage.seen.replies.append(
+                Reply("/read", "id", application, 1, status=status)
+            )
 
-    figures = await command.play(Fault(act, "none", "", "", stays=True))
+    figures = await command.play("none", Fault(act, stays=True))
     assert list(figures["problems"]) == ([problem] if problem else [])
     assert figures["errors"] == statuses.count(503)
 
@@ -53,21 +54,22 @@ async def test_a_run_that_breaks_off_fails():
     async def act(stage: Stage) -> None:
         raise RuntimeError("no memcached")
 
-    figures = await command.play(Fault(act, "broken", "", ""))
+    figures = await command.play("broken", Fault(act))
     assert "the run failed: RuntimeError('no memcached')" in figures["problems"]
-
-
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the command."""
-    args = [sys.executable, "-m", "benchmarks.faults", *arguments]
-    return subprocess.run(args, cwd=ROOT, capture_output=True, text=True, timeout=60)
 
 
 @pytest.mark.integration
 @pytest.mark.end_to_end
 def test_the_command_plays_faults():
     """Played for real: users of a killed memcached get 503s, and nothing wrong."""
-    played = run("--only", "killed", "stale", "--json")
+    args = ["--only", "killed", "stale", "--json"]
+    played = subprocess.run(
+        [sys.executable, "-m", "benchmarks.faults", *args],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert played.returncode == 0, played.stderr
     killed, stale = json.loads(played.stdout)
     assert [killed["problems"], stale["problems"]] == [{}, {}]
@@ -81,13 +83,40 @@ def test_the_command_plays_faults():
     assert len(re.findall(r"^(killed|stale) +ok ", played.stderr, re.M)) == 2
 
 
-def test_the_page_is_made_of_its_figures():
-    """docs/faults.md has all faults in their order, and nothing is wrong."""
-    figures = json.loads(FIGURES.read_text())
-    assert [each["name"] for each in figures] == list(FAULTS)
-    assert not any(each["problems"] for each in figures)
+def test_figures_have_their_places_in_the_page():
+    """Three cells of a fault's row are measured; the rest is written by hand."""
+    page = "text\n| it fails | an error | 9% | 9 ms | 9 | `x` |\ntext\n"
+    result = {"name": "x", "longest_ms": 12, "requests": 4, "problems": {"wrong": 1}}
+    result["statuses"] = {"all sessions": {"200": 2, "409": 1, "503": 1}}
+    assert cells(result) == ["25%", "12 ms", "1"]
+    new = filled(page, [result])
+    assert rows(new) == {"x": ["it fails", "an error", "25%", "12 ms", "1", "`x`"]}
+    result["statuses"] = {
+        "its sessions": {"503": 2},
+        "other sessions": {"200": 2},
+        "new sessions": {"503": 9},
+    }
+    assert cells(result)[0] == "100%, others 0%"
 
-    def rows(page: str) -> list[str]:
-        return [line for line in page.splitlines() if line.startswith("| ")]
 
-    assert rows(PAGE.read_text()) == rows(document(figures))
+def test_the_page_has_all_faults_and_their_figures():
+    """docs/faults.md has all faults, what was measured of them, and nothing wrong."""
+    figures = {each["name"]: each for each in json.loads(FIGURES.read_text())}
+    page = rows(PAGE.read_text())
+    assert list(page) == list(figures) == list(FAULTS)
+    for name, row in page.items():
+        assert row[-4:-1] == cells(figures[name])
+        assert row[-2] == "0", f"{name}: {figures[name]['problems']}"
+
+
+def test_what_operators_see_was_seen():
+    """The log lines, counters and health of the page are those of the figures."""
+    figures = {each["name"]: each for each in json.loads(FIGURES.read_text())}
+    for name, row in rows(PAGE.read_text()).items():
+        seen = figures[name]
+        log, health = "\n".join(seen["log"]), " / ".join(seen["health"])
+        for words in re.findall(r"`([^`]+)`", row[2]):
+            known = words in log or words in seen["counters"] or words == "misses"
+            assert known, f"{name}: {words}"
+        for status in re.findall(r"\*(\w+)\*", row[2]):
+            assert status in health, f"{name}: {health}"
