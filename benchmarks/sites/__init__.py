@@ -21,13 +21,13 @@ BACKLOG = 1024
 BARE = "0 0"
 SECRET = "a secret of forty-three characters, for all"  # nosec B105 # serves nobody
 
-SMALL = 4  # items in a cart of the session of 300 bytes
-BYTES_OF_ITEM = 37
+SMALL = 4  # items in the cart of a session of 300 bytes
+BYTES_OF_ITEM, OTHER_BYTES = 42, 140
 
 
 def first_data(user: int, kilobytes: int = 0) -> dict[str, Any]:
     """Return what a new session holds: 300 bytes as msgpack, or so many KB."""
-    items = kilobytes * 1000 // BYTES_OF_ITEM or SMALL
+    items = (kilobytes * 1000 - OTHER_BYTES) // BYTES_OF_ITEM if kilobytes else SMALL
     return {
         "user": user,
         "n": 0,

@@ -418,6 +418,7 @@ class User:
         if reply.set_id and reply.set_id != reply.sent and not moves:
             if reply.alive is not False and not overlapped:
                 self._web.report("a new id without a login", f"{reply.status} {path}")
+            reply.alive = False  # what it shows is another session
         return reply
 
     def _judge(
