@@ -1,7 +1,7 @@
 """What a session costs a request: the whole table.
 
     python -m benchmarks
-    python -m benchmarks --quick --only main,burst
+    python -m benchmarks --quick --only main burst
     python -m benchmarks --write     # into docs/performance.md
 
 Starts all that it needs: memcached, the servers that are compared, wrk. A row, or
@@ -30,15 +30,6 @@ def tell(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def names(text: str) -> list[str]:
-    """Return the names of rows and groups in an argument."""
-    chosen = [name for name in text.split(",") if name]
-    for name in chosen:
-        if name not in NAMES:
-            raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(NAMES)}")
-    return chosen
-
-
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
@@ -47,11 +38,10 @@ def arguments() -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--quick", action="store_true", help="shorter, and less exact")
-    add("--only", nargs="+", type=names, default=[], metavar="ROW", help="some")
+    add("--only", nargs="+", choices=NAMES, default=[], metavar="ROW", help="some")
     add("--json", action="store_true", help="print all figures as JSON")
     add("--write", action="store_true", help="write docs/performance.md")
     options = parser.parse_args()
-    options.only = [name for names in options.only for name in names]
     if options.write and options.only:
         parser.error("--write is for all rows")
     return options

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import aiomcache
 import emcache
 
-from tornado_mcsession import CasResult, Entry, Store, StoreUnavailable
+from tornado_mcsession import CasResult, Entry, Store
 
 __all__ = ["AiomcacheStore", "EmcacheStore"]
 
@@ -20,17 +18,11 @@ EMCACHE_CONNECTIONS = 32
 AIOMCACHE_CONNECTIONS = 8
 
 
-@contextlib.contextmanager
-def translated(operation: str) -> Iterator[None]:
-    """Raise the store's own error for what a client raises."""
-    try:
-        yield
-    except (OSError, aiomcache.ClientException) as error:
-        raise StoreUnavailable(operation, "", type(error).__name__) from error
-
-
 class ClientStore(Store):
-    """What the measured sites do not need of a store."""
+    """What the measured sites do not need of a store, and errors of clients.
+
+    Those count as "cannot tell", as all errors of a store that are not the package's.
+    """
 
     # aiomcache has no deadline of its own, and does not survive the manager's: a
     # cancelled operation leaves its connection in the middle of a response.
@@ -63,14 +55,12 @@ class EmcacheStore(ClientStore):
         return cls(client)
 
     async def get(self, key: str) -> Entry | None:
-        with translated("get"):
-            item = await self._client.gets(key.encode())
+        item = await self._client.gets(key.encode())
         return None if item is None else Entry(item.value, item.cas)
 
     async def add(self, key: str, data: bytes, ttl: float, flags: int = 0) -> bool:
         try:
-            with translated("add"):
-                await self._client.add(key.encode(), data, exptime=math.ceil(ttl))
+            await self._client.add(key.encode(), data, exptime=math.ceil(ttl))
         except emcache.NotStoredStorageCommandError:
             return False
         return True
@@ -80,8 +70,7 @@ class EmcacheStore(ClientStore):
     ) -> CasResult:
         seconds = math.ceil(ttl)
         try:
-            with translated("cas"):
-                await self._client.cas(key.encode(), data, token, exptime=seconds)
+            await self._client.cas(key.encode(), data, token, exptime=seconds)
         except emcache.StorageCommandError:
             return CasResult.CONFLICT
         return CasResult.STORED
@@ -97,18 +86,15 @@ class AiomcacheStore(ClientStore):
         )
 
     async def get(self, key: str) -> Entry | None:
-        with translated("get"):
-            data, token = await self._client.gets(key.encode())
+        data, token = await self._client.gets(key.encode())
         return None if data is None else Entry(data, token)
 
     async def add(self, key: str, data: bytes, ttl: float, flags: int = 0) -> bool:
-        with translated("add"):
-            return await self._client.add(key.encode(), data, math.ceil(ttl))
+        return await self._client.add(key.encode(), data, math.ceil(ttl))
 
     async def cas(
         self, key: str, data: bytes, ttl: float, token: Any, flags: int = 0
     ) -> CasResult:
-        with translated("cas"):
-            stored = await self._client.cas(key.encode(), data, token, math.ceil(ttl))
+        stored = await self._client.cas(key.encode(), data, token, math.ceil(ttl))
         # It does not tell whether there is another version or none.
         return CasResult.STORED if stored else CasResult.CONFLICT

@@ -17,8 +17,6 @@ from . import BACKLOG, BARE, first_data, shown
 
 __all__ = ["all", "bare"]
 
-CONNECTIONS = 8
-DAY = 86400
 serving: set[asyncio.Task[None]] = set()
 
 
@@ -27,7 +25,7 @@ class MemcachedStore(SessionStore):
 
     def __init__(self, address: str) -> None:
         host, _, port = address.partition(":")
-        self._client = aiomcache.Client(host, int(port), pool_size=CONNECTIONS)
+        self._client = aiomcache.Client(host, int(port), pool_size=8)
 
     async def read(self, session_id: str, lifetime: int) -> bytes:
         return await self._client.get(session_id.encode()) or b""
@@ -60,14 +58,8 @@ async def write(request: Request) -> PlainTextResponse:
 
 def listen(app: Starlette, port: int) -> None:
     # In the loop that runs already, which is of the same kind as under Tornado.
-    config = uvicorn.Config(
-        app,
-        port=port,
-        loop="none",
-        backlog=BACKLOG,
-        access_log=False,
-        log_level="warning",
-    )
+    quiet = {"access_log": False, "log_level": "warning"}
+    config = uvicorn.Config(app, port=port, loop="none", backlog=BACKLOG, **quiet)
     serving.add(asyncio.create_task(uvicorn.Server(config).serve()))
 
 
@@ -77,13 +69,9 @@ async def bare(port: int, memcached: str) -> None:
 
 
 async def all(port: int, memcached: str) -> None:
-    store = MemcachedStore(memcached)
-    middleware = [
-        Middleware(
-            SessionMiddleware, store=store, lifetime=DAY, cookie_https_only=False
-        ),
-        Middleware(SessionAutoloadMiddleware),
-    ]
+    options = {"lifetime": 86400, "cookie_https_only": False}
+    sessions = Middleware(SessionMiddleware, store=MemcachedStore(memcached), **options)
+    middleware = [sessions, Middleware(SessionAutoloadMiddleware)]
     pages = [("/make", make), ("/read", read), ("/write", write)]
     routes = [Route(path, handler) for path, handler in pages]
     listen(Starlette(routes=routes, middleware=middleware), port)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -69,19 +68,16 @@ class WriteInDict(Signed):
 class Hop(Signed):
     """Keeps encoded sessions in memcached, a thread hop for each call."""
 
-    client: PooledClient
-
     def initialize(self, client: PooledClient) -> None:
         self.client = client
 
-    async def call(self, method: Callable[..., Any], *args: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(None, method, *args)
-
     async def load(self, session_id: str) -> dict[str, Any]:
-        return decode(await self.call(self.client.get, session_id))
+        loop = asyncio.get_running_loop()
+        return decode(await loop.run_in_executor(None, self.client.get, session_id))
 
     async def save(self, session_id: str, session: dict[str, Any]) -> None:
-        await self.call(self.client.set, session_id, encode(session), 86400)
+        save = self.client.set, session_id, encode(session), 86400
+        await asyncio.get_running_loop().run_in_executor(None, *save)
 
 
 class MakeByHop(Hop):

@@ -91,9 +91,10 @@ def test_without_wrk_it_is_said_how_to_get_it(tmp_path: Path):
 
 def test_a_name_that_is_no_row_is_refused():
     """An unknown row is an error that names those there are."""
-    done = run("benchmarks", "--only", "main,nonsense")
+    done = run("benchmarks", "--only", "main", "nonsense")
     assert done.returncode == 2
-    assert "'nonsense' is none of main, dict-reading" in done.stderr
+    assert "'nonsense'" in done.stderr
+    assert "dict-reading" in done.stderr
 
 
 @pytest.mark.end_to_end
