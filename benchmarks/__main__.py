@@ -20,7 +20,6 @@ from .rounds import FULL, QUICK
 from .rows import ROWS
 from .servers import Fleet
 
-GROUPS = list(dict.fromkeys(row.group for row in ROWS))
 NAMES = list(dict.fromkeys(name for row in ROWS for name in (row.group, row.name)))
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -49,10 +48,10 @@ def arguments() -> argparse.Namespace:
 
 def main() -> int:
     options = arguments()
-    chosen = set(options.only or GROUPS)
-    rows = [row for row in ROWS if {row.group, row.name} & chosen]
-    # A quick look at everything leaves out what is there for comparison.
-    extra = options.only or ([] if options.quick and not options.write else GROUPS)
+    only = set(options.only)
+    rows = [row for row in ROWS if not only or {row.group, row.name} & only]
+    # A row alone needs nothing to be compared with.
+    extra = not only or "main" in only
     try:
         require()
     except Missing as error:

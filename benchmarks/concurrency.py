@@ -14,7 +14,7 @@ import asyncio
 import json
 import random
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from typing import Any
@@ -22,10 +22,9 @@ from typing import Any
 from pymemcache.client.base import PooledClient
 
 from tests.support.memcached import Memcached
-from tornado_mcsession import Session, SessionManager
+from tornado_mcsession import SessionManager
 
 Data = dict[str, Any]
-Meanwhile = Callable[[], Awaitable[None]]
 
 
 async def think() -> None:
@@ -52,21 +51,18 @@ class Library:
     async def read(self) -> Data:
         return dict(await self.manager.get(self.session_id) or {})
 
-    async def change(self, key: str, meanwhile: Meanwhile = think) -> None:
+    async def change(self, key: str, meanwhile: Callable[[], Any] = think) -> None:
         manager = self.manager
-        session = await self.session(manager)
+        session = await manager.get(self.session_id)
+        assert session is not None
         session[key] = 1
         await meanwhile()
         await manager.commit(session)
 
     async def increment(self) -> None:
-        session = await self.session(self.manager)
-        await session.transact(lambda data: data.update(n=data["n"] + 1))
-
-    async def session(self, manager: SessionManager) -> Session:
-        session = await manager.get(self.session_id)
+        session = await self.manager.get(self.session_id)
         assert session is not None
-        return session
+        await session.transact(lambda data: data.update(n=data["n"] + 1))
 
     async def destroy(self) -> None:
         await self.manager.destroy(self.session_id)
@@ -93,7 +89,7 @@ class GetModifySet:
         found = await asyncio.to_thread(self.client.get, self.session_id)
         return dict(json.loads(found or b"{}"))
 
-    async def change(self, key: str, meanwhile: Meanwhile = think) -> None:
+    async def change(self, key: str, meanwhile: Callable[[], Any] = think) -> None:
         data = await self.read()
         await meanwhile()
         await self.create({**data, key: 1})

@@ -67,9 +67,7 @@ class Sample:
 
     requests: int
     seconds: float
-    broken: int  # connections that could not be made, or were closed
-    statuses: int  # responses with a status above 399
-    timeouts: int  # responses that took more than two seconds
+    errors: int  # broken connections, statuses above 399, more than two seconds
     mean_us: float
     p50_us: float
     p99_us: float
@@ -78,20 +76,13 @@ class Sample:
     others: float = 0.0  # the share of the machine that other programs used
 
     @property
-    def errors(self) -> int:
-        return self.broken + self.statuses + self.timeouts
-
-    @property
     def rate(self) -> float:
         """Requests per second."""
         return self.requests / self.seconds
 
     @property
     def waiting(self) -> float:
-        """How many connections waited for a response, of those that got one.
-
-        By Little's law. Far fewer than there are: the others were forgotten.
-        """
+        """How many connections waited and got a response, by Little's law."""
         return self.rate * self.mean_us / 1e6
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -41,9 +41,9 @@ class Report:
 
     @classmethod
     def of(
-        cls, fleet: Fleet, rows: Sequence[Row], plan: Plan, extra: Collection[str] = ()
+        cls, fleet: Fleet, rows: Sequence[Row], plan: Plan, extra: bool = False
     ) -> Report:
-        """Measure ``rows``; in the groups ``extra`` also what is for comparison."""
+        """Measure ``rows``; with ``extra``, also what is for comparison."""
         report = cls(rows, plan, {}, {}, fleet.failed)
         meter = Meter()
         for group in dict.fromkeys(row.group for row in rows):
@@ -52,7 +52,7 @@ class Report:
             pairs = [row for row in members if isinstance(row, Pair)]
             if pairs:
                 scenarios = [each for pair in pairs for each in pair.scenarios]
-                scenarios += EXTRA.get(group, []) if group in extra else []
+                scenarios += EXTRA.get(group, []) if extra else []
                 report.taken[group] = play(fleet, scenarios, plan)
             for row in members:
                 report.results[row.name] = (
@@ -96,21 +96,18 @@ class Report:
         }
 
     def text(self) -> str:
-        """Return all that there is to read."""
-        return "\n".join(part for part in self.sections().values() if part)
+        """Return all parts that are not empty."""
+        return "\n".join(filter(None, self.sections().values()))
 
     def _run(self) -> str:
-        reasons: dict[str, list[str]] = {}
-        for name, why_not in self.failed.items():
-            reasons.setdefault(why_not, []).append(SUBJECTS[name].title)
-        notes = [f"Not measured: {', '.join(reasons[why])}: {why}" for why in reasons]
         lines = [
             f"{self.plan.rounds} rounds of {self.plan.seconds} s for each server. "
             f"{machine()}.",
             f"Other programs used {self.others:.0%} of the CPUs: rounds with more than "
             f"{MOST_OTHERS:.0%} are left out where at least {LEAST_ROUNDS} remain.",
+            *(f"Not measured: {name}: {why}." for name, why in self.failed.items()),
         ]
-        return "\n".join([*lines, *notes, ""])
+        return "\n".join([*lines, ""])
 
     # As data.
 

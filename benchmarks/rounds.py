@@ -143,9 +143,6 @@ def _load(fleet: Fleet, scenario: Scenario, seconds: int) -> Sample | None:
         return None
 
 
-# What the samples of a run are worth.
-
-
 def undisturbed(rounds: list[tuple[Sample, ...]]) -> list[tuple[Sample, ...]]:
     """Return the rounds in which the machine was quiet; all, where hardly any was."""
     kept = [each for each in rounds if all(s.others <= MOST_OTHERS for s in each)]

@@ -28,16 +28,8 @@ DOING = {READ: "reading", WRITE: "writing"}
 # Each figure is made of the samples that one round has taken of its scenarios.
 
 
-def rate_ratio(subject: Sample, baseline: Sample) -> float:
-    return subject.rate / baseline.rate
-
-
-def cpu_ratio(subject: Sample, baseline: Sample) -> float:
-    return subject.cpu_us / baseline.cpu_us
-
-
-def p99_ratio(subject: Sample, baseline: Sample) -> float:
-    return subject.p99_us / baseline.p99_us
+def ratio(figure: str) -> Callable[[Sample, Sample], float]:
+    return lambda one, other: float(getattr(one, figure) / getattr(other, figure))
 
 
 def added_p50_ms(subject: Sample, baseline: Sample) -> float:
@@ -63,7 +55,7 @@ class Pair(NamedTuple):
     name: str
     what: str
     scenarios: tuple[Scenario, ...]
-    figure: Callable[..., float] = rate_ratio
+    figure: Callable[..., float] = ratio("rate")
 
     def result(self, taken: Taken, failed: dict[str, str]) -> Result:
         """Return what the rounds have shown, or why they have not."""
@@ -131,7 +123,7 @@ def beside(peer: str, library: str) -> Iterator[Pair]:
 def over_write(name: str, what: str, scenario: Scenario) -> Pair:
     """Return a row of what a request costs that does more than to write."""
     pair = scenario, Scenario(OURS, WRITE)
-    return Pair("verbs", name, f"{what} / a write, CPU", pair, cpu_ratio)
+    return Pair("verbs", name, f"{what} / a write, CPU", pair, ratio("cpu_us"))
 
 
 def alone() -> Iterator[Pair]:
@@ -181,7 +173,7 @@ ROWS: list[Row] = [
     *beside("koa", "koa-store-memcached"),
     *beside("aiohttp", "aiohttp-session"),
     *beside("starsessions", "starsessions"),
-    Pair("main", "p99", P99, added(READ, OURS), p99_ratio),
+    Pair("main", "p99", P99, added(READ, OURS), ratio("p99_us")),
     over_write("first-save", "the first save of a new session", FIRST_SAVE),
     over_write("login", "a login, with a new id", Scenario("moving", "/login")),
     over_write("renewal", "a read that renews", Scenario("renewing", READ)),
@@ -191,7 +183,7 @@ ROWS: list[Row] = [
     *both("stores", OURS, "emcache", " / with emcache as the store"),
     Pair("untouched", "untouched", UNTOUCHED, (untouched(OURS), untouched("bare"))),
     *alone(),
-    Pair("crowd", "crowd", CROWDED, (A_CROWD, Scenario(OURS)), cpu_ratio),
+    Pair("crowd", "crowd", CROWDED, (A_CROWD, Scenario(OURS)), ratio("cpu_us")),
     *map(sized, SIZES),
     *both("uvloop", "uvloop", "uvloop-dict", " on uvloop / a dict"),
     *costs("uvloop", "uvloop", " on uvloop"),
@@ -217,8 +209,5 @@ COMPARED = {
 
 # Measured in the same rounds as the rows of a group, to be shown beside them.
 EXTRA = {
-    "main": [
-        *(pair for name in COMPARED for path in DOING for pair in added(path, name)),
-        *(Scenario("memory", path) for path in DOING),
-    ]
+    "main": [each for name in COMPARED for path in DOING for each in added(path, name)]
 }

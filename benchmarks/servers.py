@@ -60,7 +60,6 @@ _ALL = [
     Subject("dict", "Tornado, a dict in the process", DICT),
     Subject("hop", "Tornado, pymemcache by run_in_executor", "plain.hop"),
     Subject(OURS, "tornado-mcsession", MEMCACHED),
-    Subject("memory", "… over memory://", "ours.in_memory"),
     Subject("login", "… logged in", MEMCACHED, visit="&login=1"),
     Subject("encrypted", "… with AES-GCM", "ours.encrypted"),
     Subject("renewing", "… always due for renewal", "ours.renewing"),

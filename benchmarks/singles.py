@@ -1,4 +1,4 @@
-"""Rows that are measured by themselves: calls, renewals, a burst, placing, imports."""
+"""Rows that are measured by themselves: calls, a burst, placing, imports."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ from .servers import Fleet
 
 REQUESTS = 50
 # An add or a cas is one more "set".
-READS, WRITES = ("cmd_get",), ("cmd_set",)
-OTHERS = ("cmd_touch", "cmd_meta", "delete_hits", "delete_misses")
+COUNTERS = ("cmd_get", "cmd_set", "cmd_touch", "cmd_meta", "delete_hits")
 
 
 def calls(fleet: Fleet, plan: Plan, subject: str, path: str) -> Result:
@@ -35,18 +34,14 @@ def calls(fleet: Fleet, plan: Plan, subject: str, path: str) -> Result:
     for _ in range(REQUESTS):
         server.ask(path, cookie)
     after = memcached.stats()
-    reads, writes, others = (
-        sum(int(after[name]) - int(before[name]) for name in names) / REQUESTS
-        for names in (READS, WRITES, OTHERS)
-    )
-    seen = f"{reads:g} + {writes:g}" + (f" + {others:g} others" if others else "")
-    return Result([reads, writes, others], seen)
+    grown = [(int(after[each]) - int(before[each])) / REQUESTS for each in COUNTERS]
+    others = f" + {sum(grown[2:]):g} others" if any(grown[2:]) else ""
+    return Result(grown, f"{grown[0]:g} + {grown[1]:g}{others}")
 
 
 # Many writers of one session.
 
 WRITERS = 400
-KILOBYTES = 100
 
 
 class CountingSerializer:
@@ -67,10 +62,7 @@ class CountingSerializer:
 def burst(fleet: Fleet, plan: Plan, data: dict[str, Any]) -> Result:
     """Let many write to one large session at once."""
     logging.disable()  # of writers that are refused
-    try:
-        return asyncio.run(burst_on(fleet.memcached.url, data))
-    finally:
-        logging.disable(logging.NOTSET)
+    return asyncio.run(burst_on(fleet.memcached.url, data))
 
 
 async def burst_on(url: str, data: dict[str, Any]) -> Result:
@@ -96,13 +88,11 @@ async def burst_on(url: str, data: dict[str, Any]) -> Result:
 
 # What it costs to find a key's node, for rising numbers of nodes.
 
-NODES = (1, 10, 100, 1000)
-
 
 def placing_us(fleet: Fleet, plan: Plan) -> Result:
     """Measure how long looking a key's node up takes."""
     keys = [f"mcsession:{number:064x}" for number in range(20_000)]
-    stores = [store_of(count) for count in NODES]
+    stores = [store_of(count) for count in (1, 10, 100, 1000)]
     rounds = [
         [seconds_to_place(store, keys) * 1e6 for store in stores]
         for _ in range(plan.repeats)

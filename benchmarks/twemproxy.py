@@ -78,8 +78,7 @@ async def cell(options: argparse.Namespace, threads: int = 2, timeout: str = "")
 
 
 async def main(options: argparse.Namespace) -> None:
-    head = " | ".join(f"`timeout: {timeout}`" for timeout in TIMEOUTS)
-    print(f"| | {head} |")
+    print("| |", *(f"`timeout: {timeout}` |" for timeout in TIMEOUTS))
     print("|---" * (len(TIMEOUTS) + 1) + "|")
     for threads in THREADS:
         cells = [await cell(options, threads, timeout) for timeout in TIMEOUTS]

@@ -22,8 +22,6 @@ from .catalogue import FAULTS, Fault
 from .page import cells, filled
 from .stage import Stage
 
-__all__ = ["play"]
-
 USERS = 20
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE, FIGURES = DOCS / "faults.md", DOCS / "figures" / "faults.json"

@@ -23,8 +23,6 @@ from tests.support.twemproxy import Twemproxy
 
 from .stage import Stage
 
-__all__ = ["FAULTS", "Fault"]
-
 Act = Callable[[Stage], Awaitable[None]]
 
 
@@ -47,16 +45,11 @@ class Fault:
 # memcached.
 
 
-async def one_node(stage: Stage) -> Memcached:
-    """Start a site on one node."""
-    return await stage.on_memcached()
-
-
 async def three_nodes(stage: Stage) -> Memcached:
     """Start a site on three nodes; return one of them."""
     nodes = [await stage.keep(Memcached) for _ in range(3)]
     await stage.open(*nodes)
-    await stage.blocking(stage.group, *nodes)
+    await asyncio.to_thread(stage.group, *nodes)
     return nodes[0]
 
 
@@ -64,7 +57,7 @@ async def behind_twemproxy(stage: Stage) -> Memcached:
     """Start a site with twemproxy before two nodes; return one of these."""
     nodes = [await stage.keep(Memcached) for _ in range(2)]
     await stage.open(await stage.keep(Twemproxy, stage.directory, nodes))
-    await stage.blocking(stage.group, *nodes)
+    await asyncio.to_thread(stage.group, *nodes)
     return nodes[0]
 
 
@@ -74,7 +67,7 @@ Place = Callable[[Stage], Awaitable[Memcached]]
 async def kill(stage: Stage, place: Place) -> None:
     """Kill a node, and start it again."""
     node = await place(stage)
-    await stage.blocking(node.kill)
+    await asyncio.to_thread(node.kill)
     await stage.last()
     await stage.losing(node.restart)
 
@@ -82,14 +75,14 @@ async def kill(stage: Stage, place: Place) -> None:
 async def hang(stage: Stage, place: Place) -> None:
     """Let a node stand still, and go on."""
     node = await place(stage)
-    await stage.blocking(node.stop)
+    await asyncio.to_thread(node.stop)
     await stage.last(2.0)
-    await stage.blocking(node.cont)
+    await asyncio.to_thread(node.cont)
 
 
 async def empty(stage: Stage, how: Callable[[Memcached], None]) -> None:
     """Let a node lose all it has, and go on."""
-    node = await one_node(stage)
+    node = await stage.on_memcached()
     await stage.losing(how, node)
     await stage.last(0.3)
 
@@ -100,7 +93,7 @@ async def connections(stage: Stage) -> None:
     await stage.open(proxy)
     with contextlib.ExitStack() as held:
         proxy.cut()
-        await stage.blocking(node.take_all_connections, held)
+        await asyncio.to_thread(node.take_all_connections, held)
         proxy.pass_through()
         await stage.last()
 
@@ -121,9 +114,9 @@ def fill(node: Memcached, empty: bool = False) -> None:
 async def fill_up(stage: Stage, **settings: Any) -> None:
     """Take all of the server's memory, and give it back."""
     node = await stage.on_memcached("-M", "-m", "2", **settings)
-    await stage.blocking(fill, node)
+    await asyncio.to_thread(fill, node)
     await stage.last()
-    await stage.blocking(fill, node, True)
+    await asyncio.to_thread(fill, node, True)
 
 
 async def evictions(stage: Stage) -> None:
@@ -134,10 +127,10 @@ async def evictions(stage: Stage) -> None:
 
 async def item_size(stage: Stage) -> None:
     await stage.on_memcached("-I", "16k", "-o", "slab_chunk_max=8192")
-    for user in stage.users:
+    for user in stage.trial.users:
         user.size = 20_000
     await stage.last()
-    for user in stage.users:
+    for user in stage.trial.users:
         user.size = 0
 
 
@@ -159,7 +152,7 @@ async def password(stage: Stage) -> None:
 
 
 async def tls_expired(stage: Stage) -> None:
-    certificates = await stage.blocking(Certificates, stage.directory)
+    certificates = await asyncio.to_thread(Certificates, stage.directory)
     node = await stage.keep(TLSMemcached, certificates)
     await stage.open(node, options=f"&tls_ca={certificates.ca}")
     good, expired = (
@@ -231,7 +224,7 @@ async def logout(stage: Stage) -> None:
     proxy.cut()
     await asyncio.sleep(0.2)
     await stage.trial.stop_users()
-    logged_in = [(u, d) for u in stage.users for d in u.devices if d.session_id]
+    logged_in = [(u, d) for u in stage.trial.users for d in u.devices if d.session_id]
     await asyncio.gather(*(user.logout(device) for user, device in logged_in))
     stage.trial.start_users()
     await stage.last(0.5)
@@ -264,8 +257,8 @@ RECORDS = (
 
 async def records(stage: Stage) -> None:
     """Put garbage and halves of records in the place of sessions."""
-    node = await one_node(stage)
-    owners = await stage.blocking(stage.keys, node)
+    node = await stage.on_memcached()
+    owners = await asyncio.to_thread(stage.keys, node)
     halves = [(node.get(key) or b"")[:50] for key in list(owners)[len(RECORDS) :][:3]]
     for (key, user), record in zip(owners.items(), [*RECORDS, *halves], strict=False):
         await stage.losing(node.set, key, record, of=user)
@@ -275,7 +268,7 @@ async def records(stage: Stage) -> None:
 async def copy(stage: Stage, **settings: Any) -> None:
     """Let the other users' keys hold what is under one's."""
     node = await stage.on_memcached(**settings)
-    owners = await stage.blocking(stage.keys, node)
+    owners = await asyncio.to_thread(stage.keys, node)
     # An anonymous session's key may change, by a login.
     first, *others = (key for key in owners if "{" in key)
     record = node.get(first) or b""
@@ -287,7 +280,7 @@ async def copy(stage: Stage, **settings: Any) -> None:
 
 async def sigterm(stage: Stage) -> None:
     """Restart each process of the site, as a deployment does."""
-    await one_node(stage)
+    await stage.on_memcached()
     for application in stage.trial.applications:
         await stage.trial.end(application)
         await asyncio.sleep(0.2)
@@ -296,12 +289,11 @@ async def sigterm(stage: Stage) -> None:
 
 
 KEYS = [base64.urlsafe_b64encode(b"k" * 32).decode()]
-NOBODY_NOTICES: tuple[int, ...] = ()
 
 FAULTS = {
-    "killed": Fault(partial(kill, place=one_node), loses=True),
+    "killed": Fault(partial(kill, place=Stage.on_memcached), loses=True),
     "restarted": Fault(partial(empty, how=Memcached.restart), loses=True),
-    "hung": Fault(partial(hang, place=one_node)),
+    "hung": Fault(partial(hang, place=Stage.on_memcached)),
     "node-dead": Fault(partial(kill, place=three_nodes), loses=True),
     "node-hung": Fault(partial(hang, place=three_nodes)),
     "twemproxy-dead": Fault(partial(kill, place=behind_twemproxy), loses=True),
@@ -310,40 +302,38 @@ FAULTS = {
     "out-of-memory": Fault(fill_up),
     # Each request renews its session.
     "renewals": Fault(partial(fill_up, renew_after=0)),
-    "evictions": Fault(evictions, NOBODY_NOTICES, loses=True),
-    "flushed": Fault(partial(empty, how=Memcached.flush), NOBODY_NOTICES, loses=True),
+    "evictions": Fault(evictions, (), loses=True),
+    "flushed": Fault(partial(empty, how=Memcached.flush), (), loses=True),
     "item-size": Fault(item_size, (500,)),
     "no-cas": Fault(no_cas, stays=True),
     "password": Fault(password, loses=True),
     "tls-expired": Fault(tls_expired, loses=True),
     "garbage": Fault(network(*((step, 0.3) for step in SAY))),
     # The network.
-    "stale": Fault(network(*[(BREAK, 0.1)] * 5), NOBODY_NOTICES),
+    "stale": Fault(network(*[(BREAK, 0.1)] * 5), ()),
     "cut": Fault(network((CUT, 1.2))),
     "flapping": Fault(network(*[(CUT, 0.05), (PASS, 0.05)] * 10)),
     "silent": Fault(network((HANG, 2.0))),
-    "slow": Fault(network((SLOW, 1.2)), NOBODY_NOTICES),
+    "slow": Fault(network((SLOW, 1.2)), ()),
     "dripping": Fault(network((DRIP, 2.0))),
     "broken-off": Fault(network(*((step, 0.3) for step in SHORT))),
     "answers-lost": Fault(network(*[(LOSE, 0.4), (PASS, 0.3)] * 3)),
-    "unconfirmed": Fault(network((UNCONFIRMED, 1.2)), NOBODY_NOTICES),
+    "unconfirmed": Fault(network((UNCONFIRMED, 1.2)), ()),
     "chaos": Fault(network(*((step, 0.1) for step in CHAOS))),
     # Logouts, settings and overload.
     "logout": Fault(logout),
     "waiting": Fault(
-        network((CUT, 0.6), options="&reconnect_timeout=2"), NOBODY_NOTICES, waits=4.0
+        network((CUT, 0.6), options="&reconnect_timeout=2"), (), waits=4.0
     ),
     "degrade": Fault(network((CUT, 1.2), on_error="degrade")),
     "on-finish": Fault(network(*[(CUT, 0.3), (PASS, 0.1)] * 4, persist="on_finish")),
     "overload": Fault(overload),
     # What is stored, and the site's own processes.
-    "records": Fault(records, NOBODY_NOTICES, loses=True),
+    "records": Fault(records, (), loses=True),
     # A logged-in session's record says whose it is. Who copies with more care is
     # noticed with ``encryption_keys`` only: docs/security.md.
-    "copied": Fault(copy, NOBODY_NOTICES, loses=True),
-    "copied-sealed": Fault(
-        partial(copy, encryption_keys=KEYS), NOBODY_NOTICES, loses=True
-    ),
+    "copied": Fault(copy, (), loses=True),
+    "copied-sealed": Fault(partial(copy, encryption_keys=KEYS), (), loses=True),
     # What the kernel had accepted for a process that stops listening has no response.
     "sigterm": Fault(sigterm, (0,)),
 }

@@ -7,13 +7,9 @@ fault; the three cells before it are measured.
 from __future__ import annotations
 
 import re
-import subprocess  # nosec B404 # runs memcached -V
-from importlib.metadata import version
 from typing import Any
 
-from tests.support.processes import find_server
-
-__all__ = ["cells", "filled", "rows"]
+from benchmarks.load import machine
 
 MEASURED = re.compile(r"<!-- measured -->.*?<!-- end -->", re.DOTALL)
 
@@ -33,8 +29,10 @@ def filled(page: str, results: list[dict[str, Any]]) -> str:
     for result in results:
         row = rows(page)[result["name"]]
         new = [*row[:-4], *cells(result), row[-1]]
-        page = page.replace(_line(row), _line(new))
-    return MEASURED.sub(f"<!-- measured -->\n{_run(results)}\n<!-- end -->", page)
+        page = page.replace(" | ".join(row), " | ".join(new))
+    responses = sum(result["requests"] for result in results)
+    run = f"{responses:,} responses while faults lasted. {machine()}."
+    return MEASURED.sub(f"<!-- measured -->\n{run}\n<!-- end -->", page)
 
 
 def cells(result: dict[str, Any]) -> list[str]:
@@ -47,18 +45,3 @@ def cells(result: dict[str, Any]) -> list[str]:
             shares.append(f"{failed / sum(seen.values()):.0%}")
     wrong = sum(result["problems"].values())
     return [", others ".join(shares) or "0%", f"{result['longest_ms']} ms", str(wrong)]
-
-
-def _line(row: list[str]) -> str:
-    return f"| {' | '.join(row)} |"
-
-
-def _run(results: list[dict[str, Any]]) -> str:
-    said = subprocess.run(  # nosec B603 # no shell, nothing from outside
-        [find_server("memcached"), "-V"], capture_output=True, text=True, check=True
-    ).stdout
-    responses = sum(result["requests"] for result in results)
-    return (
-        f"Measured on memcached {said.split()[-1]} and Tornado {version('tornado')}: "
-        f"{responses:,} responses while faults lasted."
-    )

@@ -13,17 +13,13 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from benchmarks.soak.ledger import Ledger
 from benchmarks.soak.trial import LIMITS, Trial
 from benchmarks.soak.users import User, World
 from benchmarks.soak.web import LIMIT, Reply
 from tests.support.memcached import Memcached
-
-__all__ = ["Stage"]
-
-T = TypeVar("T")
 
 PROCESSES = 2
 CALM = 0.4
@@ -80,7 +76,6 @@ class Seen:
             "recovery_seconds": self.recovery and round(self.recovery, 2),
             "lost_sessions": self.lost,
             "log": self._log(),
-            "events": self._events(),
             "health": [self._health(facts) for facts in self.facts[1:]],
             "counters": self._moved(),
         }
@@ -115,18 +110,6 @@ class Seen:
         del lines[""]
         return dict(lines.most_common())
 
-    def _events(self) -> dict[str, int]:
-        """Return the callbacks that were called, without those of a first contact."""
-        events: Counter[str] = Counter()
-        away = set()
-        for process, told in self.told:
-            node = (process, told.get("node"))
-            if told.get("event") == "on_disconnect":
-                away.add(node)
-            if node in away:
-                events[f"{told['event']}({self._named(told['node'])})"] += 1
-        return dict(events)
-
     def _health(self, facts: list[dict[str, Any]]) -> str:
         """Return what the processes' `health` said, once where they agree."""
         said = {}
@@ -147,7 +130,7 @@ class Seen:
         return dict(+moved)
 
 
-class Stage:
+class Stage(AsyncExitStack):
     """Plays one fault: it begins when `open` returns, and ends with `over`.
 
     Besides 200 and 409, users may get ``statuses``. A response may take ``waits``
@@ -155,40 +138,24 @@ class Stage:
     """
 
     def __init__(self, users: int, statuses: tuple[int, ...], waits: float) -> None:
+        super().__init__()
         self.seen = Seen()
         self.trial: Trial
-        self.directory: Path
+        self.directory = Path(self.enter_context(tempfile.TemporaryDirectory()))
         self._losses = Losses()
         self._statuses = frozenset({200, 409, *statuses})
         self._limit = LIMIT + waits
         self._began = math.inf
         self._ended = math.inf
         self._count = users
-        self._stack = AsyncExitStack()
-
-    async def __aenter__(self) -> Stage:
-        directory = tempfile.TemporaryDirectory(prefix="faults")
-        self.directory = Path(self._stack.enter_context(directory))
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._stack.aclose()
-
-    @property
-    def users(self) -> list[User]:
-        return self.trial.users
 
     # What a fault is made with.
 
-    async def blocking(self, function: Callable[..., T], *args: Any) -> T:
-        """Call what blocks, while the users go on."""
-        return await asyncio.to_thread(function, *args)
-
-    async def keep(self, make: Callable[..., T], *args: Any) -> T:
+    async def keep(self, make: Callable[..., Any], *args: Any) -> Any:
         """Make a server that is closed at the end."""
-        made: Any = await self.blocking(make, *args)
-        self._stack.push_async_callback(self.blocking, made.close)
-        return made  # type: ignore[no-any-return]
+        made = await asyncio.to_thread(make, *args)
+        self.push_async_callback(asyncio.to_thread, made.close)
+        return made
 
     async def open(
         self, *servers: Any, options: str = "", login: str = "", **settings: Any
@@ -213,9 +180,9 @@ class Stage:
             limit=self._limit,
             on_reply=self._note,
         )
-        self._stack.push_async_callback(self._close)
+        self.push_async_callback(self._close)
         await self.trial.start()
-        for user in self.users:
+        for user in self.trial.users:
             user.bursts = [1, 2, 4]  # it is the fault that overloads
             await user.login(user.devices[0])
         self.trial.start_users()
@@ -238,19 +205,14 @@ class Stage:
         await asyncio.sleep(seconds)
         await self.look()
 
-    def lose(self, *users: User, until: float) -> None:
-        """Note that memcached loses the sessions of all, or of these users."""
-        for user in users or self.users:
-            self._losses.at[user.name] = until
-
     async def losing(
         self, function: Callable[..., Any], *args: Any, of: User | None = None
     ) -> None:
         """Call what makes memcached lose all sessions, or those of a user."""
-        users = [of] if of else []
-        self.lose(*users, until=math.inf)
-        await self.blocking(function, *args)
-        self.lose(*users, until=time.monotonic() + UNDER_WAY)
+        names = [user.name for user in ([of] if of else self.trial.users)]
+        self._losses.at |= dict.fromkeys(names, math.inf)
+        await asyncio.to_thread(function, *args)
+        self._losses.at |= dict.fromkeys(names, time.monotonic() + UNDER_WAY)
 
     async def over(self) -> None:
         """Note that the fault is over, and see that all is well again."""
@@ -276,7 +238,7 @@ class Stage:
         """Return which keys of the servers hold which user's session."""
         users = {
             hashed(device.session_id): user
-            for user in self.users
+            for user in self.trial.users
             for device in user.devices
             if device.session_id
         }
@@ -296,20 +258,17 @@ class Stage:
 
         It is asked for, not waited for: what users do next, and when, is chance.
         """
-        asked = [
-            self.trial.web.ask("/read", device.session_id, who=PROBE)
-            for user in self.users
-            for device in user.devices
-            if device.session_id
+        for each in self.trial.applications:
+            if (await each.facts())["health"]["status"] != "ok":
+                return False
+        ids = [
+            device.session_id for user in self.trial.users for device in user.devices
         ]
-        facts = [each.facts() for each in self.trial.applications]
-        replies, healths = await asyncio.gather(
-            asyncio.gather(*asked), asyncio.gather(*facts)
-        )
+        asked = (self.trial.web.ask("/read", each, who=PROBE) for each in ids if each)
         return all(
             reply.status in (200, 409) and reply.told.get("available", True)
-            for reply in replies
-        ) and all(each["health"]["status"] == "ok" for each in healths)
+            for reply in await asyncio.gather(*asked)
+        )
 
     def _report(self, what: str, detail: str) -> None:
         self.seen.problems[f"{what}: {detail}" if detail else what] += 1
@@ -317,16 +276,18 @@ class Stage:
     def _note(self, reply: Reply) -> None:
         # What was asked before the fault may have been hit by it.
         came = time.monotonic()
-        if reply.who != PROBE and reply.began < self._ended and came > self._began:
+        if reply.who == PROBE:
+            return
+        if reply.began < self._ended and came > self._began:
             self.seen.replies.append(reply)
-        elif reply.who != PROBE and reply.status not in (200, 409):
+        elif reply.status not in (200, 409):
             when = "before" if came < self._began else "after"
             self._report(f"{when} the fault: {reply.status} for {reply.path}", "")
 
     async def _close(self) -> None:
         try:
             await self.trial.stop_users()
-            self.seen.lost = sum(user.losses for user in self.users)
+            self.seen.lost = sum(user.losses for user in self.trial.users)
             self.seen.told = await self.trial.close()
         finally:
             self.trial.kill()

@@ -12,8 +12,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["BACKLOG", "BARE", "SECRET", "first_data", "shown"]
-
 # Connections that may wait to be accepted: as many as come at once. Tornado's 128
 # would have some of a thousand tried again, a second later.
 BACKLOG = 1024

@@ -10,8 +10,6 @@ import emcache
 
 from tornado_mcsession import CasResult, Entry, Store
 
-__all__ = ["AiomcacheStore", "EmcacheStore"]
-
 # Each waiting operation of emcache has one: with fewer, some time out (1.3.3). Its
 # batches of reads do not help: a gets() that is alone in one never returns.
 EMCACHE_CONNECTIONS = 32

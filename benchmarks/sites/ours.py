@@ -10,8 +10,6 @@ from tornado_mcsession import SessionManager, SessionMixin
 
 from . import BACKLOG, BARE, SECRET, first_data, shown
 
-__all__ = ["make_app"]
-
 
 class Make(SessionMixin, RequestHandler):
     async def get(self) -> None:
@@ -63,10 +61,6 @@ def serve(port: int, **session: Any) -> None:
 
 async def memcached(port: int, memcached: str) -> None:
     serve(port, store=f"memcached://{memcached}")
-
-
-async def in_memory(port: int, memcached: str) -> None:
-    serve(port, store="memory://")
 
 
 async def encrypted(port: int, memcached: str) -> None:

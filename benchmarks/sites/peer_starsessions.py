@@ -15,8 +15,6 @@ from starsessions import SessionAutoloadMiddleware, SessionMiddleware, SessionSt
 
 from . import BACKLOG, BARE, first_data, shown
 
-__all__ = ["all", "bare"]
-
 serving: set[asyncio.Task[None]] = set()
 
 

@@ -12,8 +12,6 @@ from tornado.web import Application, RequestHandler
 
 from . import BACKLOG, BARE, SECRET, first_data, shown
 
-__all__ = ["bare", "hop", "kept_in_a_dict"]
-
 encode = msgspec.msgpack.encode
 decode = msgspec.msgpack.Decoder(dict[str, Any]).decode
 kept: dict[str, bytes] = {}
