@@ -144,10 +144,10 @@ def test_a_server_that_ends_early_is_not_measured():
 
 @pytest.mark.end_to_end
 def test_pairs_are_really_measured():
-    """wrk loads the servers, users who log in go on with their new ids, and so on."""
+    """wrk loads the servers, and users who log in go on with their new ids."""
     find_server("wrk")
     told: list[str] = []
-    rows = [row for row in ROWS if row.name in ("dict-writing", "login", "crowd")]
+    rows = [row for row in ROWS if row.name in ("dict-writing", "login")]
     with Fleet(told.append) as fleet:
         report = Report.of(fleet, rows, SHORT)
     assert report.failed == {}, told
@@ -157,7 +157,6 @@ def test_pairs_are_really_measured():
     figures = json.loads(report.json())["servers"]
     assert figures["main"]["ours/write"]["rate"] > 50
     assert figures["verbs"]["moving/login"]["errors"] == 0
-    assert figures["crowd"]["ours/read × 1000"]["cpu_us"] > 10
 
 
 def test_the_calls_of_a_request_are_counted():
