@@ -20,6 +20,7 @@ from .rounds import (
     median,
     play,
     trouble,
+    undisturbed,
 )
 from .rows import COMPARED, DOING, EXTRA, Pair, Row, Single, added, added_cpu
 from .servers import FAILURES, SUBJECTS, Fleet
@@ -76,10 +77,9 @@ class Report:
                 continue
             costs[name] = {"without": round(median(taken[asked[1]], "cpu_us"), 1)}
             for doing, pair in pairs.items():
-                rounds = zip(*map(taken.__getitem__, pair), strict=True)
-                costs[name][doing] = round(
-                    statistics.median(added_cpu(*each) for each in rounds), 1
-                )
+                rounds = undisturbed(list(zip(*map(taken.get, pair), strict=True)))
+                values = [added_cpu(*each) for each in rounds]
+                costs[name][doing] = round(statistics.median(values), 1)
         return costs
 
     # As text.
@@ -103,8 +103,8 @@ class Report:
         lines = [
             f"{self.plan.rounds} rounds of {self.plan.seconds} s for each server. "
             f"{machine()}.",
-            f"Other programs used {self.others:.0%} of the CPUs: rounds with more than "
-            f"{MOST_OTHERS:.0%} are left out where at least {LEAST_ROUNDS} remain.",
+            f"Other programs used {self.others:.0%} of the CPUs. Rounds with more than "
+            f"{MOST_OTHERS:.0%} are left out, but for the {LEAST_ROUNDS} quietest.",
             *(f"Not measured: {name}: {why}." for name, why in self.failed.items()),
         ]
         return "\n".join([*lines, ""])

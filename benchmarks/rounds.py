@@ -21,8 +21,8 @@ CONNECTIONS = 32
 # wrk takes some time of its own between a response and the next request.
 LEAST_WAITING = 0.5
 
-# Rounds in which other programs used more of the machine than that are left out, as
-# long as so many remain.
+# Rounds in which other programs used more of the machine than that are left out, but
+# for so many.
 MOST_OTHERS = 0.1
 LEAST_ROUNDS = 3
 
@@ -144,9 +144,10 @@ def _load(fleet: Fleet, scenario: Scenario, seconds: int) -> Sample | None:
 
 
 def undisturbed(rounds: list[tuple[Sample, ...]]) -> list[tuple[Sample, ...]]:
-    """Return the rounds in which the machine was quiet; all, where hardly any was."""
-    kept = [each for each in rounds if all(s.others <= MOST_OTHERS for s in each)]
-    return kept if len(kept) >= LEAST_ROUNDS else rounds
+    """Return the rounds in which the machine was quiet, or the quietest ones."""
+    rounds = sorted(rounds, key=lambda each: max(sample.others for sample in each))
+    quiet = [each for each in rounds if all(s.others <= MOST_OTHERS for s in each)]
+    return rounds[: max(LEAST_ROUNDS, len(quiet))]
 
 
 def median(samples: Sequence[Sample], figure: str) -> float:
@@ -168,7 +169,7 @@ def trouble(scenario: Scenario, taken: Taken, failed: dict[str, str]) -> str:
             for what in ("errors", "requests")
         )
         return f"{scenario}: {errors} errors in {requests} responses"
-    forgotten = min(sample.waiting / sample.connections for sample in samples)
-    if forgotten < LEAST_WAITING:
-        return f"{scenario}: {1 - forgotten:.0%} of the connections got no response"
+    served = statistics.median(each.waiting / each.connections for each in samples)
+    if served < LEAST_WAITING:
+        return f"{scenario}: {1 - served:.0%} of the connections got no response"
     return ""

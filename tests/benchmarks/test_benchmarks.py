@@ -77,14 +77,16 @@ def test_added_cpu_is_beyond_the_bare_framework():
     assert added_ratio(ours, bare, peer, its) == pytest.approx(1)
 
 
-@pytest.mark.parametrize(("quiet", "values"), [(3, [0.9] * 3), (2, [0.9, 0.9, 0.1])])
-def test_disturbed_rounds_are_left_out(quiet: int, values: list[float]):
-    """Rounds in which other programs were busy do not count, if enough remain."""
+@pytest.mark.parametrize(("quiet", "busy"), [(3, 2), (1, 2)])
+def test_disturbed_rounds_are_left_out(quiet: int, busy: int):
+    """Rounds in which other programs were busy do not count, but for the quietest."""
+    shares = [0.9, *[0.5] * (busy - 1), *[0.0] * quiet]
     taken = {
-        OURS: [*(sample(900) for _ in range(quiet)), sample(100, others=0.5)],
-        DICT: [sample(1000) for _ in range(quiet + 1)],
+        OURS: [sample(1000 * (1 - others), others=others) for others in shares],
+        DICT: [sample(1000) for _ in shares],
     }
-    assert PAIR.result(taken, {}).values == pytest.approx(values)
+    kept = [1.0, 1.0, 1.0] if quiet == 3 else [1.0, 0.5, 0.1]
+    assert PAIR.result(taken, {}).values == pytest.approx(kept)
 
 
 @pytest.mark.parametrize(
