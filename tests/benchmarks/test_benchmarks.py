@@ -80,12 +80,12 @@ def test_added_cpu_is_beyond_the_bare_framework():
 @pytest.mark.parametrize(("quiet", "busy"), [(3, 2), (1, 2)])
 def test_disturbed_rounds_are_left_out(quiet: int, busy: int):
     """Rounds in which other programs were busy do not count, but for the quietest."""
-    shares = [0.9, *[0.5] * (busy - 1), *[0.0] * quiet]
+    shares = [0.75, *[0.5] * (busy - 1), *[0.0] * quiet]
     taken = {
         OURS: [sample(1000 * (1 - others), others=others) for others in shares],
         DICT: [sample(1000) for _ in shares],
     }
-    kept = [1.0, 1.0, 1.0] if quiet == 3 else [1.0, 0.5, 0.1]
+    kept = [1.0, 1.0, 1.0] if quiet == 3 else [1.0, 0.5, 0.25]
     assert PAIR.result(taken, {}).values == pytest.approx(kept)
 
 
