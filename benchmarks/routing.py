@@ -16,8 +16,7 @@ from collections import Counter
 
 from tornado_mcsession import MemcachedStore
 
-SIZES = (1, 2, 3, 10, 100, 1000)
-ROUNDS = 5
+SIZES, ROUNDS = (1, 2, 3, 10, 100, 1000), 5
 HEAD = "| nodes | µs to place a key | ms at start | shares | moved by one more | 1/n |"
 
 
@@ -55,8 +54,9 @@ def row(count: int, keys: list[str]) -> str:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--keys", type=int, default=100_000, help="(%(default)s)")
-    keys = [f"mcsession:{number:064x}" for number in range(parser.parse_args().keys)]
-    print(HEAD)
-    print("|---|---|---|---|---|---|")
-    for count in SIZES:
+    parser.add_argument("--nodes", type=int, nargs="+", default=SIZES)
+    options = parser.parse_args()
+    keys = [f"mcsession:{number:064x}" for number in range(options.keys)]
+    print(f"{HEAD}\n|---|---|---|---|---|---|")
+    for count in options.nodes:
         print(row(count, keys), flush=True)

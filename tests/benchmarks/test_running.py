@@ -172,7 +172,7 @@ def test_the_calls_of_a_request_are_counted():
 @pytest.mark.parametrize(
     ("command", "shown"),
     [
-        ("benchmarks.routing --keys 100", "| 1000 | "),
+        ("benchmarks.routing --keys 100 --nodes 1 3", "| 3 | "),
         ("benchmarks.twemproxy --seconds 0.3", "| no twemproxy, `threads=2` | "),
         (
             "benchmarks.concurrency --workers 2 --updates 4 --requests 4 --rounds 2",
