@@ -182,5 +182,5 @@ def test_the_page_has_all_rows():
     assert [row["name"] for row in figures["rows"]] == [row.name for row in ROWS]
     for row in figures["rows"]:
         assert f"| {row['what']} " in page
-        assert row["shown"] in page
+        assert row.get("shown", "not measured: ") in page
     assert filled(page, {"run": "", "cost": "", "rows": "", "servers": ""}) != page
