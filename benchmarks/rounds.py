@@ -163,12 +163,11 @@ def trouble(scenario: Scenario, taken: Taken, failed: dict[str, str]) -> str:
         names = (scenario.subject, scenario.visitors)
         reasons = [failed[name] for name in names if name in failed]
         return reasons[0] if reasons else "not asked for"
-    if not all(sample.requests and not sample.errors for sample in samples):
-        errors, requests = (
-            sum(getattr(sample, what) for sample in samples)
-            for what in ("errors", "requests")
-        )
+    if errors := sum(sample.errors for sample in samples):
+        requests = sum(sample.requests for sample in samples)
         return f"{scenario}: {errors} errors in {requests} responses"
+    if not all(sample.requests for sample in samples):
+        return f"{scenario}: no response in one of the rounds"
     served = statistics.median(each.waiting / each.connections for each in samples)
     if served < LEAST_WAITING:
         return f"{scenario}: {1 - served:.0%} of the connections got no response"

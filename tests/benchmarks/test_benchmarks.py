@@ -93,6 +93,7 @@ def test_disturbed_rounds_are_left_out(quiet: int, busy: int):
     ("sample", "why_not"),
     [
         (sample(9999, errors=1), "1 errors in 9999 responses"),
+        (sample(1000, requests=0), "no response in one of the rounds"),
         (sample(1000, connections=32), "97% of the connections got no response"),
     ],
 )
