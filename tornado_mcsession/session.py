@@ -22,7 +22,7 @@ from .exceptions import (
 )
 from .sessions import ids
 from .sessions.draft import Changes, Draft, Transaction
-from .sessions.record import Record
+from .sessions.record import Aside, Login, Record
 from .sessions.repository import Attempt, Edit, Replaced, Stored
 from .sessions.revocation import Identity
 from .sessions.rotation import Moved
@@ -367,6 +367,13 @@ class Session(MutableMapping[str, Any]):
         return None if record is None else record.principal
 
     @property
+    def impersonator(self) -> str | None:
+        """Who acts as `principal` since `impersonate`; `None`: nobody does."""
+        self._read()
+        aside = None if self._record is None else self._record.aside
+        return None if aside is None else aside.principal
+
+    @property
     def authenticated_at(self) -> datetime | None:
         """When `login` was last called for it, in UTC; `None`: never."""
         self._read()
@@ -391,6 +398,11 @@ class Session(MutableMapping[str, Any]):
     @property
     def _record(self) -> Record | None:
         return None if self._stored is None else self._stored.record
+
+    @property
+    def _handle(self) -> bytes | None:
+        """What names the session in the list of its user's sessions."""
+        return None if self._record is None else self._record.handle
 
     def _as_it_would_be(self) -> Record:
         options = self._draft.options
@@ -592,24 +604,40 @@ class Session(MutableMapping[str, Any]):
         await self._move(changes, edit, ids.digest_of(self._stored.id), allowance)
 
     @_in_turn("log in", to_its_end=True)
-    async def login(self, principal: str | int) -> None:
+    async def login(self, principal: str | int, *, label: str = "") -> None:
         """Remember that ``principal`` is logged in, under a new id.
 
         Stored when it returns. A number is kept as text: after ``login(7)``,
         `principal` is ``"7"``. The data is kept where nobody was logged in, or the
         same principal; another one starts empty. The lifetime begins anew.
+
+        With the setting ``track_sessions``, `.SessionManager.sessions` lists the
+        session with its ``label``, for example the name of the device. What is
+        longer than 100 characters is cut off.
         """
-        who = principal_name(principal)
+        who, name = principal_name(principal), text("label", label)
         self._refuse_sealed("log in")
         await self._look_before_saving()
         changes = self._changes()
-        codec, now = self._manager.codec, self._manager.settings.clock()
+        now = self._manager.settings.clock()
         blank = msgspec.structs.replace(changes.first(now, b""), principal=who)
         until = self._manager.lifetime.renewed(blank, now).expires_at
-        identity = await self._manager.revocation.identify(who, until)
+        revocation = self._manager.revocation
+        identity = await revocation.identify(
+            who, until, label=name, instead_of=self._handle
+        )
+        try:
+            await self._log_in(changes, identity, now)
+        except Exception:
+            if identity.handle is not None and identity.handle != self._handle:
+                await revocation.take_back(identity.digest, identity.handle)
+            raise
+
+    async def _log_in(self, changes: Changes, identity: Identity, now: float) -> None:
+        codec = self._manager.codec
 
         def edit(record: Record) -> Record:
-            kept = record.principal in (None, who)
+            kept = record.principal in (None, identity.principal) and not record.aside
             edited = (changes.edited if kept else changes.emptied)(record, codec)
             return self._logged_in(edited, changes, identity, now)
 
@@ -624,6 +652,7 @@ class Session(MutableMapping[str, Any]):
     def _logged_in(
         self, record: Record, changes: Changes, identity: Identity, now: float
     ) -> Record:
+        handle = identity.handle
         edited = msgspec.structs.replace(
             record,
             created=now,
@@ -631,8 +660,91 @@ class Session(MutableMapping[str, Any]):
             principal=identity.principal,
             authenticated_at=now,
             marker=identity.marker,
+            login=None if handle is None else Login(now, handle),
         )
         return self._manager.lifetime.renewed(edited, now)
+
+    @_in_turn("act as another user", to_its_end=True)
+    async def impersonate(self, principal: str | int) -> None:
+        """Act as ``principal``, under a new id, until `stop_impersonating`.
+
+        `principal` is then the user acted as, and `impersonator` the one who logged
+        in. The data and the messages of before are set aside, and the session
+        starts empty. The lifetime, the timeouts and `authenticated_at` stay as they
+        are. `.SessionManager.revoke` of either user ends the session. A logout ends
+        it, and a `login` begins another: nothing comes back then. Whether the user
+        may do it is for the application to check.
+
+        Raises `RuntimeError` where nobody is logged in, or the user acts as another
+        one already; `ValueError` for the user's own name; and `.SessionGone` where
+        another request ended the session.
+        """
+        who = principal_name(principal)
+        self._refuse_sealed("act as another user")
+        self._refuse_ended()
+        at = self._stored
+        own = None if at is None else at.record
+        if at is None or own is None or own.principal is None or own.marker is None:
+            raise RuntimeError("nobody is logged in, who could act as another user")
+        if own.aside is not None:
+            raise RuntimeError(
+                "the user acts as another one already: await stop_impersonating() first"
+            )
+        if who == own.principal:
+            raise ValueError("a user cannot act as themselves")
+        aside = Aside(own.principal, ids.digest_of(at.id), own.marker, b"")
+        await self._look_before_saving()
+        changes = self._changes()
+        codec, now = self._manager.codec, self._manager.settings.clock()
+        until = self._put_off(own).expires_at
+        identity = await self._manager.revocation.identify(who, until)
+
+        def edit(record: Record) -> Record:
+            own = changes.edited(record, codec)
+            left = msgspec.structs.replace(aside, data=own.data, flashes=own.flashes)
+            acting = msgspec.structs.replace(
+                own,
+                data=codec.empty(),
+                flashes=(),
+                principal=identity.principal,
+                marker=identity.marker,
+                login=Login(own.authenticated_at, own.handle, left),
+            )
+            return self._manager.lifetime.renewed(acting, now)
+
+        await self._move(changes, edit, identity.digest)
+
+    @_in_turn("stop acting as another user", to_its_end=True)
+    async def stop_impersonating(self) -> None:
+        """Be the user again who called `impersonate`, under a new id.
+
+        With the data and messages of then. What was kept for the user acted as is
+        dropped, but for what is written after this call. Raises `RuntimeError` where
+        the user acts as nobody else, and `.SessionGone` where another request ended
+        the session.
+        """
+        self._refuse_sealed("stop acting as another user")
+        self._refuse_ended()
+        aside = None if self._record is None else self._record.aside
+        if aside is None:
+            raise RuntimeError("the user does not act as another one")
+        await self._look_before_saving()
+        changes, now = self._changes(), self._manager.settings.clock()
+
+        def edit(record: Record) -> Record:
+            handle, at = record.handle, record.authenticated_at
+            own = msgspec.structs.replace(
+                record,
+                data=aside.data,
+                flashes=aside.flashes,
+                principal=aside.principal,
+                marker=aside.marker,
+                login=None if handle is None else Login(at, handle),
+                **changes.options,
+            )
+            return self._manager.lifetime.renewed(own, now)
+
+        await self._move(changes, edit, aside.digest)
 
     @_in_turn("revoke the other sessions", to_its_end=True)
     async def revoke_others(self) -> None:
@@ -754,7 +866,7 @@ class Session(MutableMapping[str, Any]):
         manager.report_begin()
         for session_id in others:
             try:
-                await manager.end(session_id)
+                await manager.end_session(session_id)
             except (StoreError, SessionGone):
                 pass  # kept by the manager; or another login's
 
@@ -873,6 +985,8 @@ class Session(MutableMapping[str, Any]):
         self._delivery = Delivery.SEND
         manager.counts["saves"] += 1
         manager.report_end("rotated")
+        if moved.stored.record.login is not None:
+            await manager.revocation.keep(moved.stored.id, moved.stored.record)
         if moved.failure is not None:
             raise moved.failure
 
@@ -889,7 +1003,7 @@ class Session(MutableMapping[str, Any]):
             if at is not None and (at.id != session_id or at.token is None):
                 at = None
             try:
-                await self._manager.end(session_id, at)
+                await self._manager.end_session(session_id, at)
                 clear = True
             except StoreError as error:
                 clear, failure = True, error

@@ -21,6 +21,7 @@ from . import ids
 from .lifetime import TOMBSTONE_SECONDS
 from .record import Record
 from .repository import Follow, Replaced, Repository, Stored
+from .revocation import Revocation
 from .tasks import Tasks
 
 __all__ = ["Moved", "Rotation"]
@@ -48,8 +49,15 @@ class Rotation:
     how long an end that could not be confirmed is tried again.
     """
 
-    def __init__(self, records: Repository, tasks: Tasks, keep_for: float) -> None:
+    def __init__(
+        self,
+        records: Repository,
+        revocation: Revocation,
+        tasks: Tasks,
+        keep_for: float,
+    ) -> None:
         self._records = records
+        self._revocation = revocation
         self.pending = PendingEnds(self, records, tasks, keep_for)
 
     def _tombstone(
@@ -71,6 +79,7 @@ class Rotation:
             successor=successor,
             successor_until=now + grace if grace else None,
             same_login=same_login,
+            login=None,
         )
 
     async def move(
@@ -90,11 +99,13 @@ class Rotation:
         """
         moved: Stored | None = None
         failed: StoreError | None = None
+        unsure: StoreUnavailable | None = None
         carried = b""
+        old = at.record
 
         async def close(stored: Stored) -> Record:
-            nonlocal moved, failed, carried
-            record = stored.record
+            nonlocal moved, failed, carried, old
+            record = old = stored.record
             newer = edit(record)
             if moved is None:
                 moved = await self._records.create(new_id, newer)
@@ -110,7 +121,7 @@ class Rotation:
             return self._tombstone(
                 record,
                 ids.seal(stored.id, new_id),
-                same_login=record.principal == newer.principal,
+                same_login=record.user == newer.user,
                 grace=grace,
             )
 
@@ -125,12 +136,15 @@ class Rotation:
                 and failed is None
             ):
                 self.pending.add(at.id, follow=False)
-                return Moved(moved, error)
-            if moved is not None:
-                await self._drop(new_id)
-            raise
+                unsure = error
+            else:
+                if moved is not None:
+                    await self._drop(new_id)
+                raise
         assert moved is not None
-        return Moved(moved)
+        if old.handle != moved.record.handle:  # it was another login's
+            await self._revocation.forget(at.id, old)
+        return Moved(moved, unsure)
 
     async def _drop(self, new_id: str) -> None:
         """End a new id that nobody was told."""
@@ -152,10 +166,17 @@ class Rotation:
         """
         now = self._records.clock()
         blank = Record(created=now, renewed_at=now, expires_at=now + 1, data=b"")
+        ended: Stored | None = None
+
+        def close(stored: Stored) -> Record:
+            nonlocal ended
+            ended = stored
+            return self._tombstone(stored.record)
+
         try:
             await self._records.change(
                 at or self._records.at(session_id),
-                lambda stored: self._tombstone(stored.record),
+                close,
                 follow=Follow.LOGIN if follow else Follow.NOWHERE,
                 # Other processes may be able to read it.
                 unreadable=blank,
@@ -175,6 +196,9 @@ class Rotation:
             ) from error
         except StoreError as error:
             raise _as_destroy(error) from error
+        # Without ``follow`` the id has a successor, or was to be one, which is alive.
+        if follow and ended is not None:
+            await self._revocation.forget(ended.id, ended.record)
         return True
 
 
