@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -21,8 +21,10 @@ from . import ids
 from .lifetime import TOMBSTONE_SECONDS
 from .record import Record
 from .repository import Follow, Replaced, Repository, Stored
-from .revocation import Revocation
 from .tasks import Tasks
+
+if TYPE_CHECKING:
+    from .revocation import Revocation
 
 __all__ = ["Moved", "Rotation"]
 
