@@ -403,7 +403,7 @@ class Play:
         clearing = ["regenerate_empty", "logout", "logout_with_new_id"]
         if self.scenario.principal == "ann":
             clearing += ["login_of_another", "revoke", "end_one", "impersonate"]
-            if self._of("act_and_return", results=results):
+            if self._of("act_and_return", results=TOLD):
                 clearing += ["revoke_acted_as", "logout", "act_and_return"]
         if self._of(*clearing, results=results):
             return
@@ -434,7 +434,6 @@ class Play:
             kept -= set(told.shown)
         found = {message for each in lineage for message in self._messages[each]}
         assert kept <= found, "a message is lost"
-
 
     async def _judge_list(self, living: dict[str, Session]) -> None:
         """The list has the living sessions of the principal, and no others."""

@@ -317,26 +317,24 @@ class Revocation:
         for key in keys:
             marker = self._read(entries.get(key))
             for listed in marker.sessions if marker else ():
-                if now < listed.until:
-                    is_current = listed.handle == current
-                    found.append(self._shown(key, listed, is_current, now))
+                if now >= listed.until:
+                    continue
+                try:
+                    label = self._codec.unseal(listed.label, key)
+                except DecodeError:
+                    continue  # its record cannot be read either
+                is_current = listed.handle == current
+                found.append(
+                    UserSession(
+                        base64.urlsafe_b64encode(listed.handle).decode("ascii"),
+                        label.decode(errors="replace"),
+                        begun=_utc(listed.begun),
+                        last_used=_utc(int(now) if is_current else listed.used),
+                        expires_at=_utc(listed.until),
+                        is_current=is_current,
+                    )
+                )
         return sorted(found, key=lambda each: each.last_used, reverse=True)
-
-    def _shown(
-        self, key: str, listed: Listed, is_current: bool, now: float
-    ) -> UserSession:
-        try:
-            label = self._codec.unseal(listed.label, key).decode(errors="replace")
-        except DecodeError:
-            label = ""  # of a key that is not set any more
-        return UserSession(
-            handle=base64.urlsafe_b64encode(listed.handle).decode("ascii"),
-            label=label,
-            begun=_utc(listed.begun),
-            last_used=_utc(int(now) if is_current else listed.used),
-            expires_at=_utc(listed.until),
-            is_current=is_current,
-        )
 
     async def end(self, principal: str, handle: str) -> bool:
         """End a listed session of ``principal``; return whether it was there.
