@@ -23,7 +23,7 @@ from tornado_mcsession import (
 )
 
 from ..support.clock import ManualClock
-from ..support.requests import data_of, is_alive, key_of, visit
+from ..support.requests import data_of, is_alive, key_of, pending_done, visit
 from ..support.scripted import ScriptedStore, after, done, down, dropped, lost
 
 DAY = 86_400.0
@@ -741,6 +741,21 @@ async def test_a_refused_login_is_not_listed(make: Make, store: ScriptedStore) -
     with pytest.raises(SessionRefused):
         await log_in(manager)
     assert await labels(manager) == []
+
+
+@pytest.mark.gen_test
+async def test_a_logout_in_an_outage_leaves_the_list_when_it_is_over(
+    manager: SessionManager, store: ScriptedStore
+) -> None:
+    """The manager ends it when the store answers, and takes it off."""
+    session_id = await log_in(manager)
+    store.always("any", down)
+    with pytest.raises(StoreUnavailable):
+        await manager.destroy(session_id)
+    store.forget_scripts()
+    assert len(await manager.sessions("ann")) == 1
+    await pending_done(manager, store)
+    assert await manager.sessions("ann") == []
 
 
 @pytest.mark.gen_test

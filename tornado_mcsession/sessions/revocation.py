@@ -334,7 +334,8 @@ class Revocation:
                         is_current=is_current,
                     )
                 )
-        return sorted(found, key=lambda each: each.last_used, reverse=True)
+        # Those of one second in the order of their logins, too: the newest first.
+        return sorted(found[::-1], key=lambda each: each.last_used, reverse=True)
 
     async def end(self, principal: str, handle: str) -> bool:
         """End a listed session of ``principal``; return whether it was there.
