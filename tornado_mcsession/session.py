@@ -402,7 +402,7 @@ class Session(MutableMapping[str, Any]):
     @property
     def _handle(self) -> bytes | None:
         """What names the session in the list of its user's sessions."""
-        return None if self._record is None else self._record.handle
+        return None if self._stored is None else self._stored.record.handle
 
     def _as_it_would_be(self) -> Record:
         options = self._draft.options
@@ -615,39 +615,36 @@ class Session(MutableMapping[str, Any]):
         session with its ``label``, for example the name of the device. What is
         longer than 100 characters is cut off.
         """
-        who, name = principal_name(principal), text("label", label)
+        who = principal_name(principal)
+        name = text("label", label) if label else ""
         self._refuse_sealed("log in")
         await self._look_before_saving()
         changes = self._changes()
-        now = self._manager.settings.clock()
+        codec, now = self._manager.codec, self._manager.settings.clock()
         blank = msgspec.structs.replace(changes.first(now, b""), principal=who)
         until = self._manager.lifetime.renewed(blank, now).expires_at
         revocation = self._manager.revocation
         identity = await revocation.identify(
             who, until, label=name, instead_of=self._handle
         )
+
+        def edit(record: Record) -> Record:
+            kept = record.principal in (None, who) and record.aside is None
+            edited = (changes.edited if kept else changes.emptied)(record, codec)
+            return self._logged_in(edited, changes, identity, now)
+
         try:
-            await self._log_in(changes, identity, now)
+            if self._phase is STORED:
+                try:
+                    await self._move(changes, edit, identity.digest)
+                    return
+                except SessionGone:
+                    pass  # a logout came first: this login stands for itself
+            await self._create(changes, identity, changes.alone(codec.serializer))
         except Exception:
             if identity.handle is not None and identity.handle != self._handle:
                 await revocation.take_back(identity.digest, identity.handle)
             raise
-
-    async def _log_in(self, changes: Changes, identity: Identity, now: float) -> None:
-        codec = self._manager.codec
-
-        def edit(record: Record) -> Record:
-            kept = record.principal in (None, identity.principal) and not record.aside
-            edited = (changes.edited if kept else changes.emptied)(record, codec)
-            return self._logged_in(edited, changes, identity, now)
-
-        if self._phase is STORED:
-            try:
-                await self._move(changes, edit, identity.digest)
-                return
-            except SessionGone:
-                pass  # a logout came first: this login stands for itself
-        await self._create(changes, identity, changes.alone(codec.serializer))
 
     def _logged_in(
         self, record: Record, changes: Changes, identity: Identity, now: float
@@ -725,21 +722,26 @@ class Session(MutableMapping[str, Any]):
         """
         self._refuse_sealed("stop acting as another user")
         self._refuse_ended()
-        aside = None if self._record is None else self._record.aside
-        if aside is None:
+        at = self._stored
+        aside = None if at is None else at.record.aside
+        if at is None or aside is None:
             raise RuntimeError("the user does not act as another one")
         await self._look_before_saving()
         changes, now = self._changes(), self._manager.settings.clock()
+        data = aside.data
+        back = at._replace(record=msgspec.structs.replace(at.record, data=data))
+        if self._manager.records.values(back) is None:
+            data = self._manager.codec.empty()  # somebody has altered it
 
         def edit(record: Record) -> Record:
-            handle, at = record.handle, record.authenticated_at
+            handle, since = record.handle, record.authenticated_at
             own = msgspec.structs.replace(
                 record,
-                data=aside.data,
+                data=data,
                 flashes=aside.flashes,
                 principal=aside.principal,
                 marker=aside.marker,
-                login=None if handle is None else Login(at, handle),
+                login=None if handle is None else Login(since, handle),
                 **changes.options,
             )
             return self._manager.lifetime.renewed(own, now)

@@ -302,6 +302,60 @@ async def test_it_ends_with_the_lifetime(
     assert await names(manager, session_id) == (None, None)
 
 
+# Records that somebody else has written.
+
+
+async def alter(
+    manager: SessionManager, store: ScriptedStore, field: int, value: Any
+) -> str:
+    """Begin to act, and change what the record says of the one who does."""
+    session_id = await acting(manager, await begin(manager, "ann", a=1))
+
+    def change(data: bytes) -> bytes:
+        fields = msgspec.msgpack.decode(data[1:])
+        assert fields[-1][2][0] == "ann"
+        fields[-1][2][field] = value
+        return data[:1] + msgspec.msgpack.encode(fields)
+
+    await store.rewrite(key_of(manager, session_id), change)
+    return session_id
+
+
+@pytest.mark.parametrize("digest", ["", "x" * 300, "a b" * 7 + "c", "x" * 22 + "\n"])
+@pytest.mark.gen_test
+async def test_a_digest_that_is_none_makes_an_empty_session(
+    manager: SessionManager, store: ScriptedStore, digest: str
+) -> None:
+    """And no key of it that a store would refuse."""
+    session_id = await alter(manager, store, 1, digest)
+    request = await visit(manager, session_id)
+    assert (request.session.principal, request.session.presented) == (None, "unknown")
+    await request.session.logout()
+
+
+@pytest.mark.parametrize(("field", "value"), [(0, "bob"), (1, "x" * 22), (2, b"x")])
+@pytest.mark.gen_test
+async def test_another_impersonator_is_none(
+    manager: SessionManager, store: ScriptedStore, field: int, value: Any
+) -> None:
+    """The name, the digest and the marker belong together."""
+    session_id = await alter(manager, store, field, value)
+    assert await names(manager, session_id) == (None, None)
+
+
+@pytest.mark.gen_test
+async def test_data_that_nobody_can_read_comes_back_empty(
+    manager: SessionManager, store: ScriptedStore
+) -> None:
+    """It is counted, as any record that cannot be read."""
+    session_id = await alter(manager, store, 3, b"\xc1")
+    request = await visit(manager, session_id)
+    await request.session.stop_impersonating()
+    assert await names(manager, await request.leave()) == ("ann", None)
+    assert await data_of(manager, request.session.id) == {}
+    assert manager.stats()["corrupt_records"] == 1
+
+
 # With the list of the user's sessions.
 
 

@@ -387,7 +387,7 @@ async def test_what_has_expired_makes_room_first(
         await request.leave()
     await log_in(manager, "new")
     assert await is_alive(manager, used)
-    assert await labels(manager) == ["used", "new"]
+    assert await labels(manager) == ["new", "used"]
 
 
 @pytest.mark.gen_test

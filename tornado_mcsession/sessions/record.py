@@ -40,7 +40,7 @@ class Aside(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """
 
     principal: str
-    digest: str
+    digest: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{22}\Z")]
     marker: bytes
     data: bytes
     flashes: tuple[Flash, ...] = ()
@@ -118,7 +118,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=Fals
     @property
     def user(self) -> str | None:
         """Who logged in, whomever they act as."""
-        aside = self.aside
+        aside = None if self.login is None else self.aside
         return self.principal if aside is None else aside.principal
 
     def write_of(self, mine: Collection[bytes]) -> bytes | None:

@@ -144,7 +144,8 @@ class Rotation:
                     await self._drop(new_id)
                 raise
         assert moved is not None
-        if old.handle != moved.record.handle:  # it was another login's
+        if old.login is not None and old.handle != moved.record.handle:
+            # It was another login's.
             await self._revocation.forget(at.id, old)
         return Moved(moved, unsure)
 
