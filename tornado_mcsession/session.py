@@ -729,8 +729,8 @@ class Session(MutableMapping[str, Any]):
         await self._look_before_saving()
         changes, now = self._changes(), self._manager.settings.clock()
         data = aside.data
-        back = at._replace(record=msgspec.structs.replace(at.record, data=data))
-        if self._manager.records.values(back) is None:
+        back = msgspec.structs.replace(at.record, data=data)
+        if self._manager.records.values(Stored(at.id, at.key, back)) is None:
             data = self._manager.codec.empty()  # somebody has altered it
 
         def edit(record: Record) -> Record:

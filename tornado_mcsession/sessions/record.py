@@ -40,7 +40,7 @@ class Aside(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """
 
     principal: str
-    digest: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{22}\Z")]
+    digest: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{22}\Z")]
     marker: bytes
     data: bytes
     flashes: tuple[Flash, ...] = ()
