@@ -407,6 +407,26 @@ async def test_the_list_is_bounded(
 
 
 @pytest.mark.gen_test
+async def test_those_that_were_ended_are_forgotten(
+    make: Make, store: ScriptedStore, clock: ManualClock
+) -> None:
+    """After a minute; and no more than twenty of them are remembered until then."""
+    manager = make(store, track_sessions=True, max_sessions=1)
+    key = marker_key(manager, await log_in(manager))
+    await log_in(manager)
+    one = await size(store, key)
+    for _ in range(20):
+        await log_in(manager)
+    twenty = await size(store, key)
+    for _ in range(20):
+        await log_in(manager)
+    assert await size(store, key) == twenty > one
+    clock.advance(61)
+    await log_in(manager)
+    assert await size(store, key) == one
+
+
+@pytest.mark.gen_test
 async def test_what_has_expired_leaves_the_list(
     manager: SessionManager, store: ScriptedStore, clock: ManualClock
 ) -> None:
