@@ -6,7 +6,7 @@ import asyncio
 import functools
 import weakref
 from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast, overload
 
 import msgspec
@@ -22,6 +22,7 @@ from .exceptions import (
 )
 from .sessions import ids
 from .sessions.draft import Changes, Draft, Transaction
+from .sessions.lifetime import utc
 from .sessions.record import Aside, Login, Record
 from .sessions.repository import Attempt, Edit, Replaced, Stored
 from .sessions.revocation import Identity
@@ -55,8 +56,6 @@ _Verb = TypeVar("_Verb", bound=Callable[..., Any])
 MAX_GRACE = 60.0
 ID_ATTEMPTS = 3
 
-# The last second that a datetime can stand for.
-_MAX_TIMESTAMP = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp()
 _MISSING: Any = object()
 
 
@@ -341,7 +340,7 @@ class Session(MutableMapping[str, Any]):
         """When the session began, in UTC; a login begins it anew."""
         self._read()
         record = self._record
-        return _utc(self._started if record is None else record.created)
+        return utc(self._started if record is None else record.created)
 
     @property
     def expires_at(self) -> datetime:
@@ -351,7 +350,7 @@ class Session(MutableMapping[str, Any]):
         if record is not self._record:
             now = self._manager.settings.clock()
             record = self._manager.lifetime.renewed(record, now)
-        return _utc(record.expires_at)
+        return utc(record.expires_at)
 
     @property
     def idle_timeout(self) -> float | None:
@@ -380,7 +379,7 @@ class Session(MutableMapping[str, Any]):
         record = self._record
         if record is None or record.authenticated_at is None:
             return None
-        return _utc(record.authenticated_at)
+        return utc(record.authenticated_at)
 
     @property
     def persistent(self) -> bool | None:
@@ -1181,10 +1180,6 @@ _OTHER_NAMES = {
     "is_empty": "not session",
     "max_age": "session.set_idle_timeout(seconds)",
 }
-
-
-def _utc(timestamp: float) -> datetime:
-    return datetime.fromtimestamp(min(timestamp, _MAX_TIMESTAMP), UTC)
 
 
 def _no_text(key: object) -> EncodeError:

@@ -18,7 +18,7 @@ import contextlib
 import math
 import secrets
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -34,7 +34,7 @@ from ..exceptions import (
 from ..stores.base import CasResult, Entry
 from . import ids
 from .codec import Codec, Layout
-from .lifetime import TOMBSTONE_SECONDS
+from .lifetime import TOMBSTONE_SECONDS, utc
 from .marker import Listed, Marker, NewerMarker, Standing
 from .record import Aside, Record
 from .repository import Operations
@@ -51,8 +51,6 @@ _REMEMBERED_DIGESTS = 4096
 _VALUE = 16  # bytes
 _HANDLE = 12  # bytes
 LONGEST_LABEL = 100
-# The last second that a datetime can stand for.
-_MAX_TIMESTAMP = int(datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp())
 
 
 class Identity(NamedTuple):
@@ -328,9 +326,9 @@ class Revocation:
                     UserSession(
                         base64.urlsafe_b64encode(listed.handle).decode("ascii"),
                         label.decode(errors="replace"),
-                        begun=_utc(listed.begun),
-                        last_used=_utc(int(now) if is_current else listed.used),
-                        expires_at=_utc(listed.until),
+                        begun=utc(listed.begun),
+                        last_used=utc(int(now) if is_current else listed.used),
+                        expires_at=utc(listed.until),
                         is_current=is_current,
                     )
                 )
@@ -476,7 +474,3 @@ def _homes(session_id: str, record: Record) -> Iterator[tuple[str, bytes | None]
     else:
         yield digest, None
         yield aside.digest, record.handle
-
-
-def _utc(timestamp: int) -> datetime:
-    return datetime.fromtimestamp(min(max(timestamp, 0), _MAX_TIMESTAMP), UTC)
