@@ -24,7 +24,7 @@ from tornado_mcsession import (
 
 from ..support.clock import ManualClock
 from ..support.requests import data_of, is_alive, key_of, pending_done, visit
-from ..support.scripted import ScriptedStore, after, done, down, dropped, lost
+from ..support.scripted import ScriptedStore, after, before, done, down, dropped, lost
 
 DAY = 86_400.0
 MOST = 12  # operations of one call
@@ -549,6 +549,54 @@ async def test_a_login_by_an_older_release_is_not_bound_to_the_list(
     assert await is_alive(manager, session_id)
 
 
+async def cut(store: ScriptedStore, key: str, length: int) -> None:
+    """Write a value anew as a release does that knows fewer fields."""
+
+    def shorter(data: bytes) -> bytes:
+        fields = msgspec.msgpack.decode(data[1:])
+        assert len(fields) > length
+        return data[:1] + msgspec.msgpack.encode(fields[:length])
+
+    await store.rewrite(key, shorter)
+
+
+@pytest.mark.gen_test
+async def test_what_an_older_release_has_written_goes_on(
+    make: Make, manager: SessionManager, store: ScriptedStore
+) -> None:
+    """A marker has no list then, and a record no handle."""
+    session_id = await log_in(make(store))
+    await cut(store, marker_key(manager, session_id), 4)
+    await cut(store, key_of(manager, session_id), 17)
+    assert await is_alive(manager, session_id)
+    assert await labels(manager) == []
+    device = await log_in(manager, "listed")
+    assert await labels(manager) == ["listed"]
+    for each in (session_id, device):
+        assert await is_alive(manager, each)
+
+
+@pytest.mark.gen_test
+async def test_a_revocation_by_an_older_release_holds(
+    manager: SessionManager, store: ScriptedStore
+) -> None:
+    """It leaves the list as it was, which brings nothing back."""
+    before = await log_in(manager, "revoked")
+
+    def revoke(data: bytes) -> bytes:
+        fields = msgspec.msgpack.decode(data[1:])
+        fields[0], fields[3] = b"another value".ljust(16), False
+        return data[:1] + msgspec.msgpack.encode(fields)
+
+    await store.rewrite(marker_key(manager, before), revoke)
+    after_ = await log_in(manager, "new")
+    assert not await is_alive(manager, before)
+    assert await is_alive(manager, after_)
+    request = await visit(manager, after_)
+    await request.session.revoke_others()
+    assert await labels(manager) == ["new"]
+
+
 # What it costs.
 
 
@@ -714,6 +762,25 @@ async def test_a_login_whose_response_was_lost_is_listed_once(
         assert await is_alive(manager, session_id)
         assert await labels(manager) == ["mine"]
         await manager.revoke("ann")
+
+
+@pytest.mark.gen_test
+async def test_revoke_others_is_not_done_twice(
+    manager: SessionManager, other: SessionManager, store: ScriptedStore
+) -> None:
+    """Its response is lost, and another device logs in before the second look."""
+    request = await visit(manager, await log_in(manager, "mine"))
+    ids = []
+
+    async def meanwhile() -> None:
+        ids.append(await log_in(other, "later"))
+
+    store.script("cas", done, before(meanwhile, lost))
+    await request.session.revoke_others()
+    assert len(ids) == 1
+    assert await is_alive(manager, ids[0])
+    assert await is_alive(manager, await request.leave())
+    assert sorted(await labels(manager)) == ["later", "mine"]
 
 
 @pytest.mark.gen_test
