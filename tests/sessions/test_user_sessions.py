@@ -125,6 +125,19 @@ async def test_a_renewal_notes_the_use(
 
 
 @pytest.mark.gen_test
+async def test_a_new_id_renews_the_session_in_the_list(
+    manager: SessionManager, clock: ManualClock
+) -> None:
+    """As it renews the session itself."""
+    request = await visit(manager, await log_in(manager))
+    clock.advance(600)
+    await request.session.regenerate()
+    (listed,) = await manager.sessions("ann")
+    assert listed.last_used == utc(clock())
+    assert listed.expires_at == utc(clock() + 1.1 * DAY)
+
+
+@pytest.mark.gen_test
 async def test_what_has_ended_is_not_listed(
     manager: SessionManager, clock: ManualClock
 ) -> None:
@@ -819,6 +832,52 @@ async def test_an_outage_ends_no_listed_session(
         await log_in(manager, "failed")
     store.forget_scripts()
     assert await is_alive(manager, session_id)
+
+
+@pytest.mark.gen_test
+async def test_a_new_id_that_is_given_up_takes_nothing_off_the_list(
+    manager: SessionManager, store: ScriptedStore
+) -> None:
+    """It has the handle of the session, which goes on under the old id."""
+    session_id = await log_in(manager, "mine")
+    request = await visit(manager, session_id)
+    store.script("cas", down)
+    with pytest.raises(StoreUnavailable):
+        await request.session.regenerate()
+    assert await is_alive(manager, session_id)
+    assert await labels(manager) == ["mine"]
+
+
+@pytest.mark.parametrize("who", ["ann", "bob"])
+@pytest.mark.gen_test
+async def test_a_login_that_cannot_tell_of_the_old_id_ends_it_in_the_list(
+    manager: SessionManager, store: ScriptedStore, who: str
+) -> None:
+    """The new id is sent, since it may be all that is left; it must be alive."""
+    old = await log_in(manager, "old")
+    request = await visit(manager, old)
+    store.script("cas", *[done] * (who == "ann"), dropped)
+    store.script("get", done, down)
+    with pytest.raises(StoreUnavailable):
+        await request.session.login(who, label="new")
+    assert not await is_alive(manager, old)
+    assert await is_alive(manager, request.session.id)
+    assert await labels(manager, who) == ["new"]
+    await pending_done(manager, store)
+    assert await is_alive(manager, request.session.id)
+
+
+@pytest.mark.gen_test
+async def test_observers_are_told(manager: SessionManager) -> None:
+    """An end by its handle is told as a revocation; one that ended nothing is not."""
+    handle = await handle_of(manager, await log_in(manager))
+    told: list[str] = []
+    manager.observe(
+        lambda kind, node, seconds, outcome: told.append(f"{kind} {outcome}")
+    )
+    assert await manager.end("ann", handle)
+    assert not await manager.end("ann", handle)
+    assert [each for each in told if each.startswith("end")] == ["end revoked"]
 
 
 @pytest.mark.gen_test

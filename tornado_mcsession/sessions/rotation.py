@@ -103,11 +103,10 @@ class Rotation:
         failed: StoreError | None = None
         unsure: StoreUnavailable | None = None
         carried = b""
-        old = at.record
 
         async def close(stored: Stored) -> Record:
-            nonlocal moved, failed, carried, old
-            record = old = stored.record
+            nonlocal moved, failed, carried
+            record = stored.record
             newer = edit(record)
             if moved is None:
                 moved = await self._records.create(new_id, newer)
@@ -144,9 +143,9 @@ class Rotation:
                     await self._drop(new_id)
                 raise
         assert moved is not None
-        if old.login is not None and old.handle != moved.record.handle:
+        if at.record.login is not None and at.record.handle != moved.record.handle:
             # It was another login's.
-            await self._revocation.forget(at.id, old)
+            await self._revocation.forget(at.id, at.record)
         return Moved(moved, unsure)
 
     async def _drop(self, new_id: str) -> None:
