@@ -21,7 +21,7 @@ from tornado.web import HTTPError, RequestHandler, authenticated
 
 from demo import catalogue
 from demo.panel import Process, describe
-from tornado_mcsession import SessionMixin
+from tornado_mcsession import SessionMixin, SessionStatusHandler
 
 __all__ = ["ROUTES", "NotFound"]
 
@@ -326,6 +326,7 @@ ROUTES = [
     (r"/login", Login),
     (r"/logout", Logout),
     (r"/session/regenerate", Regenerate),
+    (r"/session/status", SessionStatusHandler),
     (r"/slow", Slow),
     (r"/orders", Orders),
 ]

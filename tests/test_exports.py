@@ -17,6 +17,7 @@ DESIGNED = {
     "Session",
     "SessionManager",
     "SessionMixin",
+    "SessionStatusHandler",
     "Store",
     # The errors.
     "DecodeError",

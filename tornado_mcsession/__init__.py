@@ -35,7 +35,7 @@ from .exceptions import (
     StoreUnavailable,
 )
 from .manager import SessionManager
-from .mixin import SessionMixin
+from .mixin import SessionMixin, SessionStatusHandler
 from .session import Session
 from .sessions.revocation import UserSession
 from .sessions.serializers import JSONSerializer, MsgpackSerializer
@@ -60,6 +60,7 @@ __all__ = [
     "SessionMixin",
     "SessionNotLoaded",
     "SessionRefused",
+    "SessionStatusHandler",
     "SessionTooLarge",
     "Store",
     "StoreError",

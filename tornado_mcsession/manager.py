@@ -7,11 +7,12 @@ import inspect
 import logging
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from tornado.httputil import HTTPHeaders
 
 from .checks import principal_name, seconds, text, type_error
 from .exceptions import (
@@ -40,7 +41,6 @@ from .web.request import COUNTERS, Requests, Step
 from .web.transport import Carried, build_transport
 
 if TYPE_CHECKING:
-    from tornado.httputil import HTTPHeaders
     from tornado.web import Application, RequestHandler
 
 __all__ = ["SessionManager", "attached_manager"]
@@ -49,6 +49,9 @@ logger = logging.getLogger("tornado_mcsession")
 
 # Longer than any save may take with the default timeouts.
 DRAIN_TIMEOUT = 30.0
+# How many sessions that a request could not use are remembered, so that each is
+# reported once.
+_MOST_REPORTED = 1024
 _SLOT = "session_manager"
 _ATTEMPTS = 3
 
@@ -109,11 +112,13 @@ class SessionManager:
         self.counts: Counter[str] = Counter()
         self.tasks = Tasks()
         self.store = build_store(settings)
+        idle = settings.idle_timeout
         self.lifetime = Lifetime(
-            idle_timeout=settings.idle_timeout,
+            idle_timeout=None if callable(idle) else idle,
             lifetime=settings.lifetime,
             anonymous_timeout=settings.anonymous_timeout,
             renew_after=settings.renew_after,
+            choose=self._choose_timeout if callable(idle) else None,
         )
         self.codec = Codec(
             build_serializer(settings), settings.key_prefix, settings.encryption_keys
@@ -139,7 +144,12 @@ class SessionManager:
             clock=settings.clock,
         )
         keep_for = math.inf if settings.lifetime is None else settings.lifetime
-        self.rotation = Rotation(self.records, self.revocation, self.tasks, keep_for)
+        self._on_begin: list[Callable[..., object]] = []
+        self._on_end: list[Callable[..., object]] = []
+        self._reported: set[tuple[str, str]] = set()
+        self.rotation = Rotation(
+            self.records, self.revocation, self.tasks, keep_for, self.report_end
+        )
         self.store.on_connect(lambda _: self.rotation.pending.retry_soon())
         self.lookup = Lookup(self.records, self.revocation, self.tasks)
         self.requests = Requests(settings, self.transport, self.tasks, self.counts)
@@ -211,12 +221,18 @@ class SessionManager:
         if session._phase is UNLOADED:  # another task may have been faster
             session._loaded(found)
             self.counts["misses" if found.stored is None else "hits"] += 1
+            if found.expired is not None:
+                self._report_once("expired", found.expired, session)
             if self.settings.validate is not None and found.stored is not None:
                 await self._validate(session)
 
-    async def commit(self, session: Session) -> None:
+    async def commit(
+        self, session: Session, handler: RequestHandler | None = None
+    ) -> None:
         """Save what the request did to ``session``, if it did anything.
 
+        With ``handler``, the cookie is then put into its response, which must not
+        have been flushed: for a second session in one request, which `open` returned.
         Raises `.SessionConflict`, `.SessionTooLarge`, `.EncodeError` or
         `.StoreError`; changes to a session that another request ended are dropped
         and counted.
@@ -227,11 +243,16 @@ class SessionManager:
             plan = self.requests.plan(session, failed=False, save=None, renew=True)
             if plan.step is not Step.NOTHING:
                 await self.requests.commit(session, plan, renew=True)
+        if handler is not None:
+            headers = HTTPHeaders()
+            self.deliver(handler, headers, session)
+            for name, value in headers.get_all():
+                handler.add_header(name, value)
 
     def deliver(
         self, handler: RequestHandler, headers: HTTPHeaders, session: Session
     ) -> None:
-        """Tell the client about the session's id in the response's ``headers``."""
+        """Put the cookie into ``headers``, if the client must be told something."""
         self.requests.deliver(handler, headers, session)
 
     # The hooks of the settings. What one raises passes as it is.
@@ -257,6 +278,17 @@ class SessionManager:
         if look is not None:
             await _awaited(look(session._handler_now(), session))
 
+    def _choose_timeout(self, record: Record) -> float | None:
+        """Return what the ``idle_timeout`` setting says of a session."""
+        choose = self.settings.idle_timeout
+        if not callable(choose):
+            return choose
+        what = "what idle_timeout returns"
+        chosen = seconds(what, choose(Session._showing(self, record)))
+        if chosen is None and self.settings.lifetime is None:
+            raise ValueError(f"{what} must not be None where lifetime is None")
+        return chosen
+
     async def _validate(self, session: Session) -> None:
         assert self.settings.validate is not None
         handler = session._handler_now()
@@ -271,7 +303,10 @@ class SessionManager:
         else:
             session._accessed = False
             if not accepted:
+                refused = session._stored
                 session._refused()
+                if refused is not None:
+                    self._report_once("refused", refused, session)
         finally:
             session._validating.set_result(None)
             session._validating = None
@@ -334,10 +369,10 @@ class SessionManager:
             if found.stored is not None:
                 await self.records.change(at, edit)
                 return
-            if await self.records.create(session_id, blank) is not None:
-                return
+            created = await self.records.create(session_id, blank)
             # What has ended is kept a moment longer, and so is what nobody can read.
-            if await self.records.supersede(at, blank):
+            if created is not None or await self.records.supersede(at, blank):
+                self.report_begin()
                 return
             found = await self.lookup.find(session_id)
         raise SessionConflict(_ATTEMPTS)
@@ -350,7 +385,9 @@ class SessionManager:
         """
         return await self.end_session(ids.check_id(session_id))
 
-    async def end_session(self, session_id: str, at: Stored | None = None) -> bool:
+    async def end_session(
+        self, session_id: str, at: Stored | None = None, by: Session | None = None
+    ) -> bool:
         """End a session, now or as soon as its node answers.
 
         Raises `.SessionGone` where another login has taken its place, and
@@ -361,9 +398,10 @@ class SessionManager:
         except (StoreError, asyncio.CancelledError):
             self.rotation.pending.add(session_id)
             raise
-        if ended:
-            self.report_end("logout")
-        return ended
+        if ended is None:
+            return False
+        self.report_end("logout", ended.principal, by)
+        return True
 
     async def revoke(self, principal: str | int) -> bool:
         """End every session that is logged in as ``principal``.
@@ -379,8 +417,10 @@ class SessionManager:
         was not given its ``cookie_secret`` nor ``encryption_keys``: it would look in
         the wrong place.
         """
-        ended = await self.revocation.revoke(principal_name(principal))
-        self.report_end("revoked")
+        who = principal_name(principal)
+        ended = await self.revocation.revoke(who)
+        if ended:
+            self.report_end("revoked", who)
         return ended
 
     async def sessions(
@@ -414,7 +454,7 @@ class SessionManager:
         who, name = principal_name(principal), text("handle", handle)
         ended = await self.revocation.end(who, name)
         if ended:
-            self.report_end("revoked")
+            self.report_end("revoked", who)
         return ended
 
     def _must_track(self, verb: str) -> None:
@@ -442,19 +482,72 @@ class SessionManager:
         one of ``"hit"``, ``"miss"``, ``"stored"``, ``"not_stored"``,
         ``"conflict"``, ``"missing"``, ``"unavailable"`` and ``"rejected"``. Also
         called with ``"begin"`` when a session begins, and with ``"end"`` when one
-        ends; the outcome is then ``"new"``, or ``"logout"``, ``"revoked"`` or
-        ``"rotated"``. What it raises is logged. For metrics and traces; nothing is
-        paid where nobody observes.
+        ends; the outcome is then ``"new"``, or a reason of `on_end`. What it raises
+        is logged. For metrics and traces; nothing is paid where nobody observes.
         """
         self._operations.observers.append(callback)
 
-    def report_begin(self) -> None:
-        """Tell the observers that a session has begun."""
-        self._operations.report("begin", "", 0.0, "new")
+    def on_begin(self, callback: Callable[[str | None, Any], object]) -> None:
+        """Call ``callback(principal, handler)`` when a session begins.
 
-    def report_end(self, reason: str) -> None:
-        """Tell the observers that a session has ended."""
+        It has then been stored for the first time. ``principal`` is the text of who
+        is logged in, or `None`. ``handler`` is the request's, and `None` outside a
+        request; its headers have the session id, so do not log them. A plain
+        function, which must be quick. What it raises is logged.
+        """
+        self._on_begin.append(_plain("on_begin", callback))
+
+    def on_end(self, callback: Callable[[str, str | None, Any], object]) -> None:
+        """Call ``callback(reason, principal, handler)`` when a session has ended.
+
+        ``reason`` is one of
+
+        - ``"logout"``: by `.Session.destroy`, `destroy` or a new login;
+        - ``"revoked"``: all sessions of ``principal``, or all but one; called once.
+          Or one of them, by `end` or since there were more than ``max_sessions``;
+        - ``"rotated"``: the session goes on under a new id, for example by a login;
+        - ``"expired"``: a request presented a session that had ended by itself;
+        - ``"refused"``: the ``validate`` setting refused it; it is stored as before.
+
+        The last two are reported once for each session, by each process that meets
+        it. A session that expires is not reported if no request presents it within
+        five minutes. The rest is as in `on_begin`; ``principal`` is whose session
+        it was.
+        """
+        self._on_end.append(_plain("on_end", callback))
+
+    def report_begin(
+        self, principal: str | None = None, by: Session | None = None
+    ) -> None:
+        """Report that a session has begun; ``by`` is that of the request."""
+        self._operations.report("begin", "", 0.0, "new")
+        for callback in self._on_begin:
+            try:
+                callback(principal, _handler_of(by))
+            except Exception:
+                logger.exception("a callback of on_begin failed")
+
+    def report_end(
+        self, reason: str, principal: str | None = None, by: Session | None = None
+    ) -> None:
+        """Report that a session has ended; `on_end` has the reasons."""
         self._operations.report("end", "", 0.0, reason)
+        for callback in self._on_end:
+            try:
+                callback(reason, principal, _handler_of(by))
+            except Exception:
+                logger.exception("a callback of on_end failed")
+
+    def _report_once(self, reason: str, found: Stored, session: Session) -> None:
+        """Report a session that a request could not use, if it was not yet."""
+        if not self._on_end and not self._operations.observers:
+            return
+        if (reason, found.key) in self._reported:
+            return
+        if len(self._reported) >= _MOST_REPORTED:
+            self._reported.clear()
+        self._reported.add((reason, found.key))
+        self.report_end(reason, found.record.principal, session)
 
     def count_refused_end(self) -> None:
         """Count a logout by an id that another login has replaced."""
@@ -536,6 +629,22 @@ class SessionManager:
 
 
 _UNREADABLE = Found(Presented.UNKNOWN)
+
+
+def _handler_of(session: Session | None) -> Any:
+    # An empty session is false.
+    return None if session is None else session._handler_now()
+
+
+def _plain(name: str, callback: Callable[..., object]) -> Callable[..., object]:
+    if not callable(callback):
+        raise type_error(f"the callback of {name}", callback, "a function")
+    if inspect.iscoroutinefunction(callback):
+        raise TypeError(
+            f"the callback of {name} must be a plain function, not async: nobody "
+            "awaits it"
+        )
+    return callback
 
 
 async def _awaited(value: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import math
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,12 @@ from tornado.web import Finish, HTTPError, RequestHandler
 from tornado.websocket import WebSocketHandler
 
 from .checks import one_of
-from .exceptions import SessionError, SessionNotLoaded
+from .exceptions import (
+    SessionError,
+    SessionGone,
+    SessionNotLoaded,
+    StoreUnavailable,
+)
 from .manager import SessionManager, attached_manager
 from .session import Session
 from .sessions.state import (
@@ -35,7 +41,7 @@ if TYPE_CHECKING:
 else:
     _Handler = object
 
-__all__ = ["SessionMixin"]
+__all__ = ["SessionMixin", "SessionStatusHandler"]
 
 logger = logging.getLogger("tornado_mcsession")
 
@@ -423,6 +429,49 @@ class SessionMixin(_Handler):
 
     def _until_response_is_sent(self) -> asyncio.Future[None] | None:
         return None if self.__response is None else self.__response.until_sent()
+
+
+class SessionStatusHandler(SessionMixin, RequestHandler):
+    """Tells a page how long its session lasts, and renews it when asked to.
+
+    For "you will be logged out in a minute". ``GET`` renews nothing, saves nothing and
+    sets no cookie. ``POST`` renews the session by `.Session.touch`, and sends the
+    cookie again. Both respond with JSON::
+
+        {"seconds_left": 58, "logged_in": true}
+
+    ``seconds_left`` is a whole number, rounded down; 0 where there is no session. If
+    the store cannot tell, the response is a 503. For a manager with a name, set
+    `session_manager_name` in a subclass.
+    """
+
+    session_renew = False
+    session_save = False
+
+    def get(self) -> None:
+        """Tell the session's seconds."""
+        self.__tell()
+
+    async def post(self) -> None:
+        """Renew the session, if there is one, then tell its seconds."""
+        try:
+            if self.session.exists:
+                await self.session.touch()
+        except SessionGone:
+            pass  # another request has ended it, so it has no seconds left
+        self.__tell()
+
+    def __tell(self) -> None:
+        session = self.session
+        if not session.available:
+            raise StoreUnavailable("load", "", "the session could not be loaded")
+        left = 0
+        if session.exists:
+            manager = attached_manager(self.application, self.session_manager_name)
+            now = manager.settings.clock()
+            left = max(math.floor(session.expires_at.timestamp() - now), 0)
+        self.set_header("Cache-Control", "no-store")
+        self.write({"seconds_left": left, "logged_in": session.principal is not None})
 
 
 def _waiting(name: str, method: Callable[..., Any]) -> Callable[..., Any]:

@@ -156,6 +156,16 @@ class Session(MutableMapping[str, Any]):
         self._presented_ids = session_ids
         self._draft = Draft(manager.codec)
 
+    @classmethod
+    def _showing(cls, manager: SessionManager, record: Record) -> Session:
+        """Return a session that shows ``record``, without an id and read-only."""
+        session = cls(manager)
+        session._stored = Stored("", "", record)
+        if record.data:
+            session._draft.data = manager.codec.values(record)
+        session._is_new, session._phase, session._reach = False, STORED, CLOSED
+        return session
+
     @property
     def _started(self) -> float:
         if self._begun_at is None:
@@ -285,7 +295,7 @@ class Session(MutableMapping[str, Any]):
     def id(self) -> str | None:
         """The session id; `None` before the first save. Keep it out of logs."""
         self._read()
-        return None if self._stored is None else self._stored.id
+        return None if self._stored is None else self._stored.id or None
 
     @property
     def is_new(self) -> bool:
@@ -346,11 +356,25 @@ class Session(MutableMapping[str, Any]):
     def expires_at(self) -> datetime:
         """When the session ends, if no request renews it before, in UTC."""
         self._read()
-        record = self._as_it_would_be()
-        if record is not self._record:
+        record, stored = self._as_it_would_be(), self._record
+        if record is not stored and (
+            self._draft.options or self._changes_timeout(stored, record)
+        ):
             now = self._manager.settings.clock()
             record = self._manager.lifetime.renewed(record, now)
         return utc(record.expires_at)
+
+    @property
+    def last_used(self) -> datetime:
+        """When the session was last renewed, in UTC; by a login or a `touch`, too.
+
+        Up to ``renew_after`` of the idle timeout before its last use: requests in
+        between renew nothing. A session without an idle timeout is not renewed, and
+        an open WebSocket does not move it.
+        """
+        self._read()
+        record = self._record
+        return utc(self._started if record is None else record.renewed_at)
 
     @property
     def idle_timeout(self) -> float | None:
@@ -404,27 +428,36 @@ class Session(MutableMapping[str, Any]):
         return None if self._stored is None else self._stored.record.handle
 
     def _as_it_would_be(self) -> Record:
-        options = self._draft.options
+        """Return the record with what this request has set, renewed if it is new."""
+        options, lifetime = self._draft.options, self._manager.lifetime
+        if lifetime.choose is not None and self._reach is not CLOSED:
+            encoded = self._draft.snapshot().encoded
+            if encoded:
+                options = {**options, "data": encoded}
         if self._stored is None:
             now = self._started
             record = Record(created=now, renewed_at=now, expires_at=now, data=b"")
-            record = self._manager.lifetime.renewed(record, now)
-        else:
-            record = self._stored.record
+            record = msgspec.structs.replace(record, **options)
+            return lifetime.renewed(record, now)
+        record = self._stored.record
         return msgspec.structs.replace(record, **options) if options else record
 
     # Messages for the next page, and the session's own timeouts.
 
-    def flash(self, message: str, category: str = "info") -> None:
+    def flash(self, message: Any, category: str = "info") -> None:
         """Keep ``message`` for whoever calls `flashes` next.
 
-        Kept beside the mapping. Messages of parallel requests all survive.
+        It is text, or anything else that a session can hold, as it is now. Kept
+        beside the mapping. Messages of parallel requests all survive. Raises
+        `.EncodeError` for a message that would not come back as it was.
         """
-        message, category = text("message", message), text("category", category)
+        if isinstance(message, str):
+            message = text("message", message)
+        category = text("category", category)
         self._write()
         self._draft.flash(category, message)
 
-    def flashes(self, category: str | None = None) -> list[tuple[str, str]]:
+    def flashes(self, category: str | None = None) -> list[tuple[str, Any]]:
         """Return and remove the messages, as ``(category, message)``, oldest first.
 
         With a ``category``, only those of it.
@@ -432,8 +465,7 @@ class Session(MutableMapping[str, Any]):
         self._read()
         if self._reach is CLOSED:
             raise RuntimeError("the response is finished: too late to read messages")
-        found = self._draft.take_flashes(self._record, category)
-        return [(flash.category, flash.message) for flash in found]
+        return self._draft.take_flashes(self._record, category)
 
     def remember(self, persistent: bool) -> None:
         """Let the cookie outlive the browser, or end with it."""
@@ -620,12 +652,16 @@ class Session(MutableMapping[str, Any]):
         await self._look_before_saving()
         changes = self._changes()
         codec, now = self._manager.codec, self._manager.settings.clock()
-        blank = msgspec.structs.replace(changes.first(now, b""), principal=who)
+        blank = msgspec.structs.replace(
+            changes.first(now, changes.encoded), principal=who
+        )
         until = self._manager.lifetime.renewed(blank, now).expires_at
         revocation = self._manager.revocation
         identity = await revocation.identify(
             who, until, label=name, instead_of=self._handle
         )
+        for _ in range(identity.ended):
+            self._manager.report_end("revoked", who, self)
 
         def edit(record: Record) -> Record:
             kept = record.principal in (None, who) and record.aside is None
@@ -782,6 +818,7 @@ class Session(MutableMapping[str, Any]):
         except SessionGone:
             self._delivery = Delivery.NOTHING
             raise self._is_gone() from None
+        self._manager.report_end("revoked", record.principal, self)
 
     async def logout(self) -> None:
         """End the session; the same as `destroy`."""
@@ -864,10 +901,10 @@ class Session(MutableMapping[str, Any]):
         self._became(stored, changes)
         self._delivery = Delivery.SEND
         manager.counts["saves"] += 1
-        manager.report_begin()
+        manager.report_begin(record.principal, self)
         for session_id in others:
             try:
-                await manager.end_session(session_id)
+                await manager.end_session(session_id, by=self)
             except (StoreError, SessionGone):
                 pass  # kept by the manager; or another login's
 
@@ -882,20 +919,26 @@ class Session(MutableMapping[str, Any]):
         """Put ``edit(stored)``, with ``changes`` in it, in the place of the stored.
 
         Its end is put off where that is due and ``renew``, and where the request
-        set an option that bears on it.
+        set an option, or the ``idle_timeout`` function returns another time now.
         """
         renews = bool(changes.options) or (renew and self._renewal_is_due())
+        chooses = self._manager.lifetime.choose is not None
 
-        async def when_edited(edited: Awaitable[Record]) -> Record:
-            return self._put_off(await edited)
+        def put_off(before: Record, edited: Record) -> Record:
+            nonlocal renews
+            renews = renews or self._changes_timeout(before, edited)
+            return self._put_off(edited) if renews else edited
+
+        async def when_edited(before: Record, edited: Awaitable[Record]) -> Record:
+            return put_off(before, await edited)
 
         def renewing(stored: Stored) -> Record | Awaitable[Record]:
             edited = edit(stored)
             if isinstance(edited, Record):
-                return self._put_off(edited)
-            return when_edited(edited)
+                return put_off(stored.record, edited)
+            return when_edited(stored.record, edited)
 
-        stored = await self._change(renewing if renews else edit, attempt)
+        stored = await self._change(renewing if renews or chooses else edit, attempt)
         self._became(stored, changes)
         self._manager.counts["saves"] += 1
         if renews:
@@ -944,6 +987,13 @@ class Session(MutableMapping[str, Any]):
             stored.record, self._manager.settings.clock()
         )
 
+    def _changes_timeout(self, before: Record | None, record: Record) -> bool:
+        """Return whether the ``idle_timeout`` function tells two records apart."""
+        lifetime = self._manager.lifetime
+        if lifetime.choose is None or before is None or before.data == record.data:
+            return False
+        return lifetime.idle_timeout_of(before) != lifetime.idle_timeout_of(record)
+
     def _put_off(self, record: Record) -> Record:
         now = self._manager.settings.clock()
         cookie = self._sends_cookie()
@@ -985,7 +1035,7 @@ class Session(MutableMapping[str, Any]):
         self._became(moved.stored, changes, before=self._before)
         self._delivery = Delivery.SEND
         manager.counts["saves"] += 1
-        manager.report_end("rotated")
+        manager.report_end("rotated", at.record.principal, self)
         if moved.stored.record.login is not None:
             await manager.revocation.keep(moved.stored.id, moved.stored.record)
         if moved.failure is not None:
@@ -1004,7 +1054,7 @@ class Session(MutableMapping[str, Any]):
             if at is not None and (at.id != session_id or at.token is None):
                 at = None
             try:
-                await self._manager.end_session(session_id, at)
+                await self._manager.end_session(session_id, at, self)
                 clear = True
             except StoreError as error:
                 clear, failure = True, error

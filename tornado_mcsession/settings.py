@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from .checks import known, number, of_types, one_of, positive_int, seconds, type_error
@@ -49,8 +50,9 @@ class Settings:
 
     store: Any = dataclasses.field(default="memory://", repr=False)
     """A URL, or a `.Store`."""
-    idle_timeout: float | None = DAY
-    """A session ends after this time without a request; `None`: it does not."""
+    idle_timeout: float | Callable[..., float | timedelta | None] | None = DAY
+    """A session ends after this time without a request; `None`: it does not. A
+    function gets the session, which it cannot change, and returns the time."""
     lifetime: float | None = 30 * DAY
     """A session ends this long after it began; `None`: it does not."""
     anonymous_timeout: float | None = None
@@ -118,7 +120,9 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name in ("idle_timeout", "lifetime", "anonymous_timeout"):
-            object.__setattr__(self, name, seconds(name, getattr(self, name)))
+            value = getattr(self, name)
+            if name != "idle_timeout" or not callable(value):
+                object.__setattr__(self, name, seconds(name, value))
         self._check_durations()
         of_types(self, _TYPES)
         if not _PREFIX.fullmatch(self.key_prefix):
@@ -163,17 +167,27 @@ class Settings:
 
     def _check_durations(self) -> None:
         idle, lifetime = self.idle_timeout, self.lifetime
-        if idle is None and lifetime is None:
+        anonymous = self.anonymous_timeout
+        if callable(idle):
+            if inspect.iscoroutinefunction(idle):
+                raise TypeError(
+                    "idle_timeout must be a plain function, not async: nobody awaits it"
+                )
+            if anonymous is not None:
+                raise ValueError(
+                    "anonymous_timeout must be None where idle_timeout is a function: "
+                    "it can look at session.principal"
+                )
+        elif idle is None and lifetime is None:
             raise ValueError(
                 "idle_timeout and lifetime are both None, and sessions would never "
                 "end; set one of them"
             )
-        if idle is not None and lifetime is not None and idle > lifetime:
+        elif idle is not None and lifetime is not None and idle > lifetime:
             raise ValueError(
                 "idle_timeout must not be longer than lifetime, which is 30 days by "
                 "default"
             )
-        anonymous = self.anonymous_timeout
         if anonymous is not None and lifetime is not None and anonymous > lifetime:
             raise ValueError("anonymous_timeout must not be longer than lifetime")
         if self.renew_after is not None:

@@ -187,7 +187,7 @@ def test_the_states_are_those_of_the_code() -> None:
 # docs/sessions.md
 
 
-BOTS, LIKE, EXPIRED, CHAT, THREAD, BY_ID = blocks("sessions.md")
+BOTS, FLASH, LIKE, EXPIRED, CHAT, THREAD, BY_ID = blocks("sessions.md")
 
 
 class Show(SessionMixin, RequestHandler):
@@ -227,6 +227,23 @@ async def test_bots_get_no_session(browser: Browser) -> None:
     assert browser.cookie("session") is None
     await browser.get("/count")
     assert browser.cookie("session") is not None
+
+
+@pytest.mark.gen_test
+async def test_a_message_is_shown_once(browser: Browser, app: Application) -> None:
+    """One that is a mapping."""
+    names = run(FLASH)
+
+    class Add(SessionMixin, RequestHandler):
+        def post(self) -> None:
+            self.session["cart"] = ["pen"]
+
+    routes = [("/add", Add), ("/remove", names["Remove"]), ("/cart", names["Cart"])]
+    app.add_handlers(".*", routes)
+    await browser.post("/add", form={})
+    await browser.post("/remove", form={})
+    assert (await browser.get("/cart")).text == "Removed pen (undo: /add/pen)"
+    assert (await browser.get("/cart")).text == ""
 
 
 @pytest.mark.gen_test

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -80,3 +81,29 @@ async def test_a_session_outlives_the_process_that_made_it(demos, balanced):
     browser = Browser(demos[1].port)
     browser.jar = balanced.jar
     assert (await browser.post("/api/counter")).json()["counter"] == 2
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_the_shop_warns_before_a_login_ends(demos):
+    """Its page has what the script needs, which is told the seconds by any process."""
+    browser = Browser(demos[0].port)
+    assert 'id="warning"' not in (await browser.get("/")).text
+    token = re.search(
+        r'name="_xsrf" value="([^"]+)"', (await browser.get("/login")).text
+    )
+    await browser.post("/login", form={"_xsrf": token[1], "name": "ann"})
+    page = (await browser.get("/")).text
+    (status,) = re.findall(r'id="warning"[^>]*data-status="([^"]+)"', page)
+    (script,) = re.findall(r'src="(/static/timeout.js[^"]*)"', page)
+    assert "logged_in" in (await browser.get(script)).text
+    browser.port = demos[1].port
+    told = (await browser.get(status)).json()
+    assert told["logged_in"] is True
+    assert 0 < told["seconds_left"] <= 1.1 * 1800
+    assert (await browser.post(status, form={})).status == 403
+    token = re.search(
+        r'name="_xsrf" value="([^"]+)"', page.partition('id="warning"')[2]
+    )
+    renewed = await browser.post(status, form={"_xsrf": token[1]})
+    assert renewed.json()["seconds_left"] >= told["seconds_left"]
+    assert "session=" in renewed.header("Set-Cookie")

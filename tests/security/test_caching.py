@@ -48,6 +48,7 @@ READS = {
     "is_new": lambda s: s.is_new,
     "created": lambda s: s.created,
     "expires_at": lambda s: s.expires_at,
+    "last_used": lambda s: s.last_used,
     "idle_timeout": lambda s: s.idle_timeout,
     "principal": lambda s: s.principal,
     "impersonator": lambda s: s.impersonator,

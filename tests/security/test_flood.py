@@ -132,4 +132,4 @@ async def test_a_flood_leaves_nothing_in_the_process(attack):
     assert target.store.keys == set()
     assert target.store.calls == []
     assert target.store.inner.stats()["entries"] == 0
-    assert target.manager.transport._signer._signed == {}
+    assert target.manager.transport._known == {}

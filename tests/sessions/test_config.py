@@ -44,6 +44,7 @@ def test_the_defaults_are_the_designed_ones():
             samesite="Lax",
             partitioned=False,
             persistent=True,
+            priority=None,
         ),
         "signed": None,
         "transport": "cookie",

@@ -132,7 +132,11 @@ async def test_the_package_s_own_stores_are_reported_once(
     manager = make(any_store)
     observed = Observed(manager)
     await manager.set(ID, {"n": 1})
-    assert observed.take() == [("get", "miss"), ("add", "stored")]
+    assert observed.take() == [
+        ("get", "miss"),
+        ("add", "stored"),
+        ("begin", "new"),
+    ]
     session = await manager.get(ID)
     assert session is not None
     session["n"] = 2

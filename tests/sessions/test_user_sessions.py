@@ -868,16 +868,21 @@ async def test_a_login_that_cannot_tell_of_the_old_id_ends_it_in_the_list(
 
 
 @pytest.mark.gen_test
-async def test_observers_are_told(manager: SessionManager) -> None:
-    """An end by its handle is told as a revocation; one that ended nothing is not."""
+async def test_an_end_is_reported(make: Make, store: ScriptedStore) -> None:
+    """By its handle, and by a login that is one too many; each once."""
+    manager = make(store, track_sessions=True, max_sessions=2)
     handle = await handle_of(manager, await log_in(manager))
-    told: list[str] = []
-    manager.observe(
-        lambda kind, node, seconds, outcome: told.append(f"{kind} {outcome}")
-    )
+    told: list[tuple[str, str | None]] = []
+    manager.on_end(lambda reason, principal, handler: told.append((reason, principal)))
     assert await manager.end("ann", handle)
     assert not await manager.end("ann", handle)
-    assert [each for each in told if each.startswith("end")] == ["end revoked"]
+    assert told == [("revoked", "ann")]
+    for _ in range(2):
+        await log_in(manager)
+    assert told == [("revoked", "ann")]
+    store.script("cas", lost)
+    await log_in(manager)
+    assert told == [("revoked", "ann")] * 2
 
 
 @pytest.mark.gen_test

@@ -22,6 +22,7 @@ from tornado_mcsession import (
     SessionConflict,
     SessionManager,
     SessionMixin,
+    SessionStatusHandler,
     SessionTooLarge,
     Store,
     StoreUnavailable,
@@ -64,16 +65,20 @@ async def use(session: Session) -> None:
     assert_type(session.available, bool)
     assert_type(session.created, datetime)
     assert_type(session.expires_at, datetime)
+    assert_type(session.last_used, datetime)
     assert_type(session.idle_timeout, float | None)
     assert_type(session.principal, str | None)
     session.flash("saved")
     session.flash("not saved", category="error")
-    assert_type(session.flashes("error"), list[tuple[str, str]])
+    session.flash({"text": "removed", "undo": "/undo/7"}, "undo")
+    assert_type(session.flashes("error"), list[tuple[str, Any]])
     session.set_idle_timeout(60)
     session.set_idle_timeout(timedelta(minutes=1))
     session.set_idle_timeout(None)
     session.set_expiry(datetime.now(UTC))
     session.remember(False)
+    session.set_expiry(None)
+    await session.touch()
     await session.save()
     await session.reload()
     await session.regenerate(keep=False)
@@ -96,6 +101,30 @@ async def use(session: Session) -> None:
     assert_type(await session.transact(count), int)
     text: str = await session.transact(count_slowly)  # mypy: Any, others: str
     assert text
+
+
+class Status(SessionStatusHandler):
+    session_manager_name = "admin"
+
+
+def idle_timeout(session: Session) -> float | timedelta | None:
+    return 60 if session.principal else None
+
+
+def began(principal: str | None, handler: RequestHandler | None) -> None:
+    assert_type(principal, str | None)
+
+
+def ended(reason: str, principal: str | None, handler: RequestHandler | None) -> None:
+    assert_type(reason, str)
+
+
+async def use_another(manager: SessionManager, handler: RequestHandler) -> None:
+    session = await manager.open(handler)
+    assert_type(session, Session)
+    await manager.commit(session)
+    await manager.commit(session, handler)
+    manager.deliver(handler, HTTPHeaders(), session)
 
 
 class OwnStore(Store):
@@ -138,6 +167,7 @@ class OwnTransport:
 async def manage(app: Application) -> None:
     SessionManager(app, name="admin", store="memory://", idle_timeout=60)
     SessionManager(store=MemoryStore(1024), serializer=JSONSerializer())
+    SessionManager(idle_timeout=idle_timeout, cookie={"priority": "High"})
     SessionManager(store=OwnStore(), serializer=MsgpackSerializer())
     SessionManager(transport=OwnTransport())
     store = MemcachedStore(["a:1", ("b", 2)], timeout=0.5, tls=True)
@@ -154,6 +184,8 @@ async def manage(app: Application) -> None:
         assert_type(manager.stats(), dict[str, Any])
         assert_type(await manager.drain(5), bool)
         manager.on_connect(print)
+        manager.on_begin(began)
+        manager.on_end(ended)
         manager.on_disconnect(lambda node: None)
 
 

@@ -50,6 +50,13 @@ EPOCH = "Thu, 01 Jan 1970 00:00:00 GMT"
             None,
             "session=v; Path=/; HttpOnly; SameSite=Lax",
         ),
+        (
+            {"priority": "high", "secure": True, "partitioned": True},
+            "https",
+            None,
+            "session=v; Path=/; HttpOnly; Secure; SameSite=Lax; Partitioned; "
+            "Priority=High",
+        ),
     ],
 )
 def test_the_line_has_the_attributes(options, protocol, max_age, line):
@@ -115,6 +122,8 @@ COOKIE_WRONG = [
     ({"persistent": 1}, TypeError, "cookie persistent must be True or False"),
     ({"samesite": 5}, TypeError, "cookie samesite must be text or None"),
     ({"samesite": "laxx"}, ValueError, "cookie samesite must be one of .*'Lax'"),
+    ({"priority": 5}, TypeError, "cookie priority must be text or None"),
+    ({"priority": "hihg"}, ValueError, "cookie priority must be one of .*'High'"),
     ({"samesite": "None"}, ValueError, "samesite='None' needs secure=True"),
     ({"samesite": "none", "secure": False}, ValueError, "needs secure=True"),
     ({"partitioned": True, "secure": False}, ValueError, "partitioned=True needs"),
@@ -141,6 +150,7 @@ def test_a_wrong_cookie_attribute_is_named(cookie, error, message):
         {"name": "__Host-a"},
         {"name": "__Secure-a", "domain": "x.org", "path": "/x"},
         {"partitioned": True},
+        {"priority": "Low"},
         CookieOptions(name="own"),
         lambda handler: {},
     ],

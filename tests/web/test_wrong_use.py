@@ -362,6 +362,23 @@ async def test_its_session_may_be_missing(serve):
 
 
 @pytest.mark.gen_test
+async def test_a_cookie_stays_in_its_place_whatever_the_session(serve, caplog):
+    """A callable that moves it by the session is warned of once: who clears it?"""
+
+    def cookie(handler, session):
+        is_user = session is not None and session.principal is not None
+        return {"path": "/" if is_user else "/app"}
+
+    site = serve([("/app/(.*)", Chooses)], session={"cookie": cookie})
+    await site.get("/app/write")
+    assert not caplog.records
+    for _ in range(2):
+        await site.get("/app/login")
+    (record,) = caplog.records
+    assert "returns another name, domain, path or partitioned" in record.getMessage()
+
+
+@pytest.mark.gen_test
 async def test_a_callable_of_the_handler_works(serve):
     """As a plain function, and as a method or a default argument makes it."""
 

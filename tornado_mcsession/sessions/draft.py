@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
@@ -9,10 +10,17 @@ from typing import Any
 
 import msgspec
 
-from ..exceptions import EncodeError
+from ..exceptions import DecodeError, EncodeError
 from .codec import Codec
 from .record import Flash, Record
-from .serializers import Serializer, check_items, encoded_values, values_of
+from .serializers import (
+    Serializer,
+    check_items,
+    check_value,
+    encoded_values,
+    is_too_deep,
+    values_of,
+)
 
 __all__ = ["NO_OPTIONS", "Changes", "Draft", "Transaction"]
 
@@ -139,11 +147,18 @@ class Draft:
 
     # Messages for the next page.
 
-    def flash(self, category: str, message: str) -> None:
-        """Add a message."""
-        self.flashed += (Flash(secrets.token_bytes(6), category, message),)
+    def flash(self, category: str, message: Any) -> None:
+        """Add a message. Raises `.EncodeError` for one that cannot be stored."""
+        words, value = message, None
+        if not isinstance(message, str):
+            serializer = self._codec.serializer
+            check_value(serializer, message, "the flash message")
+            words, value = "", serializer.dumps(message)
+        self.flashed += (Flash(secrets.token_bytes(6), category, words, value),)
 
-    def take_flashes(self, record: Record | None, category: str | None) -> list[Flash]:
+    def take_flashes(
+        self, record: Record | None, category: str | None
+    ) -> list[tuple[str, Any]]:
         """Return and remove the messages of ``category``; None: all of them."""
         stored = () if record is None else record.flashes
         waiting = [flash for flash in stored if flash.id not in self.flashes_read]
@@ -155,7 +170,22 @@ class Draft:
         mine = {flash.id for flash in self.flashed}
         self.flashes_read |= {flash.id for flash in found if flash.id not in mine}
         self.flashed = tuple(flash for flash in self.flashed if flash not in found)
-        return found
+        messages: list[tuple[str, Any]] = []
+        for flash in found:
+            # A serializer may raise anything for a value that it did not encode. Such
+            # a message is dropped, as a record would be.
+            with contextlib.suppress(Exception):
+                messages.append((flash.category, self._message(flash)))
+        return messages
+
+    def _message(self, flash: Flash) -> Any:
+        if flash.value is None:
+            return flash.message
+        serializer = self._codec.serializer
+        message = serializer.loads(flash.value)
+        if is_too_deep(serializer, flash.value, [message]):
+            raise DecodeError("with a message nested too deep")
+        return message
 
     # What was changed.
 

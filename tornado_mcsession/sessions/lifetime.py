@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -35,6 +36,8 @@ class Lifetime:
     lifetime: float | None
     anonymous_timeout: float | None
     renew_after: float | None
+    choose: Callable[[Record], float | None] | None = None
+    """Returns a record's idle timeout, where the setting is a function."""
 
     def idle_timeout_of(self, record: Record) -> float | None:
         """Return the idle timeout of ``record``; None: it has none."""
@@ -44,7 +47,7 @@ class Lifetime:
             return None  # a fixed end replaces the idle timeout
         if record.principal is None and self.anonymous_timeout is not None:
             return self.anonymous_timeout
-        return self.idle_timeout
+        return self.idle_timeout if self.choose is None else self.choose(record)
 
     def last_end_of(self, record: Record) -> float:
         """Return when ``record`` expires even if it is renewed."""

@@ -36,6 +36,8 @@ class Found(msgspec.Struct, frozen=True, gc=False):
     """The ids of several living sessions, none of which is used."""
     is_ended: bool = False
     """The session was ended a moment ago, so what is written to it is dropped."""
+    expired: Stored | None = None
+    """What ended by itself in the last five minutes."""
 
 
 NOTHING = Found(Presented.NONE)
@@ -122,7 +124,7 @@ class Lookup:
                 # Of a tombstone that is over nothing is known any more.
                 return _UNKNOWN if is_over else Found(Presented.ENDED, stored)
             if is_over:
-                return _EXPIRED
+                return Found(Presented.EXPIRED, expired=stored)
             values = records.codec.values(record)
         except DecodeError as error:
             records.note_foreign(error)
@@ -158,7 +160,6 @@ class Lookup:
 
 
 _UNKNOWN = Found(Presented.UNKNOWN)
-_EXPIRED = Found(Presented.EXPIRED)
 _ENDED = Found(Presented.ENDED, is_ended=True)
 # A while ago: what a request writes now begins a new session.
 _REVOKED = Found(Presented.ENDED)

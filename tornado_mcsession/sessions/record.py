@@ -31,6 +31,13 @@ class Flash(msgspec.Struct, frozen=True, array_like=True, gc=False):
     id: bytes
     category: str
     message: str
+    """The text; empty where the message is another ``value``."""
+    value: bytes | None = None
+    """A message that is no text, encoded by the serializer.
+
+    It is a field of its own so that older releases can read the record. They show
+    the empty text instead.
+    """
 
 
 class Aside(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -57,12 +57,14 @@ class Identity(NamedTuple):
     """Whose session it is, and what makes it theirs.
 
     ``handle`` names it in the list of the principal's sessions; None: it is not there.
+    ``ended`` is how many others were ended for it.
     """
 
     principal: str
     digest: str
     marker: bytes
     handle: bytes | None = None
+    ended: int = 0
 
 
 class UserSession(NamedTuple):
@@ -177,18 +179,27 @@ class Revocation:
         if label is not None and self._most:
             new = self._listed(key, label, until)
 
+        ended = 0
+
         def keep(marker: Marker | None) -> Marker:
+            nonlocal ended
             if marker is None:
                 marker = fresh
             if not marker.used:
                 marker = msgspec.structs.replace(marker, used=True)
             if new is not None:
-                now = self._clock()
-                marker = marker.with_session(new, self._most, instead_of, now)
+                now, before = self._clock(), marker
+                marker = before.with_session(new, self._most, instead_of, now)
+                if marker is not before:
+                    ended = sum(
+                        each.until > now and each not in marker.sessions
+                        for each in before.sessions
+                    )
             return self._kept(marker, until)
 
         value = (await self._change(key, keep)).value
-        return Identity(principal, digest, value, None if new is None else new.handle)
+        handle = None if new is None else new.handle
+        return Identity(principal, digest, value, handle, ended)
 
     def _listed(self, key: str, label: str, until: float) -> Listed:
         now = int(self._clock())

@@ -48,7 +48,8 @@ class Rotation:
     Nothing is deleted. What stays behind is a *tombstone*, a retired record, put
     there by cas: a write that arrives late meets it, and what a request with the
     old id writes is dropped. ``keep_for`` is how long a session may live, and so
-    how long an end that could not be confirmed is tried again.
+    how long an end that could not be confirmed is tried again. ``report_end`` is
+    then called with the reason and the principal.
     """
 
     def __init__(
@@ -57,10 +58,11 @@ class Rotation:
         revocation: Revocation,
         tasks: Tasks,
         keep_for: float,
+        report_end: Callable[[str, str | None], None],
     ) -> None:
         self._records = records
         self._revocation = revocation
-        self.pending = PendingEnds(self, records, tasks, keep_for)
+        self.pending = PendingEnds(self, records, tasks, keep_for, report_end)
 
     def _tombstone(
         self,
@@ -157,14 +159,13 @@ class Rotation:
 
     async def end(
         self, session_id: str, *, at: Stored | None = None, follow: bool = True
-    ) -> bool:
-        """End the session of ``session_id``; return whether there was one.
+    ) -> Record | None:
+        """End the session of ``session_id``; return its record, None if none was there.
 
         ``at`` is its record, where that was read. Where the id was replaced by the
         same login, the session that it leads to is ended. Raises `.SessionGone`
         where another login came: whoever holds the older id must not end that.
-        Raises `.StoreError` where the end cannot be
-        confirmed.
+        Raises `.StoreError` where the end cannot be confirmed.
         """
         now = self._records.clock()
         blank = Record(created=now, renewed_at=now, expires_at=now + 1, data=b"")
@@ -189,19 +190,21 @@ class Rotation:
                     "somebody has logged in since: the older session id cannot end "
                     "that login"
                 ) from None
-            return False
+            return None
         except SessionGone:
-            return False
+            return None
         except SessionConflict as error:
             raise StoreUnavailable(
                 "destroy", "", "other requests kept changing it", outcome_unknown=True
             ) from error
         except StoreError as error:
             raise _as_destroy(error) from error
+        if ended is None:
+            return None
         # Without ``follow`` the id has a successor, or was to be one, which is alive.
-        if follow and ended is not None:
+        if follow:
             await self._revocation.forget(ended.id, ended.record)
-        return True
+        return ended.record
 
 
 def _as_destroy(error: StoreError) -> StoreError:
@@ -227,12 +230,18 @@ class PendingEnds:
     AT_ONCE = 64
 
     def __init__(
-        self, rotation: Rotation, records: Repository, tasks: Tasks, keep_for: float
+        self,
+        rotation: Rotation,
+        records: Repository,
+        tasks: Tasks,
+        keep_for: float,
+        report_end: Callable[[str, str | None], None],
     ) -> None:
         self._rotation = rotation
         self._records = records
         self._tasks = tasks
         self._keep_for = keep_for
+        self._report_end = report_end
         # Whether the end follows the id to a newer one, and until when it is tried.
         self.ids: OrderedDict[str, tuple[bool, float]] = OrderedDict()
         self._is_busy = False
@@ -329,9 +338,12 @@ class PendingEnds:
     async def _try(self, session_id: str) -> bool:
         follow = self.ids.get(session_id, (True, 0.0))[0]
         try:
-            await self._rotation.end(session_id, follow=follow)
+            ended = await self._rotation.end(session_id, follow=follow)
         except SessionGone:
             return True  # another login took its place
         except StoreError:
             return False
+        # What does not follow is an id that was replaced, which is no logout.
+        if ended is not None and follow:
+            self._report_end("logout", ended.principal)
         return True

@@ -17,6 +17,7 @@ __all__ = [
     "MsgpackSerializer",
     "Serializer",
     "check_items",
+    "check_value",
     "encoded_values",
     "is_too_deep",
     "values_of",
@@ -178,6 +179,15 @@ def check_items(
         _check_leaf(serializer, key, path, 0)
         if not is_plain or not _comes_back(serializer, value):
             _walk(serializer, value, path, 0)
+
+
+def check_value(serializer: Serializer, value: Any, path: str) -> None:
+    """Raise `.EncodeError` unless ``value`` comes back as it is.
+
+    The error calls it by its ``path``.
+    """
+    if not _is_plain(value, MAX_DEPTH) or not _comes_back(serializer, value):
+        _walk(serializer, value, path, 0)
 
 
 def _comes_back(serializer: Serializer, value: Any) -> bool:

@@ -34,6 +34,7 @@ _TYPES: dict[str, tuple[Any, str]] = {
     "path": (str, "text"),
     "domain": (str | None, "text or None"),
     "samesite": (str | None, "text or None"),
+    "priority": (str | None, "text or None"),
     "httponly": (bool, "True or False"),
     "partitioned": (bool, "True or False"),
     "persistent": (bool, "True or False"),
@@ -55,6 +56,9 @@ class CookieOptions:
     partitioned: bool = False
     persistent: bool = True
     """Whether the cookie outlives the browser; `.Session.remember` overrides it."""
+    priority: str | None = None
+    """``"Low"``, ``"Medium"`` or ``"High"``: which cookies Chromium drops last, if a
+    site has too many. Other browsers ignore it."""
 
     @classmethod
     def build(cls, options: Mapping[str, Any], **defaults: Any) -> CookieOptions:
@@ -91,6 +95,9 @@ class CookieOptions:
         if self.samesite is not None:
             object.__setattr__(self, "samesite", self.samesite.capitalize())
             one_of("cookie samesite", self.samesite, ("Strict", "Lax", "None"))
+        if self.priority is not None:
+            object.__setattr__(self, "priority", self.priority.capitalize())
+            one_of("cookie priority", self.priority, ("Low", "Medium", "High"))
         if self.samesite == "None" and self.secure is not True:
             raise ValueError("cookie samesite='None' needs secure=True")
         if self.partitioned and not self.secure:
@@ -104,6 +111,11 @@ class CookieOptions:
                 raise ValueError("a cookie name with __Host- needs domain=None")
             if self.path != "/":
                 raise ValueError("a cookie name with __Host- needs path='/'")
+
+    @property
+    def place(self) -> tuple[object, ...]:
+        """What tells the cookie from another one in a browser."""
+        return self.name, self.domain, self.path, self.partitioned
 
     @cached_property
     def needs_https(self) -> bool:
@@ -135,6 +147,8 @@ class CookieOptions:
             parts.append(f"SameSite={self.samesite}")
         if self.partitioned and secure:
             parts.append("Partitioned")
+        if self.priority is not None:
+            parts.append(f"Priority={self.priority}")
         return "; ".join(parts)
 
 

@@ -366,6 +366,7 @@ class RequestSession:
             or at.token is None
             or changes is None
             or changes.options
+            or session._manager.lifetime.choose is not None
             or (renew and session._renewal_is_due())
         ):
             return None
@@ -409,6 +410,7 @@ class RequestSession:
         return (
             plan.step is Step.UPDATE
             and not session._draft.options
+            and session._manager.lifetime.choose is None
             and not (renew and session._renewal_is_due())
         )
 

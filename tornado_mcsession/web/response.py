@@ -60,7 +60,9 @@ class HeldResponse(HTTPConnection):
     _last_byte = b""
     _was_replaced = False  # by an error page, or by the end of the connection
     _sent: asyncio.Future[None] | None = None
-    _queue: _Queue | None = None  # what is held; most responses never are
+    # Pieces of the response, each with its writer's future. As in Tornado, nobody need
+    # wait for that, and an error that nobody waits for is not logged.
+    _held: list[tuple[bytes | None, asyncio.Future[None]]] | None = None
 
     def __init__(
         self,
@@ -126,9 +128,11 @@ class HeldResponse(HTTPConnection):
         return self._connection.write_headers(start_line, headers, chunk)
 
     def _hold(self, chunk: bytes | None) -> asyncio.Future[None]:
-        if self._queue is None:
-            self._queue = _Queue(self._loop)
-        return self._queue.add(chunk)
+        future: asyncio.Future[None] = self._loop.create_future()
+        if self._held is None:
+            self._held = []  # most responses are never held
+        self._held.append((chunk, future))
+        return future
 
     def begin_end(self) -> None:
         """Hold everything written from here on: it belongs to the end."""
@@ -137,7 +141,10 @@ class HeldResponse(HTTPConnection):
     def write(self, chunk: bytes) -> asyncio.Future[None]:
         """Write a piece of the body, or hold it."""
         if self._was_replaced:
-            return _refused(self._loop, StreamClosedError())
+            self._held = None
+            refused = self._hold(None)
+            self._end_writes(StreamClosedError())
+            return refused
         if self._stage is HEADERS or (self._stage is BODY and self._is_ended):
             written = self._hold(chunk)
             if self._waits_for_end:
@@ -273,19 +280,16 @@ class HeldResponse(HTTPConnection):
             except Exception as error:
                 self._fail(error)
                 return
-        queue = self._queue
-        if not final:
-            self._queue = None
+        held, self._held = self._held or [], None
         try:
-            written = self._send([] if queue is None else queue.chunks, final)
+            written = self._send([chunk for chunk, _ in held], final)
         except Exception as error:
             # As where a handler writes more or less than its Content-Length.
             logger.exception("a response that waited for its session cannot be sent")
-            self._queue = queue
+            self._held = held
             self._break_off(error)
             return
-        if queue is not None:
-            queue.end_as(written)
+        _resolve(held, written)
         if final:
             self._let_go()
         elif self._is_ended:
@@ -370,8 +374,8 @@ class HeldResponse(HTTPConnection):
             self._break_off(error)
             return
         self._was_replaced = True
-        if self._is_ended and self._queue is not None:
-            self._queue.end_as(written)
+        if self._is_ended:
+            _resolve(self._held or [], written)
         else:
             self._end_writes(error)
         self._let_go()
@@ -384,9 +388,10 @@ class HeldResponse(HTTPConnection):
             close()
         self._let_go()
 
-    def _end_writes(self, error: Exception | None = None) -> None:
-        if self._queue is not None:
-            self._queue.end(error)
+    def _end_writes(self, error: BaseException | None = None) -> None:
+        """Resolve the futures of what is held, with ``error`` if there is one."""
+        for _, future in self._held or ():
+            _end(future, error)
 
     def _let_go(self) -> None:
         self._stage = SENT
@@ -411,56 +416,34 @@ def _content_length(head: Head) -> int | None:
         return None
 
 
-class _Queue:
-    """Pieces of a response that are held back, each with its writer's future.
+def _resolve(
+    held: list[tuple[bytes | None, asyncio.Future[None]]],
+    written: asyncio.Future[None] | None,
+) -> None:
+    """Resolve the futures of what was held as ``written`` resolves.
 
-    As in Tornado, a writer need not wait for it, and an error that no writer waits
-    for is not logged.
+    An HTTP/1 connection resolves only the future of its newest write.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self.chunks: list[bytes | None] = []
-        self._futures: list[asyncio.Future[None]] = []
+    def end(written: asyncio.Future[None]) -> None:
+        error = StreamClosedError() if written.cancelled() else written.exception()
+        for _, future in held:
+            _end(future, error)
 
-    def add(self, chunk: bytes | None) -> asyncio.Future[None]:
-        """Hold ``chunk``; return the future of its being written."""
-        future: asyncio.Future[None] = self._loop.create_future()
-        self.chunks.append(chunk)
-        self._futures.append(future)
-        return future
-
-    def end_as(self, written: asyncio.Future[None] | None) -> None:
-        """Resolve all futures as ``written`` resolves.
-
-        An HTTP/1 connection resolves only the future of its newest write.
-        """
-        if written is None:
-            self.end(None)
-        elif written.done():
-            self._end_as(written)
-        else:
-            written.add_done_callback(self._end_as)
-
-    def _end_as(self, written: asyncio.Future[None]) -> None:
-        self.end(StreamClosedError() if written.cancelled() else written.exception())
-
-    def end(self, error: BaseException | None) -> None:
-        """Resolve all futures, with ``error`` if there is one."""
-        for future in self._futures:
-            if future.done():
-                continue
-            if error is None:
-                future.set_result(None)
-            else:
-                future.set_exception(error)
-                future.exception()
+    if written is None:
+        for _, future in held:
+            _end(future, None)
+    elif written.done():
+        end(written)
+    else:
+        written.add_done_callback(end)
 
 
-def _refused(
-    loop: asyncio.AbstractEventLoop, error: BaseException
-) -> asyncio.Future[None]:
-    queue = _Queue(loop)
-    future = queue.add(None)
-    queue.end(error)
-    return future
+def _end(future: asyncio.Future[None], error: BaseException | None) -> None:
+    if future.done():
+        return
+    if error is None:
+        future.set_result(None)
+    else:
+        future.set_exception(error)
+        future.exception()

@@ -240,6 +240,14 @@ class CookieTransport(Transport):
         self, handler: RequestHandler, headers: HTTPHeaders, session: Session
     ) -> None:
         options = self._fixed or self.options(handler, session)
+        if self._fixed is None and self._takes_session:
+            if options.place != self.options(handler).place:
+                self._warn(
+                    "place",
+                    "the cookie setting's callable returns another name, domain, path "
+                    "or partitioned with the session than without it: the cookie "
+                    "cannot be found or removed again",
+                )
         request = handler.request
         protocol = request.protocol
         if options.secure == "auto" and options.needs_https and protocol != "https":
