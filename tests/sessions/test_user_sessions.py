@@ -238,7 +238,9 @@ async def test_sessions_of_before_a_new_secret_are_listed(
     clock.advance(1)
     await log_in(new, "new")
     assert await labels(new) == ["new", "old"]
-    assert await new.end("ann", await handle_of(new, session_id))
+    handle = await handle_of(new, session_id)
+    store.script("get", down)  # the marker under the new secret
+    assert await new.end("ann", handle)
     assert not await is_alive(old, session_id)
 
 
