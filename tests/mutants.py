@@ -1118,7 +1118,7 @@ def main() -> int:
         for number, (mutant, was) in enumerate(zip(chosen, outcomes, strict=True), 1):
             noticed[mutant.area] += was
             if not was:
-                print(f"not noticed in {mutant.file}: {mutant.wrong!r}")
+                print(f"not noticed in {mutant.file}: {mutant.right!r}")
             print(f"{number} of {len(chosen)}", file=sys.stderr, flush=True)
     print("| area | faults | noticed |")
     print("|---|---|---|")

@@ -127,6 +127,14 @@ def test_an_endless_answer_to_writes_is_left():
         )
 
 
+def test_an_endless_line_in_an_answer_to_reads_is_left():
+    """Nor where a value was asked for."""
+    client = Client(("localhost", 1))
+    client.sock = EndlessLine()
+    with pytest.raises(MemcacheUnknownError):
+        client.read(["a"])
+
+
 def test_an_endless_answer_is_left(monkeypatch):
     """Whatever is asked: what comes is not collected for as long as it comes."""
     monkeypatch.setattr(connection, "MAX_ANSWER", LITTLE)
