@@ -37,6 +37,7 @@ from .exceptions import (
 from .manager import SessionManager
 from .mixin import SessionMixin, SessionStatusHandler
 from .session import Session
+from .sessions.revocation import UserSession
 from .sessions.serializers import JSONSerializer, MsgpackSerializer
 from .stores.base import CasResult, Entry, Store
 from .stores.memcached import MemcachedStore
@@ -65,5 +66,6 @@ __all__ = [
     "StoreError",
     "StoreRejected",
     "StoreUnavailable",
+    "UserSession",
 ]
 __version__ = "0.1.0"

@@ -28,7 +28,7 @@ from .sessions.lifetime import Lifetime
 from .sessions.lookup import NOTHING, Found, Lookup
 from .sessions.record import Record
 from .sessions.repository import Observer, Operations, Repository, Stored
-from .sessions.revocation import Revocation
+from .sessions.revocation import Revocation, UserSession
 from .sessions.rotation import Rotation
 from .sessions.serializers import check_items
 from .sessions.state import UNLOADED, Presented
@@ -137,16 +137,19 @@ class SessionManager:
         keys = settings.encryption_keys
         self.revocation = Revocation(
             self._operations,
-            settings.key_prefix,
+            self.codec,
             ids.linking_keys(keys, cookie_secret, key_version),
             knows_all=bool(keys or application or cookie_secret is not None),
+            most_sessions=settings.most_sessions,
             clock=settings.clock,
         )
         keep_for = math.inf if settings.lifetime is None else settings.lifetime
         self._on_begin: list[Callable[..., object]] = []
         self._on_end: list[Callable[..., object]] = []
         self._reported: set[tuple[str, str]] = set()
-        self.rotation = Rotation(self.records, self.tasks, keep_for, self.report_end)
+        self.rotation = Rotation(
+            self.records, self.revocation, self.tasks, keep_for, self.report_end
+        )
         self.store.on_connect(lambda _: self.rotation.pending.retry_soon())
         self.lookup = Lookup(self.records, self.revocation, self.tasks)
         self.requests = Requests(settings, self.transport, self.tasks, self.counts)
@@ -380,9 +383,9 @@ class SessionManager:
         Raises `ValueError` for what is no session id. Where the store cannot tell it
         raises `.StoreUnavailable`, and tries again when it answers.
         """
-        return await self.end(ids.check_id(session_id))
+        return await self.end_session(ids.check_id(session_id))
 
-    async def end(
+    async def end_session(
         self, session_id: str, at: Stored | None = None, by: Session | None = None
     ) -> bool:
         """End a session, now or as soon as its node answers.
@@ -419,6 +422,44 @@ class SessionManager:
         if ended:
             self.report_end("revoked", who)
         return ended
+
+    async def sessions(
+        self, principal: str | int, current: Session | None = None
+    ) -> list[UserSession]:
+        """Return the sessions of ``principal``, the last used ones first.
+
+        Those that logged in with the setting ``track_sessions``, at most 100. Where
+        ``current`` is the session of this request, its item says ``is_current``.
+        Costs one store operation, however many there are.
+
+        Raises `.StoreError`, and `RuntimeError` where the setting is off, or where
+        `revoke` raises it.
+        """
+        self._must_track("sessions")
+        handle = None if current is None else current._handle
+        return await self.revocation.sessions(principal_name(principal), handle)
+
+    async def end(self, principal: str | int, handle: str) -> bool:
+        """End the session of ``principal`` with this `.UserSession.handle`.
+
+        It cannot be used any more when this returns, in any process. Returns whether
+        it was in the list. The handle may come from a form as it is: it ends nothing
+        but a session of ``principal``. To end the request's own session, use
+        `.Session.logout`, which also clears the cookie.
+
+        Raises `.StoreError` where that cannot be confirmed; it is not tried again by
+        itself. Raises `RuntimeError` as `sessions` does.
+        """
+        self._must_track("end")
+        who, name = principal_name(principal), text("handle", handle)
+        ended = await self.revocation.end(who, name)
+        if ended:
+            self.report_end("revoked", who)
+        return ended
+
+    def _must_track(self, verb: str) -> None:
+        if not self.settings.track_sessions:
+            raise RuntimeError(f"{verb} needs the setting track_sessions=True")
 
     # What it tells of itself.
 
@@ -462,7 +503,8 @@ class SessionManager:
         ``reason`` is one of
 
         - ``"logout"``: by `.Session.destroy`, `destroy` or a new login;
-        - ``"revoked"``: all sessions of ``principal``, or all but one; called once;
+        - ``"revoked"``: all sessions of ``principal``, or all but one; called once.
+          Or one of them, by `end` or since there were more than ``max_sessions``;
         - ``"rotated"``: the session goes on under a new id, for example by a login;
         - ``"expired"``: a request presented a session that had ended by itself;
         - ``"refused"``: the ``validate`` setting refused it; it is stored as before.

@@ -6,7 +6,7 @@ import asyncio
 import functools
 import weakref
 from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast, overload
 
 import msgspec
@@ -22,7 +22,8 @@ from .exceptions import (
 )
 from .sessions import ids
 from .sessions.draft import Changes, Draft, Transaction
-from .sessions.record import Record
+from .sessions.lifetime import utc
+from .sessions.record import Aside, Login, Record
 from .sessions.repository import Attempt, Edit, Replaced, Stored
 from .sessions.revocation import Identity
 from .sessions.rotation import Moved
@@ -55,8 +56,6 @@ _Verb = TypeVar("_Verb", bound=Callable[..., Any])
 MAX_GRACE = 60.0
 ID_ATTEMPTS = 3
 
-# The last second that a datetime can stand for.
-_MAX_TIMESTAMP = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp()
 _MISSING: Any = object()
 
 
@@ -351,7 +350,7 @@ class Session(MutableMapping[str, Any]):
         """When the session began, in UTC; a login begins it anew."""
         self._read()
         record = self._record
-        return _utc(self._started if record is None else record.created)
+        return utc(self._started if record is None else record.created)
 
     @property
     def expires_at(self) -> datetime:
@@ -363,7 +362,7 @@ class Session(MutableMapping[str, Any]):
         ):
             now = self._manager.settings.clock()
             record = self._manager.lifetime.renewed(record, now)
-        return _utc(record.expires_at)
+        return utc(record.expires_at)
 
     @property
     def last_used(self) -> datetime:
@@ -375,7 +374,7 @@ class Session(MutableMapping[str, Any]):
         """
         self._read()
         record = self._record
-        return _utc(self._started if record is None else record.renewed_at)
+        return utc(self._started if record is None else record.renewed_at)
 
     @property
     def idle_timeout(self) -> float | None:
@@ -391,13 +390,20 @@ class Session(MutableMapping[str, Any]):
         return None if record is None else record.principal
 
     @property
+    def impersonator(self) -> str | None:
+        """Who acts as `principal` since `impersonate`; `None`: nobody does."""
+        self._read()
+        aside = None if self._record is None else self._record.aside
+        return None if aside is None else aside.principal
+
+    @property
     def authenticated_at(self) -> datetime | None:
         """When `login` was last called for it, in UTC; `None`: never."""
         self._read()
         record = self._record
         if record is None or record.authenticated_at is None:
             return None
-        return _utc(record.authenticated_at)
+        return utc(record.authenticated_at)
 
     @property
     def persistent(self) -> bool | None:
@@ -415,6 +421,11 @@ class Session(MutableMapping[str, Any]):
     @property
     def _record(self) -> Record | None:
         return None if self._stored is None else self._stored.record
+
+    @property
+    def _handle(self) -> bytes | None:
+        """What names the session in the list of its user's sessions."""
+        return None if self._stored is None else self._stored.record.handle
 
     def _as_it_would_be(self) -> Record:
         """Return the record with what this request has set, renewed if it is new."""
@@ -624,14 +635,19 @@ class Session(MutableMapping[str, Any]):
         await self._move(changes, edit, ids.digest_of(self._stored.id), allowance)
 
     @_in_turn("log in", to_its_end=True)
-    async def login(self, principal: str | int) -> None:
+    async def login(self, principal: str | int, *, label: str = "") -> None:
         """Remember that ``principal`` is logged in, under a new id.
 
         Stored when it returns. A number is kept as text: after ``login(7)``,
         `principal` is ``"7"``. The data is kept where nobody was logged in, or the
         same principal; another one starts empty. The lifetime begins anew.
+
+        With the setting ``track_sessions``, `.SessionManager.sessions` lists the
+        session with its ``label``, for example the name of the device. What is
+        longer than 100 characters is cut off.
         """
         who = principal_name(principal)
+        name = text("label", label) if label else ""
         self._refuse_sealed("log in")
         await self._look_before_saving()
         changes = self._changes()
@@ -640,24 +656,35 @@ class Session(MutableMapping[str, Any]):
             changes.first(now, changes.encoded), principal=who
         )
         until = self._manager.lifetime.renewed(blank, now).expires_at
-        identity = await self._manager.revocation.identify(who, until)
+        revocation = self._manager.revocation
+        identity = await revocation.identify(
+            who, until, label=name, instead_of=self._handle
+        )
+        for _ in range(identity.ended):
+            self._manager.report_end("revoked", who, self)
 
         def edit(record: Record) -> Record:
-            kept = record.principal in (None, who)
+            kept = record.principal in (None, who) and record.aside is None
             edited = (changes.edited if kept else changes.emptied)(record, codec)
             return self._logged_in(edited, changes, identity, now)
 
-        if self._phase is STORED:
-            try:
-                await self._move(changes, edit, identity.digest)
-                return
-            except SessionGone:
-                pass  # a logout came first: this login stands for itself
-        await self._create(changes, identity, changes.alone(codec.serializer))
+        try:
+            if self._phase is STORED:
+                try:
+                    await self._move(changes, edit, identity.digest)
+                    return
+                except SessionGone:
+                    pass  # a logout came first: this login stands for itself
+            await self._create(changes, identity, changes.alone(codec.serializer))
+        except Exception:
+            if identity.handle is not None and identity.handle != self._handle:
+                await revocation.take_back(identity.digest, identity.handle)
+            raise
 
     def _logged_in(
         self, record: Record, changes: Changes, identity: Identity, now: float
     ) -> Record:
+        handle = identity.handle
         edited = msgspec.structs.replace(
             record,
             created=now,
@@ -665,8 +692,96 @@ class Session(MutableMapping[str, Any]):
             principal=identity.principal,
             authenticated_at=now,
             marker=identity.marker,
+            login=None if handle is None else Login(now, handle),
         )
         return self._manager.lifetime.renewed(edited, now)
+
+    @_in_turn("act as another user", to_its_end=True)
+    async def impersonate(self, principal: str | int) -> None:
+        """Act as ``principal``, under a new id, until `stop_impersonating`.
+
+        `principal` is then the user acted as, and `impersonator` the one who logged
+        in. The data and the messages of before are set aside, and the session
+        starts empty. The lifetime, the timeouts and `authenticated_at` stay as they
+        are. `.SessionManager.revoke` of either user ends the session. A logout ends
+        it, and a `login` begins another: nothing comes back then. Whether the user
+        may do it is for the application to check.
+
+        Raises `RuntimeError` where nobody is logged in, or the user acts as another
+        one already; `ValueError` for the user's own name; and `.SessionGone` where
+        another request ended the session.
+        """
+        who = principal_name(principal)
+        self._refuse_sealed("act as another user")
+        self._refuse_ended()
+        at = self._stored
+        own = None if at is None else at.record
+        if at is None or own is None or own.principal is None or own.marker is None:
+            raise RuntimeError("nobody is logged in, who could act as another user")
+        if own.aside is not None:
+            raise RuntimeError(
+                "the user acts as another one already: await stop_impersonating() first"
+            )
+        if who == own.principal:
+            raise ValueError("a user cannot act as themselves")
+        aside = Aside(own.principal, ids.digest_of(at.id), own.marker, b"")
+        await self._look_before_saving()
+        changes = self._changes()
+        codec, now = self._manager.codec, self._manager.settings.clock()
+        until = self._put_off(own).expires_at
+        identity = await self._manager.revocation.identify(who, until)
+
+        def edit(record: Record) -> Record:
+            own = changes.edited(record, codec)
+            left = msgspec.structs.replace(aside, data=own.data, flashes=own.flashes)
+            acting = msgspec.structs.replace(
+                own,
+                data=codec.empty(),
+                flashes=(),
+                principal=identity.principal,
+                marker=identity.marker,
+                login=Login(own.authenticated_at, own.handle, left),
+            )
+            return self._manager.lifetime.renewed(acting, now)
+
+        await self._move(changes, edit, identity.digest)
+
+    @_in_turn("stop acting as another user", to_its_end=True)
+    async def stop_impersonating(self) -> None:
+        """Be the user again who called `impersonate`, under a new id.
+
+        With the data and messages of then. What was kept for the user acted as is
+        dropped, but for what is written after this call. Raises `RuntimeError` where
+        the user acts as nobody else, and `.SessionGone` where another request ended
+        the session.
+        """
+        self._refuse_sealed("stop acting as another user")
+        self._refuse_ended()
+        at = self._stored
+        aside = None if at is None else at.record.aside
+        if at is None or aside is None:
+            raise RuntimeError("the user does not act as another one")
+        await self._look_before_saving()
+        changes, now = self._changes(), self._manager.settings.clock()
+        data = aside.data
+        back = msgspec.structs.replace(at.record, data=data)
+        if self._manager.records.values(Stored(at.id, at.key, back)) is None:
+            data = self._manager.codec.empty()  # somebody has altered it
+
+        def edit(record: Record) -> Record:
+            handle, since = record.handle, record.authenticated_at
+            own = msgspec.structs.replace(
+                record,
+                data=data,
+                flashes=aside.flashes,
+                principal=aside.principal,
+                marker=aside.marker,
+                login=None if handle is None else Login(since, handle),
+                **changes.options,
+            )
+            return self._manager.lifetime.renewed(own, now)
+
+        await self._move(changes, edit, aside.digest)
 
     @_in_turn("revoke the other sessions", to_its_end=True)
     async def revoke_others(self) -> None:
@@ -789,7 +904,7 @@ class Session(MutableMapping[str, Any]):
         manager.report_begin(record.principal, self)
         for session_id in others:
             try:
-                await manager.end(session_id, by=self)
+                await manager.end_session(session_id, by=self)
             except (StoreError, SessionGone):
                 pass  # kept by the manager; or another login's
 
@@ -921,6 +1036,8 @@ class Session(MutableMapping[str, Any]):
         self._delivery = Delivery.SEND
         manager.counts["saves"] += 1
         manager.report_end("rotated", at.record.principal, self)
+        if moved.stored.record.login is not None:
+            await manager.revocation.keep(moved.stored.id, moved.stored.record)
         if moved.failure is not None:
             raise moved.failure
 
@@ -937,7 +1054,7 @@ class Session(MutableMapping[str, Any]):
             if at is not None and (at.id != session_id or at.token is None):
                 at = None
             try:
-                await self._manager.end(session_id, at, self)
+                await self._manager.end_session(session_id, at, self)
                 clear = True
             except StoreError as error:
                 clear, failure = True, error
@@ -1113,10 +1230,6 @@ _OTHER_NAMES = {
     "is_empty": "not session",
     "max_age": "session.set_idle_timeout(seconds)",
 }
-
-
-def _utc(timestamp: float) -> datetime:
-    return datetime.fromtimestamp(min(timestamp, _MAX_TIMESTAMP), UTC)
 
 
 def _no_text(key: object) -> EncodeError:

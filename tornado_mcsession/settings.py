@@ -13,6 +13,7 @@ from datetime import timedelta
 from typing import Any
 
 from .checks import known, number, of_types, one_of, positive_int, seconds, type_error
+from .sessions.marker import MOST_SESSIONS
 from .sessions.repository import MAX_SIZE
 from .sessions.serializers import JSONSerializer, MsgpackSerializer, Serializer
 from .stores.base import Store
@@ -30,6 +31,7 @@ _TYPES: dict[str, tuple[Any, str]] = {
     "save_on_server_error": (bool, "True or False"),
     "no_store": (bool, "True or False"),
     "allow_empty": (bool, "True or False"),
+    "track_sessions": (bool, "True or False"),
     "generate_id": (Callable | None, "a callable or None"),
     "allow_new": (Callable | None, "a callable or None"),
     "validate": (Callable | None, "a callable or None"),
@@ -74,6 +76,10 @@ class Settings:
     """Whether a response gets ``no-store`` if it used a logged-in session."""
     allow_empty: bool = False
     """Whether a session begins when it is first used, even without data."""
+    track_sessions: bool = False
+    """Whether the sessions of a user can be listed and ended one by one."""
+    max_sessions: int | None = None
+    """How many tracked sessions a user may have; a login ends the oldest."""
     key_prefix: str = "mcsession:"
     serializer: Any = "msgpack"
     """``"msgpack"``, ``"json"``, or an object with ``dumps`` and ``loads``."""
@@ -127,6 +133,8 @@ class Settings:
         keys = _encryption_keys(self.encryption_keys)
         object.__setattr__(self, "encryption_keys", keys)
         positive_int("max_size", self.max_size)
+        if self.max_sessions is not None:
+            self._check_max_sessions(self.max_sessions)
         one_of("persist", self.persist, ("before_response", "on_finish"))
         one_of("cross_site", self.cross_site, ("withhold", "allow"))
         if not callable(self.on_error):
@@ -144,6 +152,18 @@ class Settings:
                 self.serializer,
                 "'msgpack', 'json', or have dumps and loads",
             )
+
+    @property
+    def most_sessions(self) -> int:
+        """How many sessions of a user are listed; 0: none."""
+        return (self.max_sessions or MOST_SESSIONS) if self.track_sessions else 0
+
+    def _check_max_sessions(self, most: object) -> None:
+        positive_int("max_sessions", most)
+        if not self.track_sessions:
+            raise ValueError("max_sessions needs track_sessions=True")
+        if self.most_sessions > MOST_SESSIONS:
+            raise ValueError(f"max_sessions must be at most {MOST_SESSIONS}")
 
     def _check_durations(self) -> None:
         idle, lifetime = self.idle_timeout, self.lifetime

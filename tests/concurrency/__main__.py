@@ -25,6 +25,7 @@ def main() -> int:
     parser.add_argument("--preemptions", type=int, default=1)
     parser.add_argument("--faults", type=int, default=1)
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--tracked", action="store_true")
     options = parser.parse_args()
     logging.disable(logging.CRITICAL)
     pairs = (
@@ -34,7 +35,7 @@ def main() -> int:
     for acts, principal in itertools.product(pairs, PRINCIPALS):
         try:
             played += explore(
-                Scenario(principal, acts, options.processes),
+                Scenario(principal, acts, options.processes, options.tracked),
                 preemptions=options.preemptions,
                 faults=options.faults,
             )

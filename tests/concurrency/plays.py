@@ -37,6 +37,7 @@ class Scenario(NamedTuple):
     principal: str | None
     acts: tuple[str, ...]
     processes: int = 2
+    tracked: bool = False
 
 
 class Told:
@@ -80,6 +81,7 @@ class Play:
             clock=self.clock,
             cookie_secret=SECRET,
             generate_id=self._mint,
+            track_sessions=self.scenario.tracked,
             **options,
         )
 
@@ -104,7 +106,7 @@ class Play:
             await manager.drain()
 
     async def _begin(self) -> None:
-        for principal in ("ann", "bob"):
+        for principal in ("ann", "bob", "carl"):
             request = await visit(self.bystander)
             await request.session.login(principal)
             assert request.session.id is not None
@@ -114,6 +116,11 @@ class Play:
         self.minted.clear()
         self.id = await self._first({"n": 0, "old": 1})
         self.device = await self._first({"device": 1})
+        self.handle: str | None = None
+        if self.scenario.tracked:
+            session = await self.bystander.get(self.id)
+            listed = await self.bystander.sessions("ann", session)
+            self.handle = next((one.handle for one in listed if one.is_current), None)
 
     async def _first(self, data: dict[str, Any]) -> str:
         request = await visit(self.bystander)
@@ -231,6 +238,29 @@ class Play:
     async def revoke(self, manager: SessionManager, told: Told) -> None:
         await manager.revoke("ann")
 
+    async def end_one(self, manager: SessionManager, told: Told) -> None:
+        if self.handle is None or not await manager.end("ann", self.handle):
+            raise SessionGone("not listed")
+
+    async def impersonate(self, manager: SessionManager, told: Told) -> None:
+        request = await self._opened(manager, told)
+        if request.session.principal is None:
+            raise SessionGone("nobody is logged in")
+        await self._moved(told, request, request.session.impersonate("carl"))
+
+    async def act_and_return(self, manager: SessionManager, told: Told) -> None:
+        await self.impersonate(manager, told)
+        request = await visit(manager, told.ids[-1])
+        if request.session.presented != "live":
+            raise SessionGone("ended meanwhile")
+        assert request.session.impersonator == "ann"
+        request.session["as carl"] = told.number
+        await request.session.save()
+        await self._moved(told, request, request.session.stop_impersonating())
+
+    async def revoke_acted_as(self, manager: SessionManager, told: Told) -> None:
+        await manager.revoke("carl")
+
     async def burst(self, manager: SessionManager, told: Told) -> None:
         """Many other writers, all between two operations of the others."""
         await self.store.turn()
@@ -263,6 +293,8 @@ class Play:
         self._judge_device(living)
         self._judge_new_sessions(living)
         self._judge_data(living)
+        if self.scenario.tracked:
+            await self._judge_list(living)
 
     def _of(self, *acts: str, results: Sequence[str] = ("done",)) -> list[Told]:
         return [t for t in self.told if t.act in acts and t.result in results]
@@ -308,7 +340,7 @@ class Play:
         """Nothing survives a logout but a login that came later."""
         ended = self._of("logout", "logout_with_new_id")
         if self.scenario.principal == "ann":
-            ended += self._of("revoke")
+            ended += self._of("revoke", "end_one")
         if not ended:
             return
         for session_id in self._lineage(living):
@@ -367,16 +399,21 @@ class Play:
         for told in self._of("regenerate_empty"):
             for session_id in set(told.ids) & living.keys():
                 assert "old" not in living[session_id], "not emptied"
+        results = ("done", "unknown", "not done")  # an end may be finished later
         clearing = ["regenerate_empty", "logout", "logout_with_new_id"]
         if self.scenario.principal == "ann":
-            clearing += ["login_of_another", "revoke"]
-        results = ("done", "unknown", "not done")  # an end may be finished later
+            clearing += ["login_of_another", "revoke", "end_one", "impersonate"]
+            if self._of("act_and_return", results=TOLD):
+                clearing += ["revoke_acted_as", "logout", "act_and_return"]
         if self._of(*clearing, results=results):
             return
         if self._of("revoke_others", results=["unknown"]):
             return  # this session may have been ended with the others
         logins = self._of("login", "login_of_another", results=results)
-        if logins and len(self._of(*ROTATING, "revoke", results=results)) > 1:
+        moved = self._of(*ROTATING, "revoke", results=results)
+        # Those have given a new id before they are told that it was ended.
+        moved += self._of("act_and_return", "revoke_others", results=["gone"])
+        if logins and len(moved) > 1:
             return  # a login that came later has ended what its request presented
         assert lineage, "a session that nobody ended is lost"
 
@@ -398,6 +435,23 @@ class Play:
         found = {message for each in lineage for message in self._messages[each]}
         assert kept <= found, "a message is lost"
 
+    async def _judge_list(self, living: dict[str, Session]) -> None:
+        """The list has the living sessions of the principal, and no others."""
+        for session in living.values():
+            assert "as carl" not in session or session.principal == "carl", "kept"
+        if self.store.faults or self._of(*self.scenario.acts, results=["not done"]):
+            return  # what could not be taken off the list stays until it expires
+        if self._of("revoke_acted_as"):
+            return  # it does not know the list of the user who acted
+        current = set()
+        for session in living.values():
+            listed = await self.bystander.sessions("ann", session)
+            current |= {one.handle for one in listed if one.is_current}
+        listed = await self.bystander.sessions("ann")
+        assert {one.handle for one in listed} == current, "the list is wrong"
+        users = [each.impersonator or each.principal for each in living.values()]
+        assert users.count("ann") == len(current), "a session has not its own handle"
+
 
 ACTS: dict[str, Callable[[Play, SessionManager, Told], Awaitable[None]]] = {
     "set": Play.set,
@@ -418,6 +472,10 @@ ACTS: dict[str, Callable[[Play, SessionManager, Told], Awaitable[None]]] = {
     "logout_with_new_id": Play.logout_with_new_id,
     "revoke": Play.revoke,
     "burst": Play.burst,
+    "end_one": Play.end_one,
+    "impersonate": Play.impersonate,
+    "act_and_return": Play.act_and_return,
+    "revoke_acted_as": Play.revoke_acted_as,
 }
 TOLD = ("done", "unknown", "not done", "gone")
 LOGINS = ("first_login", "login", "login_of_another")
@@ -430,4 +488,6 @@ ROTATING = (
     "regenerate_empty",
     "regenerate_grace",
     "revoke_others",
+    "impersonate",
+    "act_and_return",
 )

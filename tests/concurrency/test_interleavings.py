@@ -64,11 +64,39 @@ def test_a_new_id_a_writer_and_one_fault(mover: str, writer: str) -> None:
         explore(Scenario(principal, (mover, writer)), preemptions=1, faults=1)
 
 
+# What a login, its end and its new ids mean for the list of the user's sessions.
+LISTED = [
+    "end_one",
+    "login",
+    "login_of_another",
+    "logout",
+    "regenerate",
+    "revoke_others",
+    "impersonate",
+    "act_and_return",
+]
+
+
+@pytest.mark.parametrize("act", ACTS)
+def test_one_request_of_a_tracked_session_and_one_fault(act: str) -> None:
+    """Its marker has the list of the user's sessions as well."""
+    assert explore(Scenario("ann", (act,), tracked=True), preemptions=1, faults=1)
+
+
+@pytest.mark.parametrize("first", LISTED)
+def test_two_requests_of_a_tracked_session(first: str) -> None:
+    """The list has the sessions that are alive when both have ended."""
+    for second in [*LISTED, "set", "renew", "revoke", "revoke_acted_as"]:
+        scenario = Scenario("ann", (first, second), tracked=True)
+        explore(scenario, preemptions=1, faults=0)
+
+
 SCENARIOS = st.builds(
     Scenario,
     st.sampled_from(PRINCIPALS),
     st.lists(st.sampled_from(list(ACTS)), min_size=2, max_size=4).map(tuple),
     st.integers(1, 2),
+    st.booleans(),
 )
 NUMBERS = st.lists(st.integers(0, 255), max_size=60)
 

@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[2]
 DOCUMENT = ROOT / "docs" / "security.md"
 TEXT = DOCUMENT.read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.S)
-PRODUCTION, ENDINGS, JOB, FRESH, LIMIT, DEVICES = BLOCKS
+PRODUCTION, ENDINGS, JOB, FRESH, LIMIT = BLOCKS
 
 # OWASP ASVS 5.0.0: each requirement's level.
 LEVELS = {
@@ -351,32 +351,6 @@ async def test_new_sessions_can_be_limited(
     late.handler.request.remote_ip = "127.0.0.1"
     with pytest.raises(SessionRefused):
         await late.leave()
-
-
-@pytest.mark.gen_test
-async def test_devices_can_be_limited_and_ended(
-    run: Any, app: Application, http_server: Any, http_port: int
-) -> None:
-    """The oldest of too many is logged out; so is one that its user removes."""
-    made: dict[str, Any] = {}
-
-    def manager(application: Application, **options: Any) -> SessionManager:
-        made["manager"] = SessionManager(application, **options)
-        return made["manager"]
-
-    names = await run(DEVICES, app=app, SessionManager=manager)
-    app.add_handlers(".*", [("/device", names.Login)])
-    browsers = [Browser(http_port) for _ in range(4)]
-    for number, browser in enumerate(browsers):
-        headers = {"User-Agent": f"number {number}"}
-        assert (await browser.post("/device", headers=headers)).status == 302
-    assert [await who(browser) for browser in browsers] == [None, *["user-7"] * 3]
-    mine = names.devices.of["user-7"]
-    assert list(mine.values()) == ["number 1", "number 2", "number 3"]
-    (gone,) = [device for device, name in mine.items() if name == "number 2"]
-    del mine[gone]
-    assert await who(browsers[2]) is None
-    assert await who(browsers[3]) == "user-7"
 
 
 # What bandit was answered.

@@ -51,6 +51,7 @@ READS = {
     "last_used": lambda s: s.last_used,
     "idle_timeout": lambda s: s.idle_timeout,
     "principal": lambda s: s.principal,
+    "impersonator": lambda s: s.impersonator,
     "authenticated_at": lambda s: s.authenticated_at,
     "persistent": lambda s: s.persistent,
 }
@@ -81,16 +82,28 @@ async def revoke_others(session):
         await session.revoke_others()
 
 
+async def stop_impersonating(session):
+    with contextlib.suppress(RuntimeError):  # nobody acts as another user
+        await session.stop_impersonating()
+
+
+async def impersonate(session):
+    await session.login("ann")
+    await session.impersonate("bob")
+
+
 AWAITED = {
     "save": lambda s: s.save(),
     "reload": lambda s: s.reload(),
     "transact": lambda s: s.transact(lambda data: None),
     "revoke_others": revoke_others,
+    "stop_impersonating": stop_impersonating,
 }
 AWAITED_SENDS = {
     "touch": lambda s: s.touch(),
     "regenerate": lambda s: s.regenerate(),
     "login": lambda s: s.login("ann"),
+    "impersonate": impersonate,
     "destroy": lambda s: s.destroy(),
     "logout": lambda s: s.logout(),
 }

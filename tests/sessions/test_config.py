@@ -60,6 +60,8 @@ def test_the_defaults_are_the_designed_ones():
         "cross_site": "withhold",
         "no_store": False,
         "allow_empty": False,
+        "track_sessions": False,
+        "max_sessions": None,
         "validate": None,
         "before_save": None,
         "clock": time.time,

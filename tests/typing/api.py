@@ -26,6 +26,7 @@ from tornado_mcsession import (
     SessionTooLarge,
     Store,
     StoreUnavailable,
+    UserSession,
 )
 
 
@@ -83,6 +84,10 @@ async def use(session: Session) -> None:
     await session.regenerate(keep=False)
     await session.login("alice")
     await session.login(7)
+    await session.login("alice", label="Firefox on Linux")
+    await session.impersonate("bob")
+    assert_type(session.impersonator, str | None)
+    await session.stop_impersonating()
     await session.logout()
     await session.destroy()
 
@@ -168,6 +173,11 @@ async def manage(app: Application) -> None:
     store = MemcachedStore(["a:1", ("b", 2)], timeout=0.5, tls=True)
     async with SessionManager(app, store=store) as manager:
         assert_type(manager, SessionManager)
+        session = await manager.get("a" * 43)
+        for one in await manager.sessions("alice", current=session):
+            assert_type(one, UserSession)
+            assert_type(one.last_used, datetime)
+            assert_type(await manager.end("alice", one.handle), bool)
         assert_type(await manager.get("an id"), Session | None)
         await manager.set("an id", {"a": 1}, ttl=timedelta(days=1))
         assert_type(await manager.destroy("an id"), bool)

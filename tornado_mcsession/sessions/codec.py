@@ -106,12 +106,24 @@ class Codec:
     def encode(self, record: Record, key: str) -> bytes:
         """Return the bytes to store for ``record`` under ``key``."""
         plain = self._layout.encode(record)
+        return self.seal(plain, key) if self._keys else plain
+
+    def seal(self, data: bytes, key: str) -> bytes:
+        """Return ``data`` encrypted, if there are keys, to be stored under ``key``."""
         if not self._keys:
-            return plain
+            return data
         nonce = secrets.token_bytes(_NONCE)
         name = key.encode("ascii")
-        sealed = self._sealer(self._keys[0], name).encrypt(nonce, plain, name)
+        sealed = self._sealer(self._keys[0], name).encrypt(nonce, data, name)
         return b"".join((ENCRYPTED, nonce, sealed))
+
+    def unseal(self, data: bytes, key: str) -> bytes:
+        """Return what `seal` was given. Raises `.DecodeError`."""
+        if self._keys:
+            return self._open(data, key.encode("ascii"))
+        if data[:1] == ENCRYPTED:
+            raise DecodeError("encrypted, and no encryption_keys are set")
+        return data
 
     def decode(self, data: bytes, flags: int, key: str) -> Record:
         """Return the record in ``data``, which was found under ``key``.
@@ -119,10 +131,8 @@ class Codec:
         Raises `.DecodeError` for bytes that `encode` did not make: foreign, damaged,
         or of another version.
         """
-        if self._keys:
-            data = self._open(data, key.encode("ascii"))
-        elif data[:1] == ENCRYPTED:
-            raise DecodeError("encrypted, and no encryption_keys are set")
+        if self._keys or data[:1] == ENCRYPTED:
+            data = self.unseal(data, key)
         return self._layout.decode(data)
 
     def values(self, record: Record) -> dict[str, Any]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import msgspec
 
 from .record import Record
 
-__all__ = ["TOMBSTONE_SECONDS", "Lifetime", "ttl"]
+__all__ = ["TOMBSTONE_SECONDS", "Lifetime", "ttl", "utc"]
 
 TOMBSTONE_SECONDS = 60.0
 """How long a tombstone is kept, for late writes and requests already in flight."""
@@ -23,6 +24,8 @@ _CENTURIES = 1e12
 # Clocks differ, and are corrected. A record from the future lives longer by that
 # difference. A record from further ahead than this would live forever.
 MAX_AHEAD = 86_400.0
+# The last second that a datetime can stand for.
+_MAX_TIMESTAMP = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,3 +111,8 @@ def ttl(record: Record, now: float) -> float:
     So the record decides when a session expires, and never the store's clock.
     """
     return max(record.expires_at - now, 0.0) + EXPIRED_FOR
+
+
+def utc(timestamp: float) -> datetime:
+    """Return a time as users see it, the last possible one for a later one."""
+    return datetime.fromtimestamp(min(max(timestamp, 0), _MAX_TIMESTAMP), UTC)

@@ -13,8 +13,9 @@ import msgspec
 from ..exceptions import DecodeError
 from ..stores.base import Entry
 from . import ids
+from .marker import Standing
 from .repository import MAX_STEPS, Place, Repository, Stored
-from .revocation import Revocation, Standing
+from .revocation import Revocation
 from .state import Presented
 from .tasks import Tasks
 
@@ -96,6 +97,8 @@ class Lookup:
                 entries = await self._records.operations.get_many((at.key, beside))
                 entry, marker = entries.get(at.key), entries.get(beside)
             found = self._judge(at, entry, marker)
+            if found.stored is not None and found.stored.record.login is not None:
+                found = await self._judge_impersonator(found)
             if found.presented is not Presented.ENDED or found.stored is None:
                 return found
             newer = self._successor(found.stored)
@@ -131,6 +134,22 @@ class Lookup:
             if standing is not Standing.ALIVE:
                 return _ENDED if standing is Standing.OVERTAKEN else _REVOKED
         return Found(Presented.LIVE, stored, values)
+
+    async def _judge_impersonator(self, found: Found) -> Found:
+        """Return ``found`` if the user who acts as its principal still may.
+
+        That user's marker is mostly on another node.
+        """
+        stored = found.stored
+        aside = None if stored is None else stored.record.aside
+        if stored is None or aside is None or found.presented is not Presented.LIVE:
+            return found
+        key = self._revocation.key_of(aside.digest)
+        entry = await self._records.operations.get(key)
+        standing = self._revocation.standing(stored.id, stored.record, entry, aside)
+        if standing is Standing.ALIVE:
+            return found
+        return _ENDED if standing is Standing.OVERTAKEN else _REVOKED
 
     def _successor(self, tombstone: Stored) -> str | None:
         record = tombstone.record

@@ -10,7 +10,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-__all__ = ["Flash", "NewerRecord", "Record"]
+__all__ = ["Aside", "Flash", "Login", "NewerRecord", "Record"]
 
 # A record remembers the writes of the last seconds, so that a write whose response
 # was lost can be recognised: a few whatever their age, and no more than 64.
@@ -38,6 +38,34 @@ class Flash(msgspec.Struct, frozen=True, array_like=True, gc=False):
     It is a field of its own so that older releases can read the record. They show
     the empty text instead.
     """
+
+
+class Aside(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What a user who acts as another one has left: it comes back afterwards.
+
+    ``digest`` leads to the user's marker, and ``marker`` is what it said.
+    """
+
+    principal: str
+    digest: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{22}\Z")]
+    marker: bytes
+    data: bytes
+    flashes: tuple[Flash, ...] = ()
+
+
+class Login(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What else is known of the login that a session belongs to.
+
+    A later release must not add fields here: they would be lost in this one.
+    """
+
+    at: float | None
+    """The record's ``authenticated_at``. Where they differ, a process of an older
+    release has logged somebody in since, and this is void."""
+    handle: bytes | None = None
+    """Names the session in the list of its user's sessions; None: it is not listed."""
+    aside: Aside | None = None
+    """None: the user acts as nobody else."""
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
@@ -75,6 +103,30 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=Fals
     """How many writes this record has seen. ``writes`` are the last of them."""
     same_login: bool = False
     """The new id belongs to the same login, so the old id may end it."""
+    login: Login | None = None
+    """More of the login: read `handle` and `aside`, which know when it is void."""
+
+    @property
+    def handle(self) -> bytes | None:
+        """What names the session in the list of its user's sessions, if it is there."""
+        login = self.login
+        if login is None or login.at != self.authenticated_at:
+            return None
+        return login.handle
+
+    @property
+    def aside(self) -> Aside | None:
+        """What was set aside while the user acts as another one."""
+        login = self.login
+        if login is None or login.at != self.authenticated_at:
+            return None
+        return login.aside
+
+    @property
+    def user(self) -> str | None:
+        """Who logged in, whomever they act as."""
+        aside = None if self.login is None else self.aside
+        return self.principal if aside is None else aside.principal
 
     def write_of(self, mine: Collection[bytes]) -> bytes | None:
         """Return which of ``mine`` is the newest write that this record knows."""

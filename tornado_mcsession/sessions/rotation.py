@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -22,6 +22,9 @@ from .lifetime import TOMBSTONE_SECONDS
 from .record import Record
 from .repository import Follow, Replaced, Repository, Stored
 from .tasks import Tasks
+
+if TYPE_CHECKING:
+    from .revocation import Revocation
 
 __all__ = ["Moved", "Rotation"]
 
@@ -52,11 +55,13 @@ class Rotation:
     def __init__(
         self,
         records: Repository,
+        revocation: Revocation,
         tasks: Tasks,
         keep_for: float,
         report_end: Callable[[str, str | None], None],
     ) -> None:
         self._records = records
+        self._revocation = revocation
         self.pending = PendingEnds(self, records, tasks, keep_for, report_end)
 
     def _tombstone(
@@ -78,6 +83,7 @@ class Rotation:
             successor=successor,
             successor_until=now + grace if grace else None,
             same_login=same_login,
+            login=None,
         )
 
     async def move(
@@ -97,6 +103,7 @@ class Rotation:
         """
         moved: Stored | None = None
         failed: StoreError | None = None
+        unsure: StoreUnavailable | None = None
         carried = b""
 
         async def close(stored: Stored) -> Record:
@@ -117,7 +124,7 @@ class Rotation:
             return self._tombstone(
                 record,
                 ids.seal(stored.id, new_id),
-                same_login=record.principal == newer.principal,
+                same_login=record.user == newer.user,
                 grace=grace,
             )
 
@@ -132,12 +139,16 @@ class Rotation:
                 and failed is None
             ):
                 self.pending.add(at.id, follow=False)
-                return Moved(moved, error)
-            if moved is not None:
-                await self._drop(new_id)
-            raise
+                unsure = error
+            else:
+                if moved is not None:
+                    await self._drop(new_id)
+                raise
         assert moved is not None
-        return Moved(moved)
+        if at.record.login is not None and at.record.handle != moved.record.handle:
+            # It was another login's.
+            await self._revocation.forget(at.id, at.record)
+        return Moved(moved, unsure)
 
     async def _drop(self, new_id: str) -> None:
         """End a new id that nobody was told."""
@@ -156,15 +167,15 @@ class Rotation:
         where another login came: whoever holds the older id must not end that.
         Raises `.StoreError` where the end cannot be confirmed.
         """
-        ended: Record | None = None
+        now = self._records.clock()
+        blank = Record(created=now, renewed_at=now, expires_at=now + 1, data=b"")
+        ended: Stored | None = None
 
         def close(stored: Stored) -> Record:
             nonlocal ended
-            ended = stored.record
-            return self._tombstone(ended)
+            ended = stored
+            return self._tombstone(stored.record)
 
-        now = self._records.clock()
-        blank = Record(created=now, renewed_at=now, expires_at=now + 1, data=b"")
         try:
             await self._records.change(
                 at or self._records.at(session_id),
@@ -188,7 +199,12 @@ class Rotation:
             ) from error
         except StoreError as error:
             raise _as_destroy(error) from error
-        return ended
+        if ended is None:
+            return None
+        # Without ``follow`` the id has a successor, or was to be one, which is alive.
+        if follow:
+            await self._revocation.forget(ended.id, ended.record)
+        return ended.record
 
 
 def _as_destroy(error: StoreError) -> StoreError:
