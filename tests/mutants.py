@@ -41,12 +41,17 @@ class Mutant:
     right: str
     wrong: str
 
-    def put_into(self, package: Path) -> None:
+    @contextmanager
+    def within(self, package: Path) -> Iterator[None]:
         path = package / self.file
         text = path.read_text()
         if text.count(self.right) != 1:
             raise LookupError(f"{self.file} has no such line: {self.right!r}")
         path.write_text(text.replace(self.right, self.wrong))
+        try:
+            yield
+        finally:
+            path.write_text(text)
 
 
 TESTS: dict[str, tuple[str, ...]] = {
@@ -1085,25 +1090,23 @@ def copies(count: int) -> Iterator[SimpleQueue[Path]]:
 
 def is_noticed(mutant: Mutant, free: SimpleQueue[Path]) -> bool:
     copy = free.get()
+    command = [sys.executable, "-m", "pytest", "-qx", "-p", "no:cacheprovider"]
     try:
-        mutant.put_into(copy / PACKAGE)
-        tests = TESTS[mutant.area]
-        command = [sys.executable, "-m", "pytest", "-qx", "-p", "no:cacheprovider"]
-        result = subprocess.run(
-            [*command, *tests],
-            cwd=copy,
-            env={**os.environ, "PYTHONPATH": str(copy)},
-            capture_output=True,
-            timeout=LONGEST,
-        )
-        if result.returncode not in (0, 1, 2):
-            raise RuntimeError(result.stdout.decode()[-2000:])
-        return result.returncode != 0
+        with mutant.within(copy / PACKAGE):
+            result = subprocess.run(
+                [*command, *TESTS[mutant.area]],
+                cwd=copy,
+                env={**os.environ, "PYTHONPATH": str(copy)},
+                capture_output=True,
+                timeout=LONGEST,
+            )
     except subprocess.TimeoutExpired:
         return True
     finally:
-        shutil.copy(ROOT / PACKAGE / mutant.file, copy / PACKAGE / mutant.file)
         free.put(copy)
+    if result.returncode not in (0, 1, 2):
+        raise RuntimeError(result.stdout.decode()[-2000:])
+    return result.returncode != 0
 
 
 def main() -> int:

@@ -71,6 +71,16 @@ async def test_revoke_costs_the_same_however_many_there_are(manager, store, sess
 
 
 @pytest.mark.gen_test
+async def test_revoking_again_writes_nothing(manager, store):
+    """Where nobody has logged in since, all are ended already."""
+    await logged_in(manager)
+    assert await manager.revoke("alice") is True
+    store.calls.clear()
+    assert await manager.revoke("alice") is False
+    assert store.calls == ["get"]
+
+
+@pytest.mark.gen_test
 async def test_revoke_tells_whether_there_may_have_been_any(manager):
     """Of whom nobody has logged in as, there is nothing to end."""
     await logged_in(manager, 7)

@@ -100,9 +100,14 @@ class ScriptedServer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
+        self.hang_up()
         self._thread.join(10)
-        self._listener.close()
+
+    def hang_up(self) -> None:
+        """Let nobody in any more."""
+        if self._listener.fileno() >= 0:
+            self._listener.shutdown(socket.SHUT_RDWR)
+            self._listener.close()
 
     def _run(self) -> None:
         held = []

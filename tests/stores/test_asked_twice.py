@@ -9,7 +9,7 @@ import pytest
 from tornado_mcsession import CasResult, StoreUnavailable
 
 from .contract import TTL
-from .recording import LosingProxy
+from .recording import LosingProxy, ScriptedServer
 
 pytestmark = [pytest.mark.integration, pytest.mark.gen_test(timeout=60)]
 
@@ -96,6 +96,24 @@ async def test_of_a_batch_each_write_is_unknown(losing, memcached):
         assert isinstance(outcome, StoreUnavailable)
         assert outcome.outcome_unknown
     assert {memcached.get(key) for key in keys} == {b"2"}
+
+
+@pytest.mark.parametrize("kind", ["add", "cas"])
+async def test_what_is_refused_the_second_time_may_have_been_done(connect, kind):
+    """The first connection ended behind the write, and then nothing listens."""
+
+    def breaks(connection):
+        connection.recv(1000)
+        connection.sendall(b"VALUE key 0 1 5\r\n1\r\nEND\r\n")
+        connection.recv(1000)
+        server.hang_up()  # nobody is let in any more
+        connection.close()
+
+    with ScriptedServer(breaks) as server:
+        store = connect(server.url + "?timeout=1.5")
+        token = (await store.get("key")).token
+        more = (token,) if kind == "cas" else ()
+        await unknown(getattr(store, kind)("key", b"2", TTL, *more))
 
 
 @each_way

@@ -180,6 +180,30 @@ async def test_an_upload_is_taken_over_in_prepare(serve, store, use):
 
 
 @pytest.mark.gen_test
+async def test_an_end_under_way_is_not_left_behind(serve, store, uncaught):
+    """What ends the session was taken note of, and is not done yet."""
+
+    class Ends(SessionMixin, RequestHandler):
+        async def get(self):
+            self.session = None
+            self.flush()
+            await store.reached("cas")
+            try:
+                self.detach()
+            except RuntimeError as error:
+                self.settings["raised"].append(str(error))
+            store.release("cas")
+
+    site = serve(Ends, raised=[])
+    client = await site.client(a=1)
+    store.hold("cas")
+    async with await site.open() as wire:
+        assert (await wire.request("GET", "/", client)).status == 200
+    assert len(site.seen["raised"]) == 1
+    assert await site.stored(client) is None
+
+
+@pytest.mark.gen_test
 async def test_changes_after_it_are_refused_or_saved_by_hand(serve, store, logged):
     """A handler that has the stream may still save() a stored session."""
     done = asyncio.Event()

@@ -9,6 +9,7 @@ import pytest
 from tornado.web import RequestHandler
 
 from tornado_mcsession import (
+    MemoryStore,
     SessionManager,
     SessionMixin,
     StoreRejected,
@@ -16,6 +17,9 @@ from tornado_mcsession import (
 )
 
 from ..support.site import settle
+
+# Shorter than a writer waits for another one of its process that gets nowhere.
+PATIENCE = 0.25
 
 pytestmark = pytest.mark.in_both_ways
 
@@ -103,6 +107,41 @@ async def test_writers_of_one_process_wait_for_each_other(serve, store):
     assert store.calls.count("cas") == 2
     assert site.manager.stats()["conflicts"] == 0
     assert await site.stored(client) == {"n": 1}
+
+
+@pytest.mark.gen_test
+async def test_a_save_in_memory_is_done_at_once(serve, clock):
+    """It is counted, nothing waits for it, and the next writer does not either."""
+    site = serve(Counts, session={"store": MemoryStore(clock=clock)})
+    client = await site.client(n=0)
+    for number in (1, 2, 3):
+        before = asyncio.get_running_loop().time()
+        assert (await site.get(headers=client)).body == b"%d" % number
+        assert asyncio.get_running_loop().time() - before < PATIENCE
+    stats = site.manager.stats()
+    assert (stats["saves"], stats["running_saves"]) == (3, 0)
+    assert stats["held_answers"] == 0
+
+
+@pytest.mark.gen_test
+async def test_a_save_in_memory_goes_on_where_another_was_faster(serve, clock):
+    """Its answer is known at once, too: it is a conflict."""
+
+    class IsOvertaken(Counts):
+        async def get(self):
+            super().get()
+            other = await site.manager.get(self.session.id)
+            other["m"] = 1
+            await other.save()
+
+    site = serve(
+        [("/", Counts), ("/overtaken", IsOvertaken)],
+        session={"store": MemoryStore(clock=clock)},
+    )
+    client = await site.client(n=0)
+    assert (await site.get("/overtaken", headers=client)).body == b"1"
+    assert await site.stored(client) == {"n": 1, "m": 1}
+    assert site.manager.stats()["conflicts"] == 1
 
 
 @pytest.mark.gen_test

@@ -164,6 +164,33 @@ async def test_a_response_without_a_body_stays_without_one(serve, method, status
 
 
 @pytest.mark.gen_test
+@pytest.mark.parametrize(
+    ("method", "status"), [("HEAD", 200), ("HEAD", 204), ("GET", 204), ("GET", 304)]
+)
+async def test_headers_that_are_the_whole_response_wait_for_its_end(
+    serve, store, method, status
+):
+    """Whoever has them has all of it, and sees what was written after the flush."""
+
+    class Empty(SessionMixin, RequestHandler):
+        async def get(self):
+            self.session["a"] = 2
+            self.set_status(status)
+            await self.flush()
+            self.session["b"] = 3
+
+        head = get
+
+    site = serve(Empty)
+    client = await site.client(a=1)
+    store.calls.clear()
+    async with await site.open() as wire:
+        assert (await wire.request(method, "/", client)).status == status
+        assert await site.stored(client) == {"a": 2, "b": 3}
+    assert store.calls.count("cas") == 1
+
+
+@pytest.mark.gen_test
 async def test_pipelined_requests_are_answered_in_their_order(serve, store):
     """The second waits for the save of the first."""
 
