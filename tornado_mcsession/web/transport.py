@@ -63,6 +63,13 @@ class OwnTransport(Protocol):
     def clear(self, handler: RequestHandler, headers: HTTPHeaders, /) -> None: ...
 
 
+class CookieSigner(Protocol):
+    """What a `CookieTransport` needs of a signer."""
+
+    def sign(self, name: str, value: str, /) -> str: ...
+    def unsign(self, name: str, signed: str, /) -> str | None: ...
+
+
 class Signer:
     """Signs cookie values, and checks signatures, as Tornado does.
 
@@ -151,7 +158,7 @@ class CookieTransport(Transport):
         options: CookieOptions | Callable[..., Mapping[str, Any]],
         *,
         default_name: str,
-        signer: Signer | None,
+        signer: CookieSigner | None,
         clock: Callable[[], float],
     ) -> None:
         self._signer = signer
@@ -271,15 +278,25 @@ class CookieTransport(Transport):
         if persistent:
             left = session.expires_at.timestamp() - self._clock()
             max_age = max(1, math.ceil(left))
-        self._set(handler, headers, options.line(value, protocol, max_age))
+        self._set(handler, headers, self._lines(options, value, protocol, max_age))
 
     def clear(self, handler: RequestHandler, headers: HTTPHeaders) -> None:
         """Remove the cookie, with the attributes that it was set with."""
-        line = self.options(handler).line("", handler.request.protocol, 0)
-        self._set(handler, headers, line)
+        options = self.options(handler)
+        lines = self._lines(options, "", handler.request.protocol, 0)
+        self._set(handler, headers, lines)
 
-    def _set(self, handler: RequestHandler, headers: HTTPHeaders, line: str) -> None:
-        headers.add("Set-Cookie", line)
+    def _lines(
+        self, options: CookieOptions, value: str, protocol: str, max_age: int | None
+    ) -> list[str]:
+        """Return the Set-Cookie lines for ``value``."""
+        return [options.line(value, protocol, max_age)]
+
+    def _set(
+        self, handler: RequestHandler, headers: HTTPHeaders, lines: Sequence[str]
+    ) -> None:
+        for line in lines:
+            headers.add("Set-Cookie", line)
         if forbid_shared_caching(headers):
             kind = type(handler).__qualname__
             self._warn(
@@ -405,6 +422,8 @@ def build_transport(
         )
 
     def build(setting: Any) -> Transport:
+        if isinstance(setting, Transport):
+            return setting
         if setting != "cookie":
             if isinstance(setting, str):
                 setting = HeaderTransport(setting.removeprefix("header:"))
