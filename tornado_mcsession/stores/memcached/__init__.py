@@ -158,6 +158,11 @@ class MemcachedStore(Store):
         except (TypeError, ValueError) as error:
             raise ValueError(f"store URL: {error}") from None
 
+    @property
+    def router(self) -> Router:
+        """What places keys on servers."""
+        return self._router
+
     def get(self, key: str) -> Awaitable[Entry | None]:
         return self._node(key).ask("get", key)
 

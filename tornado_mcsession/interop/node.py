@@ -1,0 +1,412 @@
+"""What Node's session libraries over memcached have in common: records and placement.
+
+They keep a session as JSON, with the cookie's attributes under ``cookie``. What this
+package knows of a session beyond that is under ``mcsession``, which they leave alone.
+"""
+
+from __future__ import annotations
+
+import base64
+import bisect
+import hashlib
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from ..checks import text, type_error
+from ..exceptions import DecodeError, EncodeError
+from ..sessions import ids
+from ..sessions.codec import Codec
+from ..sessions.lifetime import Lifetime, is_sound
+from ..sessions.record import Flash, Record
+from ..sessions.serializers import JSONSerializer
+from ..stores.base import Store
+from ..stores.memcached import MemcachedStore, Router
+from ..web.cookie import CookieOptions
+
+__all__ = [
+    "NodeCodec",
+    "NodeRouter",
+    "attributes_of",
+    "build_store",
+    "checked_keys",
+    "checked_prefix",
+]
+
+COOKIE = "cookie"
+OWN = "mcsession"
+# The kinds of values that the npm package memcached tells by their flags.
+_JSON = 2
+_NUMBER = 8
+# Node's libraries hand a TTL of more seconds on to memcached, which takes it for a
+# date long ago.
+_MONTH = 30 * 86_400
+_LONGEST_KEY = 250
+
+
+class Own(msgspec.Struct, omit_defaults=True, gc=False):
+    """What is kept under ``mcsession``. All of it may be missing."""
+
+    created: float | None = None
+    renewed_at: float = 0.0
+    expires_at: float = 0.0
+    principal: str | None = None
+    authenticated_at: float | None = None
+    flashes: tuple[tuple[str, ...], ...] = ()
+    """Category and message, and an id that Node's programs need not make."""
+    max_age: float | None = None
+    """What the cookie's age in milliseconds was when this was written."""
+    idle_timeout: float | None = None
+    end: float | None = None
+    persistent: bool | None = None
+    marker: bytes | None = None
+    writes: bytes = b""
+    written: int = 0
+
+
+class NodeRecord(Record, frozen=True, kw_only=True, array_like=True, gc=False):
+    """A session with the cookie's attributes as Node keeps them, in JSON."""
+
+    cookie: bytes = b"{}"
+
+
+class NodeCodec(Codec):
+    """A record as Node's session libraries store it, and a tombstone as they ignore it.
+
+    The key is ``key_prefix`` and the session id, as it is. ``cookie`` are the
+    attributes of a new session's cookie. ``persistent`` says whether cookies usually
+    outlive the browser.
+
+    A derived class says what the library calls the cookie's age.
+    """
+
+    flags = _JSON
+    # To Node's client a tombstone is a number that is none, NaN. Its session
+    # libraries take that for "no session".
+    tombstone_flags = _NUMBER
+    # Node knows no end of a session but that the store drops it.
+    expired_for = 1.0
+
+    # A record that this package wrote ends with a space. JSON allows it, and
+    # JSON.stringify never writes it: that tells who wrote last.
+    _MARK = b" "
+
+    age_name: str
+    """The cookie's property with its age in milliseconds."""
+    may_lack_age: bool
+    """Whether the library can always save a session whose cookie has no age."""
+
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        lifetime: Lifetime,
+        *,
+        key_prefix: str,
+        cookie: Mapping[str, Any],
+        persistent: bool,
+    ) -> None:
+        super().__init__(JSONSerializer(), key_prefix)
+        self._clock = clock
+        self._lifetime = lifetime
+        self._cookie = msgspec.json.encode(cookie)
+        self._persistent = persistent
+        self._dumps = msgspec.json.Encoder().encode
+        self._split = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+        self._own = msgspec.json.Decoder(Own).decode
+        self._attributes = msgspec.json.Decoder(dict[str, Any]).decode
+
+    def aged(
+        self, cookie: dict[str, Any], max_age: int | None, expires_at: float
+    ) -> None:
+        """Put the age, in milliseconds, into the attributes of a ``cookie``."""
+        cookie[self.age_name] = max_age
+
+    def key(self, session_id: str) -> str:
+        key = self.key_prefix + session_id
+        if len(key) <= _LONGEST_KEY:
+            return key
+        return hashlib.md5(key.encode("ascii"), usedforsecurity=False).hexdigest()
+
+    # Writing.
+
+    def encode(self, record: Record, key: str) -> bytes:
+        if record.retired:
+            fields = {name: getattr(record, name) for name in _FIELDS}
+            return base64.b64encode(super().encode(Record(**fields), key))
+        data = record.data
+        if b'"cookie":' in data or b'"mcsession":' in data:
+            self._refuse_taken(data)
+        template = record.cookie if isinstance(record, NodeRecord) else self._cookie
+        cookie = self._attributes(template)
+        max_age = self._max_age(record, cookie)
+        self.aged(cookie, max_age, record.expires_at)
+        own = Own(
+            created=record.created,
+            renewed_at=record.renewed_at,
+            expires_at=record.expires_at,
+            principal=record.principal,
+            authenticated_at=record.authenticated_at,
+            flashes=tuple(
+                (each.category, each.message, each.id.hex()) for each in record.flashes
+            ),
+            max_age=max_age,
+            idle_timeout=record.idle_timeout,
+            end=record.end,
+            persistent=record.persistent,
+            marker=record.marker,
+            writes=record.writes,
+            written=record.written,
+        )
+        return b"".join(
+            (
+                b'{"cookie":',
+                self._dumps(cookie),
+                b"," if len(data) > len(b"{}") else b"",
+                data[1:-1],
+                b',"mcsession":',
+                self._dumps(own),
+                b"}",
+                self._MARK,
+            )
+        )
+
+    def _refuse_taken(self, data: bytes) -> None:
+        for name in self._split(data).keys() & {COOKIE, OWN}:
+            reason = "under a name that is taken, where Node reads the session, too"
+            raise EncodeError(f"session[{name!r}]", "value", reason)
+
+    def _max_age(self, record: Record, cookie: Mapping[str, Any]) -> int | None:
+        persistent = record.persistent
+        if persistent is None:
+            persistent = self._persistent
+        if not persistent:
+            if self.may_lack_age or not self._persistent:
+                return None
+            if cookie.get(self.age_name, 0) is None:
+                return None  # Node itself has saved it like that
+        seconds = self._lifetime.idle_timeout_of(record)
+        if seconds is None:
+            seconds = record.expires_at - self._clock()
+        return 1000 * min(max(math.ceil(seconds), 1), _MONTH)
+
+    # Reading.
+
+    def decode(self, data: bytes, flags: int, key: str) -> Record:
+        if flags == _NUMBER:
+            return self._tombstone(data, key)
+        if flags != _JSON:
+            raise DecodeError("with the flags of another kind of value")
+        try:
+            parts = self._split(data)
+            cookie = bytes(parts.pop(COOKIE))
+            attributes = self._attributes(cookie)
+            own = self._own(parts.pop(OWN)) if OWN in parts else Own()
+            flashes = _flashes(own)
+        except KeyError:
+            raise DecodeError("without Node's cookie property") from None
+        except (msgspec.DecodeError, RecursionError, ValueError):
+            raise DecodeError("not a session of Node's") from None
+        values = self._dumps(parts)
+        if b"\\ud" in values or b"\\uD" in values:
+            values = _ESCAPE.sub(_whole, values)
+        record: Record = self._record(own, flashes, cookie, values, key)
+        if not data.endswith(self._MARK):
+            record = self._as_node_left_it(record, own, attributes)
+        if not is_sound(record):
+            raise DecodeError("with times that are no times")
+        return record
+
+    def _tombstone(self, data: bytes, key: str) -> Record:
+        try:
+            plain = base64.b64decode(data, validate=True)
+        except ValueError:
+            raise DecodeError("a number, and no session") from None
+        record = super().decode(plain, 0, key)
+        if not record.retired:
+            raise DecodeError("a session in the place of a tombstone")
+        return record
+
+    def _record(
+        self,
+        own: Own,
+        flashes: tuple[Flash, ...],
+        cookie: bytes,
+        values: bytes,
+        key: str,
+    ) -> NodeRecord:
+        # A program that regenerates a session may copy all properties into the new
+        # one, and so these. But a login belongs to its id.
+        prefix = self.key_prefix
+        is_copy = key.startswith(prefix) and not ids.digest_of(key[len(prefix) :])
+        return NodeRecord(
+            created=self._clock() if own.created is None else own.created,
+            renewed_at=own.renewed_at,
+            expires_at=own.expires_at,
+            data=values,
+            writes=own.writes,
+            flashes=flashes,
+            principal=None if is_copy else own.principal,
+            authenticated_at=None if is_copy else own.authenticated_at,
+            marker=None if is_copy else own.marker,
+            idle_timeout=own.idle_timeout,
+            end=own.end,
+            persistent=own.persistent,
+            written=own.written,
+            cookie=cookie,
+        )
+
+    def _as_node_left_it(
+        self, record: Record, own: Own, cookie: Mapping[str, Any]
+    ) -> Record:
+        """Return ``record`` as it is after a save by Node.
+
+        Node has put off its end, nobody knows when. It may also have changed the age of
+        the cookie.
+        """
+        max_age = cookie.get(self.age_name)
+        if max_age is not None:
+            if isinstance(max_age, bool) or not isinstance(max_age, int | float):
+                raise DecodeError("with a cookie's age that is no number")
+            max_age = max(max_age, 1000)
+        if own.created is None or max_age != own.max_age:
+            persistent = max_age is not None
+            idle = None if max_age is None else max_age / 1000
+            record = msgspec.structs.replace(
+                record,
+                persistent=None if persistent is self._persistent else persistent,
+                idle_timeout=None if idle == self._lifetime.idle_timeout else idle,
+            )
+        return self._lifetime.renewed(record, self._clock(), cookie=False)
+
+
+_FIELDS = Record.__struct_fields__
+
+# JSON.stringify escapes half a surrogate pair, which a program leaves that cuts a text.
+# It is no text, and would make the session unreadable.
+_ESCAPE = re.compile(
+    rb"\\(?:u[Dd][89ABab]..\\u[Dd][C-Fc-f]..|(?P<half>u[Dd][89A-Fa-f]..)|.)"
+)
+
+
+def _whole(escape: re.Match[bytes]) -> bytes:
+    return b"\xef\xbf\xbd" if escape["half"] else escape[0]  # U+FFFD
+
+
+def _flashes(own: Own) -> tuple[Flash, ...]:
+    flashes: list[Flash] = []
+    for number, (category, message, *rest) in enumerate(own.flashes):
+        if rest:
+            known = bytes.fromhex(rest[0])
+        else:
+            # The same one whenever it is read, and one for each of equal messages.
+            equal = own.flashes[:number].count((category, message))
+            told = f"{equal} {category} {message}".encode()
+            known = hashlib.sha256(told).digest()[:6]
+        flashes.append(Flash(known, category, message))
+    return tuple(flashes)
+
+
+class NodeRouter(Router):
+    """Places keys on servers as the npm package memcached does.
+
+    Its hash ring has 160 points for each server, or as many as its share of the
+    weights allows. Servers must have the names that Node knows them by.
+    """
+
+    def __init__(self, nodes: Mapping[str, float]) -> None:
+        if not nodes:
+            raise ValueError("a store needs at least one node")
+        total = sum(nodes.values())
+        ring: list[tuple[int, str]] = []
+        for name, weight in nodes.items():
+            host, _, port = name.partition(":")
+            label = host if port == "11211" else name
+            for number in range(math.floor(weight / total * 40 * len(nodes))):
+                digest = _md5(f"{label}-{number}")
+                ring += [
+                    (int.from_bytes(digest[at : at + 4], "little"), name)
+                    for at in range(0, 16, 4)
+                ]
+        ring.sort(key=lambda point: point[0])
+        self._names = list(nodes)
+        self._points = [point for point, _ in ring]
+        self._owners = [name for _, name in ring]
+
+    def shares(self) -> dict[str, float]:
+        shares = dict.fromkeys(self._names, 0.0)
+        before = self._points[-1] - 2**32
+        for point, owner in zip(self._points, self._owners, strict=True):
+            shares[owner] += (point - before) / 2**32
+            before = point
+        return shares
+
+    def node_for(self, key: str) -> str:
+        point = int.from_bytes(_md5(key)[:4], "little")
+        at = bisect.bisect_left(self._points, point)
+        return self._owners[at % len(self._owners)]
+
+
+def _md5(text: str) -> bytes:
+    return hashlib.md5(text.encode("ascii"), usedforsecurity=False).digest()
+
+
+# What the settings of all these libraries need.
+
+
+def build_store(store: str | Store) -> str | Store:
+    """Return ``store``; that of a URL places keys as Node does.
+
+    Raises `ValueError` for a `.MemcachedStore` that places them otherwise.
+    """
+    if isinstance(store, str) and not store.startswith("memory:"):
+        return MemcachedStore.from_url(store, router=NodeRouter)
+    if (
+        isinstance(store, MemcachedStore)
+        and len(store.router.shares()) > 1
+        and not isinstance(store.router, NodeRouter)
+    ):
+        raise ValueError(
+            "store places sessions on other servers than Node does: give a URL, or "
+            "MemcachedStore(..., router=NodeRouter)"
+        )
+    return store
+
+
+def attributes_of(options: CookieOptions) -> dict[str, Any]:
+    """Return the attributes of a new session's cookie, by Node's names."""
+    attributes: dict[str, Any] = {"httpOnly": options.httponly, "path": options.path}
+    if options.domain is not None:
+        attributes["domain"] = options.domain
+    if options.samesite is not None:
+        attributes["sameSite"] = options.samesite.lower()
+    if options.secure is True:  # Node chooses by itself where this is "auto"
+        attributes["secure"] = True
+    if options.partitioned:
+        attributes["partitioned"] = True
+    return attributes
+
+
+def checked_keys(name: str, keys: object) -> tuple[bytes, ...]:
+    """Return the secrets that sign cookies, the newest first."""
+    if isinstance(keys, str | bytes) or not isinstance(keys, Sequence):
+        raise type_error(name, keys, "a list of text or bytes")
+    checked = []
+    for key in keys:
+        if not isinstance(key, str | bytes):
+            raise type_error(f"an item of {name}", key, "text or bytes")
+        if not key:
+            raise ValueError(f"an item of {name} is empty")
+        checked.append(key.encode() if isinstance(key, str) else key)
+    if not checked:
+        raise ValueError(f"{name} must hold at least one")
+    return tuple(checked)
+
+
+def checked_prefix(prefix: object) -> str:
+    """Return ``prefix`` if keys may begin with it."""
+    if re.fullmatch(r"[\x21-\x7e]{0,150}", text("prefix", prefix)) is None:
+        raise ValueError("prefix must be at most 150 printable ASCII characters")
+    return str(prefix)
