@@ -199,6 +199,8 @@ class NodeCodec(Codec):
             return self._tombstone(data, key)
         if flags != _JSON:
             raise DecodeError("with the flags of another kind of value")
+        if b"\\ud" in data:
+            data = _ESCAPE.sub(_whole, data)
         try:
             parts = self._split(data)
             cookie = bytes(parts.pop(COOKIE))
@@ -210,8 +212,6 @@ class NodeCodec(Codec):
         except (msgspec.DecodeError, RecursionError, ValueError):
             raise DecodeError("not a session of Node's") from None
         values = self._dumps(parts)
-        if b"\\ud" in values or b"\\uD" in values:
-            values = _ESCAPE.sub(_whole, values)
         record: Record = self._record(own, flashes, cookie, values, key)
         if not data.endswith(self._MARK):
             record = self._as_node_left_it(record, own, attributes)
@@ -286,9 +286,7 @@ _FIELDS = Record.__struct_fields__
 
 # JSON.stringify escapes half a surrogate pair, which a program leaves that cuts a text.
 # It is no text, and would make the session unreadable.
-_ESCAPE = re.compile(
-    rb"\\(?:u[Dd][89ABab]..\\u[Dd][C-Fc-f]..|(?P<half>u[Dd][89A-Fa-f]..)|.)"
-)
+_ESCAPE = re.compile(rb"\\(?:ud[89ab]..\\ud[c-f]..|(?P<half>ud[89a-f]..)|.)")
 
 
 def _whole(escape: re.Match[bytes]) -> bytes:
