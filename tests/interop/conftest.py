@@ -40,10 +40,10 @@ class Framework:
     def key(self, session_id: str) -> str:
         return self.prefix + session_id
 
-    def shared(self, store: Any, keys: Any = None, **more: Any) -> dict[str, Any]:
+    def shared(self, store: Any, keys: Any = KEYS, **more: Any) -> dict[str, Any]:
         """The settings of a Tornado application beside it."""
         name = "keys" if self.name == "koa" else "secret"
-        return self.settings(store=store, **{name: keys or KEYS}, **more)
+        return self.settings(store=store, **{name: keys}, **more)
 
 
 KOA = Framework("koa", "koa.sid", "koa:sess:", "maxAge", koa_session)

@@ -110,10 +110,7 @@ def test_a_store_that_places_keys_otherwise_is_refused():
 def test_senseless_settings_are_refused(framework, settings, error, message):
     """With the name of what is wrong."""
     with pytest.raises(error, match=message):
-        given = {"keys": ["k"], **settings}
-        name = "keys" if framework.name == "koa" else "secret"
-        given[name] = given.pop("keys")
-        framework.settings(store="memory://", **given)
+        framework.shared("memory://", **{"keys": ["k"], **settings})
 
 
 def test_senseless_settings_of_koa_are_refused():
