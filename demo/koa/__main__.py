@@ -1,6 +1,5 @@
 """Start the koa site, the Tornado site and nginx, over one memcached.
 
-memcached -u nobody -l 127.0.0.1 -p 11211 &
 python -m demo.koa
 curl -i -c jar -b jar http://127.0.0.1:8880/
 """
@@ -14,11 +13,11 @@ import logging
 import os
 import secrets
 import shutil
-import signal
 import socket
-import subprocess  # nosec B404 # starts Node
+import subprocess  # nosec B404 # starts the other programs
 import sys
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
 from tornado.netutil import bind_sockets
@@ -30,24 +29,26 @@ from demo.server import serve, stop_signal
 
 HERE = Path(__file__).parent
 KEYS_VARIABLE = "DEMO_KEYS"
+# Debian keeps servers where a plain user's PATH does not look.
+PLACES = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
 
 
 def main() -> int:
     parser = make_parser()
     options = parser.parse_args()
-    node = shutil.which("node")
-    if node is None or not (HERE / "node_modules").is_dir():
-        parser.exit(
-            1,
-            "demo: Node 20 and its packages are needed. Install Node and npm, then: "
-            f"npm ci --prefix {HERE}\n",
-        )
-    for place, command in silent_nodes(f"memcached://{options.memcached}"):
+    store = f"memcached://{options.memcached}" if options.memcached else ""
+    for place, command in silent_nodes(store):
         parser.exit(1, f"demo: nobody answers at {place}. To start it: {command}\n")
+    if not (HERE / "node_modules").is_dir():
+        parser.exit(1, "demo: its npm packages are missing: npm ci --prefix demo/koa\n")
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     with tempfile.TemporaryDirectory(prefix="koa-demo") as directory:
         Path(directory).chmod(0o755)  # for nginx's workers
-        return asyncio.run(run(options, node, Path(directory)))
+        try:
+            asyncio.run(run(options, Path(directory)))
+        except FileNotFoundError as error:
+            parser.exit(1, f"demo: {error.filename} is needed. Please install it.\n")
+    return 0
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -62,8 +63,8 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--memcached",
-        default="127.0.0.1:11211",
-        help="the servers, separated by commas (%(default)s)",
+        default="",
+        help="servers, separated by commas (without: one of the demo's own)",
     )
     parser.add_argument(
         "--moved",
@@ -81,37 +82,52 @@ def pages(text: str) -> list[str]:
     return found
 
 
-async def run(options: argparse.Namespace, node: str, directory: Path) -> int:
+async def run(options: argparse.Namespace, directory: Path) -> None:
     # Both applications sign the cookies, so both get the same keys.
-    text = os.environ.get(KEYS_VARIABLE) or json.dumps([secrets.token_hex(32)])
+    keys = os.environ.get(KEYS_VARIABLE) or json.dumps([secrets.token_hex(32)])
     sockets = bind_sockets(0, "127.0.0.1")
-    node_port = free_port()
-    proxy = Proxy(
-        directory,
-        options.moved,
-        address=options.address,
-        port=options.port,
-        node=node_port,
-        python=sockets[0].getsockname()[1],
-    )
-    store = f"memcached://{options.memcached}"
-    app = make_app(store, json.loads(text), proxy.move)
-    koa = subprocess.Popen(  # noqa: ASYNC220 # nosec B603 # it starts at once
-        [node, str(HERE / "site.js"), str(node_port), options.memcached],
-        env={**os.environ, KEYS_VARIABLE: text},
-        start_new_session=True,
-    )
-    try:
-        await until_it_listens(node_port)
-        proxy.start()
+    with ExitStack() as ending:
+
+        def start(program: str, *arguments: str) -> subprocess.Popen[bytes]:
+            # A session of its own: a Ctrl-C in the terminal is for this process.
+            process = subprocess.Popen(  # nosec B603 # no shell, own arguments
+                [find(program), *arguments],
+                env={**os.environ, KEYS_VARIABLE: keys},
+                start_new_session=True,
+            )
+            ending.callback(process.wait)
+            ending.callback(process.terminate)
+            return process
+
+        servers = options.memcached
+        if not servers:
+            servers = f"127.0.0.1:{free_port()}"
+            port = servers.rpartition(":")[2]
+            user = ["-u", "nobody"] if os.getuid() == 0 else []
+            start("memcached", "-l", "127.0.0.1", "-p", port, "-U", "0", *user)
+        node = free_port()
+        start("node", str(HERE / "site.js"), str(node), servers)
+        await until_it_listens(node)
+        proxy = Proxy(
+            directory,
+            options.moved,
+            address=options.address,
+            port=options.port,
+            node=node,
+            python=sockets[0].getsockname()[1],
+        )
+        proxy.start(start)
+        app = make_app(f"memcached://{servers}", json.loads(keys), proxy.move)
         print(f"Open http://{options.address}:{options.port}/", flush=True)
         print("Ctrl-C ends it.", flush=True)
         await serve(app, sockets, stop_signal())
-    finally:
-        proxy.end()
-        koa.send_signal(signal.SIGTERM)
-        koa.wait()
-    return 0
+
+
+def find(program: str) -> str:
+    found = shutil.which(program, path=PLACES)
+    if found is None:
+        raise FileNotFoundError(None, "not installed", program)
+    return found
 
 
 def free_port() -> int:

@@ -6,11 +6,9 @@ curl -i http://127.0.0.1:8880/cart
 
 from __future__ import annotations
 
-import os
-import shutil
 import signal
-import subprocess  # nosec B404 # starts nginx
-from collections.abc import Iterable
+import subprocess  # nosec B404 # for the type of a process
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from demo.koa.site import PAGES
@@ -18,8 +16,6 @@ from demo.koa.site import PAGES
 __all__ = ["Proxy"]
 
 TEMPLATE = (Path(__file__).parent / "nginx.conf").read_text("utf-8")
-# Debian keeps servers where a plain user's PATH does not look.
-PLACES = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
 PATTERNS = {"home": "/", "cart": "~^/cart(/|$)", "account": "~^/account(/|$)"}
 
 
@@ -34,16 +30,11 @@ class Proxy:
         self._moved = {page for page in PAGES if page in moved}
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
-        """Start nginx. Raises `FileNotFoundError` if there is none."""
-        nginx = shutil.which("nginx", path=PLACES)
-        if nginx is None:
-            raise FileNotFoundError("nginx")
+    def start(self, start: Callable[..., subprocess.Popen[bytes]]) -> None:
+        """Start nginx by calling ``start`` with its name and arguments."""
         self._write()
         files = ["-p", str(self._places["directory"]), "-c", str(self._configuration)]
-        self._process = subprocess.Popen(  # nosec B603 # no shell, own arguments
-            [nginx, *files, "-e", "stderr"], start_new_session=True
-        )
+        self._process = start("nginx", *files, "-e", "stderr")
 
     def move(self, page: str, to: str) -> None:
         """Let the application called ``to`` make ``page`` from now on."""
@@ -54,12 +45,6 @@ class Proxy:
         self._write()
         if self._process is not None:
             self._process.send_signal(signal.SIGHUP)
-
-    def end(self) -> None:
-        """End nginx."""
-        if self._process is not None:
-            self._process.terminate()
-            self._process.wait()
 
     def _write(self) -> None:
         lines = [f"        {PATTERNS[page]} Python;" for page in sorted(self._moved)]

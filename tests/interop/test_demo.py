@@ -32,16 +32,16 @@ class Page:
 
 
 @pytest.fixture
-def start(memcached):
+def start():
     """Starts the demo; returns a browser."""
     find_server("nginx")
+    find_server("memcached")
     install_packages(ROOT / "demo" / "koa")
     processes = []
 
     def start(*arguments):
         port = free_port()
-        servers = f"--memcached=127.0.0.1:{memcached.port}"
-        command = [sys.executable, "-m", "demo.koa", f"--port={port}", servers]
+        command = [sys.executable, "-m", "demo.koa", f"--port={port}"]
         processes.append(Process([*command, *arguments], port, cwd=ROOT))
         return Browser(port)
 
@@ -109,9 +109,9 @@ async def test_pages_move_while_the_site_is_used(start):
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_another_site_moves_nothing(start):
+async def test_another_site_moves_nothing(start, memcached):
     """Nor does a page that is not there."""
-    browser = start()
+    browser = start(f"--memcached=127.0.0.1:{memcached.port}")
     form = {"page": "cart", "to": "Python"}
     headers = {"Sec-Fetch-Site": "cross-site"}
     assert (await browser.post("/move", form=form, headers=headers)).status == 403
