@@ -2,6 +2,8 @@
 
 // What the pages of both applications do with a session. They return what is shown.
 
+const { flash, flashes } = require("../../demo/koa/flash");
+
 /** The data of a session, without what the libraries keep there. */
 const dataOf = (session) => {
   const { cookie, mcsession, ...data } = JSON.parse(JSON.stringify(session));
@@ -76,17 +78,11 @@ const pages = {
 
   // Messages for the next page, which Python keeps beside the data.
   flash: ({ session, given }) => {
-    session.mcsession ??= {};
-    session.mcsession.flashes ??= [];
-    session.mcsession.flashes.push([given.category, given.message]);
+    flash(session, given.message, given.category);
     return {};
   },
 
-  flashes: ({ session }) => {
-    const found = session.mcsession?.flashes ?? [];
-    if (found.length) session.mcsession.flashes = [];
-    return { flashes: found.map(([category, message]) => [category, message]) };
-  },
+  flashes: ({ session }) => ({ flashes: flashes(session) }),
 };
 
 /** What a request carries as JSON; an empty object if it carries nothing. */

@@ -85,6 +85,15 @@ async def test_sessions_are_found_on_each_of_three_servers(meet, memcached_facto
 # What is refused when the settings are made.
 
 
+def test_a_server_may_have_the_name_that_node_knows():
+    """Where Python reaches it by another one."""
+    url = "memcached://cache1:11211=10.0.0.5:11211,cache2:11211=10.0.0.6:11211"
+    store = koa_session(store=url, keys=["k"])["store"]
+    usual = koa_session(store="memcached://cache1,cache2", keys=["k"])["store"]
+    keys = [f"koa:sess:{number:032x}" for number in range(200)]
+    assert [store.node_of(key) for key in keys] == [usual.node_of(key) for key in keys]
+
+
 def test_a_store_that_places_keys_otherwise_is_refused():
     """With one server there is nothing to place."""
     several = ["10.0.0.1:11211", "10.0.0.2:11211"]

@@ -46,7 +46,7 @@ def express_session(
         )
 
     Both applications then serve the same users, from the same memcached servers. What
-    Node's side overwrites or brings back is told in ``docs/node.md``.
+    Node's side overwrites or brings back is told in ``docs/koa.md``.
 
     Raises `ValueError` or `TypeError` for what makes no sense.
 

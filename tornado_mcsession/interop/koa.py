@@ -8,7 +8,7 @@ import functools
 import hmac
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..checks import type_error
 from ..sessions import ids
@@ -22,9 +22,6 @@ from .node import (
     checked_keys,
     checked_prefix,
 )
-
-if TYPE_CHECKING:
-    from tornado.web import RequestHandler
 
 __all__ = ["koa_session"]
 
@@ -52,7 +49,7 @@ def koa_session(
         )
 
     Both applications then serve the same users, from the same memcached servers. What
-    Node's side overwrites or brings back is told in ``docs/node.md``.
+    Node's side overwrites or brings back is told in ``docs/koa.md``.
 
     Raises `ValueError` or `TypeError` for what makes no sense.
 
@@ -138,28 +135,24 @@ class KoaCookies(CookieTransport):
         clock: Callable[[], float],
     ) -> None:
         super().__init__(options, default_name=options.name, signer=None, clock=clock)
-        self._name = options.name
         self._of_signature = dataclasses.replace(options, name=f"{options.name}.sig")
         self._keygrip = keygrip
 
-    def present(self, handler: RequestHandler) -> Carried:
-        headers = handler.request.headers.get_list("Cookie")
-        values = headers and cookie_values(headers, self._name)
-        if not values:
-            return Carried()
+    def _read(self, headers: Sequence[str], name: str) -> Carried:
+        values = cookie_values(headers, name)
         signatures = cookie_values(headers, self._of_signature.name)
         found = dict.fromkeys(
             value
             for value in values
-            if ids.is_valid(value) and self._is_signed(value, signatures)
+            if ids.is_valid(value) and self._is_signed(f"{name}={value}", signatures)
         )
-        return Carried(tuple(found)[:MOST_IDS], seen=True)
+        return Carried(tuple(found)[:MOST_IDS], seen=bool(values))
 
-    def _is_signed(self, value: str, signatures: Sequence[str]) -> bool:
-        if self._keygrip is None:
+    def _is_signed(self, text: str, signatures: Sequence[str]) -> bool:
+        keygrip = self._keygrip
+        if keygrip is None:
             return True
-        text = f"{self._name}={value}"
-        return any(self._keygrip.verify(text, signature) for signature in signatures)
+        return any(keygrip.verify(text, signature) for signature in signatures)
 
     def _lines(
         self, options: CookieOptions, value: str, protocol: str, max_age: int | None

@@ -20,8 +20,8 @@ from ..checks import text, type_error
 from ..exceptions import DecodeError, EncodeError
 from ..sessions import ids
 from ..sessions.codec import Codec
-from ..sessions.lifetime import Lifetime, is_sound
-from ..sessions.record import Flash, Record
+from ..sessions.lifetime import Lifetime
+from ..sessions.record import AnyTime, Flash, PastTime, Record, Span
 from ..sessions.serializers import JSONSerializer
 from ..stores.base import Store
 from ..stores.memcached import MemcachedStore, Router
@@ -45,22 +45,23 @@ _NUMBER = 8
 # date long ago.
 _MONTH = 30 * 86_400
 _LONGEST_KEY = 250
+_LONGEST_AGE = 1e15  # some 30,000 years
 
 
 class Own(msgspec.Struct, omit_defaults=True, gc=False):
     """What is kept under ``mcsession``. All of it may be missing."""
 
-    created: float | None = None
-    renewed_at: float = 0.0
-    expires_at: float = 0.0
+    created: PastTime | None = None
+    renewed_at: PastTime = 0.0
+    expires_at: AnyTime = 0.0
     principal: str | None = None
-    authenticated_at: float | None = None
+    authenticated_at: PastTime | None = None
     flashes: tuple[tuple[str, ...], ...] = ()
     """Category and message, and an id that Node's programs need not make."""
     max_age: float | None = None
     """What the cookie's age in milliseconds was when this was written."""
-    idle_timeout: float | None = None
-    end: float | None = None
+    idle_timeout: Span | None = None
+    end: AnyTime | None = None
     persistent: bool | None = None
     marker: bytes | None = None
     writes: bytes = b""
@@ -212,12 +213,10 @@ class NodeCodec(Codec):
         except (msgspec.DecodeError, RecursionError, ValueError):
             raise DecodeError("not a session of Node's") from None
         values = self._dumps(parts)
-        record: Record = self._record(own, flashes, cookie, values, key)
-        if not data.endswith(self._MARK):
-            record = self._as_node_left_it(record, own, attributes)
-        if not is_sound(record):
-            raise DecodeError("with times that are no times")
-        return record
+        record = self._record(own, flashes, cookie, values, key)
+        if data.endswith(self._MARK):
+            return record
+        return self._as_node_left_it(record, own, attributes)
 
     def _tombstone(self, data: bytes, key: str) -> Record:
         try:
@@ -270,7 +269,7 @@ class NodeCodec(Codec):
         if max_age is not None:
             if isinstance(max_age, bool) or not isinstance(max_age, int | float):
                 raise DecodeError("with a cookie's age that is no number")
-            max_age = max(max_age, 1000)
+            max_age = min(max(max_age, 1000), _LONGEST_AGE)
         if own.created is None or max_age != own.max_age:
             persistent = max_age is not None
             idle = None if max_age is None else max_age / 1000
