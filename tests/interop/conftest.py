@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,8 @@ class User:
     python_port: int
     manager: SessionManager
     framework: Framework
+    gate: tuple[asyncio.Event, asyncio.Event]
+    """Set by a slow request of Python's that has begun; and to let it end."""
     browser: Browser = field(init=False)
 
     def __post_init__(self) -> None:
@@ -121,7 +124,7 @@ class User:
 
     def another(self) -> User:
         """Somebody else."""
-        return User(self.node_process, self.python_port, self.manager, self.framework)
+        return replace(self)
 
     def copy(self) -> User:
         """Somebody with the cookies that this one has now."""
@@ -176,7 +179,7 @@ def meet(
             stack.callback(io_loop.run_sync, server.close_all_connections)
             stack.callback(server.stop)
             port = socket.getsockname()[1]
-            return User(process, port, manager, framework)
+            return User(process, port, manager, framework, app.settings["gate"])
 
         yield meet
 

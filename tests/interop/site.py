@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -41,6 +42,13 @@ class Page(SessionMixin, RequestHandler):
                 del self.session[key]
             else:
                 self.session[key] = value
+        return self.data()
+
+    async def do_slowly(self, given: dict[str, Any]) -> dict[str, Any]:
+        self.session.update(given)
+        entered, opened = self.settings["gate"]
+        entered.set()
+        await opened.wait()
         return self.data()
 
     async def do_count(self, given: dict[str, Any]) -> dict[str, Any]:
@@ -87,5 +95,6 @@ class QuietPage(Page):
 
 def make_app(settings: dict[str, Any]) -> Application:
     """The application, with the session as in ``settings``."""
+    gate = asyncio.Event(), asyncio.Event()
     routes = [(r"/quiet/(\w+)", QuietPage), (r"/(\w+)", Page)]
-    return Application(routes, session=settings)
+    return Application(routes, session=settings, gate=gate)

@@ -207,6 +207,51 @@ async def test_the_names_that_node_uses_are_refused(user, memcached):
     assert memcached.get(await user.key()) == before
 
 
+@pytest.mark.parametrize("act", ["logout", "login"])
+@pytest.mark.gen_test
+async def test_python_does_not_revive_what_node_ended(user, act):
+    """What its slow request writes is dropped, and its response goes out."""
+    await user.node("change", a=1)
+    kept = user.copy()
+    slow = asyncio.ensure_future(user.copy().python("slowly", late=1))
+    await user.gate[0].wait()
+    await user.node(act, user="ann")
+    user.gate[1].set()
+    assert await slow == {"a": 1, "late": 1}
+    assert await kept.copy().node("read") == {}
+    assert await kept.copy().python("read") == {}
+    assert user.manager.stats()["dropped_saves"] == 1
+
+
+@pytest.mark.gen_test
+async def test_what_node_saved_meanwhile_is_merged(user):
+    """Python's slow request keeps what Node has changed since it was loaded."""
+    await user.node("change", a=1, b=1)
+    slow = asyncio.ensure_future(user.copy().python("slowly", late=1))
+    await user.gate[0].wait()
+    await user.node("change", a=2, c=3)
+    user.gate[1].set()
+    await slow
+    assert await user.node("read") == {"a": 2, "b": 1, "c": 3, "late": 1}
+
+
+@pytest.mark.gen_test
+async def test_jobs_use_shared_sessions_by_their_ids(user):
+    """Those that Node began, and those that the job begins."""
+    await user.node("change", a=1)
+    session_id = (await user.python("about"))["id"]
+    manager = user.manager
+    session = await manager.get(session_id)
+    session["b"] = 2
+    await session.save()
+    assert await user.node("read") == {"a": 1, "b": 2}
+    await manager.set(session_id, {"c": 3})
+    assert await user.node("read") == {"c": 3}
+    assert await manager.destroy(session_id)
+    assert await user.copy().node("read") == {}
+    assert await manager.get(session_id) is None
+
+
 # What is stored.
 
 

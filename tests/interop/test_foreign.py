@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 
 import msgspec
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
-from tornado_mcsession import SessionManager
+from tornado_mcsession import DecodeError, SessionManager
+from tornado_mcsession.sessions.record import Flash, Record
+
+from .conftest import KOA
 
 pytestmark = pytest.mark.integration
 
@@ -64,6 +70,58 @@ async def test_a_foreign_value_is_an_empty_session(user, memcached, caplog, kind
     assert memcached.get(key) == FOREIGN[kind][1]
 
 
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["a", "maxAge", "expires"]), inner)
+    ),
+    max_leaves=6,
+)
+OWN = st.fixed_dictionaries(
+    {},
+    optional={
+        name: VALUES | st.text(max_size=8) | st.integers() | st.floats(0)
+        for name in (
+            *("created", "renewed_at", "expires_at", "max_age", "idle_timeout"),
+            *("end", "written", "writes", "marker", "principal", "flashes"),
+        )
+    },
+)
+RECORDS = st.fixed_dictionaries(
+    {},
+    optional={
+        "cookie": VALUES | st.fixed_dictionaries({"maxAge": VALUES}),
+        "mcsession": OWN | VALUES,
+        "user": VALUES,
+    },
+)
+
+
+@given(
+    data=RECORDS.map(lambda record: json.dumps(record).encode()) | st.binary(),
+    mark=st.sampled_from([b"", b" "]),
+    flags=st.sampled_from([2, 2, 2, 8, 0]),
+)
+@example(b'{"cookie":{"maxAge":1' + b"0" * 400 + b"}}", b"", 2)
+@example(b'{"cookie":{},"mcsession":{"written":1' + b"0" * 30 + b"}}", b"", 2)
+@example(b'{"cookie":{},"a":"\\ud83d\\ud83d\\ude00\\\\ud83d"}', b"", 2)
+def test_any_bytes_are_a_session_or_a_decode_error(data, mark, flags):
+    """A session can be written again, and ended."""
+    manager = SessionManager(**KOA.shared("memory://"))
+    codec, key = manager.codec, "koa:sess:" + "a" * 65
+    try:
+        record = codec.decode(data + mark, flags, key)
+        codec.values(record)
+    except DecodeError:
+        return
+    if not record.retired:
+        again = codec.encode(manager.lifetime.renewed(record, time.time()), key)
+        assert codec.values(codec.decode(again, 2, key)) == codec.values(record)
+    ended = msgspec.structs.replace(record, retired=True)
+    assert codec.decode(codec.encode(ended, key), 8, key).retired
+
+
 @pytest.mark.gen_test
 async def test_whatever_else_node_keeps_is_data(user, memcached):
     """Only two names are taken."""
@@ -99,8 +157,6 @@ async def test_what_was_ended_leads_on(user):
 
 def test_records_survive_a_round_trip_through_javascript(framework):
     """JSON.stringify of JSON.parse keeps every field that counts."""
-    from tornado_mcsession.sessions.record import Flash, Record
-
     manager = SessionManager(**framework.shared("memory://"))
     now = manager.settings.clock()
     digest = "d" * 22

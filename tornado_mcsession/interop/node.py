@@ -12,7 +12,7 @@ import hashlib
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -65,7 +65,7 @@ class Own(msgspec.Struct, omit_defaults=True, gc=False):
     persistent: bool | None = None
     marker: bytes | None = None
     writes: bytes = b""
-    written: int = 0
+    written: Annotated[int, msgspec.Meta(ge=0, le=2**53)] = 0
 
 
 class NodeRecord(Record, frozen=True, kw_only=True, array_like=True, gc=False):
