@@ -83,6 +83,17 @@ async def test_messages_are_shown_once(user):
 
 
 @pytest.mark.gen_test
+async def test_a_message_is_not_taken_for_an_equal_one(user):
+    """One that Node adds while Python shows the one before it is shown, too."""
+    await user.node("flash", category="info", message="saved")
+    session = await user.manager.get((await user.python("about"))["id"])
+    assert session.flashes() == [("info", "saved")]
+    await user.node("flash", category="info", message="saved")
+    await session.save()
+    assert await user.python("flashes") == {"flashes": [["info", "saved"]]}
+
+
+@pytest.mark.gen_test
 async def test_a_new_id_of_python_is_nodes_too(user):
     """The data goes along; the old id leads nowhere, in either application."""
     await user.node("change", a=1)

@@ -55,6 +55,26 @@ async def test_an_age_of_one_session_is_respected(meet, memcached):
 
 
 @pytest.mark.gen_test
+async def test_an_age_that_node_changes_later_is_respected(meet):
+    """In a session that Python knows already."""
+    user = meet(python=PERSISTENT)
+    await user.python("change", a=1)
+    await user.python("age", seconds=1200)
+    await user.node("age", maxAge=600_000)
+    assert (await user.python("about"))["idle_timeout"] == pytest.approx(600, abs=0.1)
+
+
+@pytest.mark.gen_test
+async def test_node_renews_the_cookie_of_a_session_of_pythons(meet, framework):
+    """When it changes the session, as with one of its own."""
+    user = meet(python=PERSISTENT)
+    await user.python("change", a=1)
+    assert "max-age" in user.browser.cookie(framework.cookie).attributes
+    await user.node("change", a=2)
+    assert "expires" in user.browser.cookie(framework.cookie).attributes
+
+
+@pytest.mark.gen_test
 async def test_odd_ages_do_not_keep_node_from_saving(meet, memcached):
     """Node would send a fraction of a second, which memcached refuses."""
     user = meet(python=PERSISTENT)
