@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import re
 import time
+from datetime import datetime
 
 import pytest
 
-from .conftest import KOA
+from .conftest import EXPRESS, KOA
 
 pytestmark = pytest.mark.integration
 
@@ -72,6 +75,20 @@ async def test_node_renews_the_cookie_of_a_session_of_pythons(meet, framework):
     assert "max-age" in user.browser.cookie(framework.cookie).attributes
     await user.node("change", a=2)
     assert "expires" in user.browser.cookie(framework.cookie).attributes
+
+
+@pytest.mark.parametrize("framework", [EXPRESS], ids=["express"])
+@pytest.mark.gen_test
+async def test_the_cookies_date_is_that_of_the_session(meet, memcached):
+    """As express writes it: both are in what is stored."""
+    user = meet(python=PERSISTENT)
+    await user.python("change", a=1)
+    cookie = json.loads(memcached.get(await user.key()))["cookie"]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", cookie["expires"])
+    when = datetime.fromisoformat(cookie["expires"]).timestamp()
+    end = (await user.python("about"))["expires_at"]
+    assert when == pytest.approx(end, abs=0.01)
+    assert cookie["originalMaxAge"] == DAY * 1000
 
 
 @pytest.mark.gen_test

@@ -293,17 +293,27 @@ def _whole(escape: re.Match[bytes]) -> bytes:
 
 
 def _flashes(own: Own) -> tuple[Flash, ...]:
+    """Return the messages. Those that Node's programs added get an id here.
+
+    It is the same one whenever they are read, and another one than those of equal
+    messages.
+    """
+    taken = {bytes.fromhex(each[2]) for each in own.flashes if len(each) > 2}
     flashes: list[Flash] = []
-    for number, (category, message, *rest) in enumerate(own.flashes):
+    for category, message, *rest in own.flashes:
         if rest:
-            known = bytes.fromhex(rest[0])
-        else:
-            # The same one whenever it is read, and one for each of equal messages.
-            equal = own.flashes[:number].count((category, message))
-            told = f"{equal} {category} {message}".encode()
-            known = hashlib.sha256(told).digest()[:6]
+            flashes.append(Flash(bytes.fromhex(rest[0]), category, message))
+            continue
+        known = _digest(category, message)
+        while known in taken:
+            known = _digest(known.hex(), message)
+        taken.add(known)
         flashes.append(Flash(known, category, message))
     return tuple(flashes)
+
+
+def _digest(*parts: str) -> bytes:
+    return hashlib.sha256("\0".join(parts).encode()).digest()[:6]
 
 
 class NodeRouter(Router):
