@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import base64
-import dataclasses
 import functools
 import hmac
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..checks import type_error
 from ..sessions import ids
@@ -22,6 +21,10 @@ from .node import (
     checked_keys,
     checked_prefix,
 )
+
+if TYPE_CHECKING:
+    from tornado.httputil import HTTPHeaders
+    from tornado.web import RequestHandler
 
 __all__ = ["koa_session"]
 
@@ -135,12 +138,12 @@ class KoaCookies(CookieTransport):
         clock: Callable[[], float],
     ) -> None:
         super().__init__(options, default_name=options.name, signer=None, clock=clock)
-        self._of_signature = dataclasses.replace(options, name=f"{options.name}.sig")
+        self._name_of_signature = f"{options.name}.sig"
         self._keygrip = keygrip
 
     def _read(self, headers: Sequence[str], name: str) -> Carried:
         values = cookie_values(headers, name)
-        signatures = cookie_values(headers, self._of_signature.name)
+        signatures = cookie_values(headers, self._name_of_signature)
         found = dict.fromkeys(
             value
             for value in values
@@ -154,11 +157,11 @@ class KoaCookies(CookieTransport):
             return True
         return any(keygrip.verify(text, signature) for signature in signatures)
 
-    def _lines(
-        self, options: CookieOptions, value: str, protocol: str, max_age: int | None
-    ) -> list[str]:
-        lines = super()._lines(options, value, protocol, max_age)
+    def _set(self, handler: RequestHandler, headers: HTTPHeaders, line: str) -> None:
+        super()._set(handler, headers, line)
         if self._keygrip is not None:
-            signature = value and self._keygrip.sign(f"{options.name}={value}")
-            lines.append(self._of_signature.line(signature, protocol, max_age))
-        return lines
+            pair, _, attributes = line.partition("; ")
+            is_removed = pair.endswith("=")
+            signature = "" if is_removed else self._keygrip.sign(pair)
+            of_signature = f"{self._name_of_signature}={signature}; {attributes}"
+            headers.add("Set-Cookie", of_signature)

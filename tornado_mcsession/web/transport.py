@@ -278,25 +278,15 @@ class CookieTransport(Transport):
         if persistent:
             left = session.expires_at.timestamp() - self._clock()
             max_age = max(1, math.ceil(left))
-        self._set(handler, headers, self._lines(options, value, protocol, max_age))
+        self._set(handler, headers, options.line(value, protocol, max_age))
 
     def clear(self, handler: RequestHandler, headers: HTTPHeaders) -> None:
         """Remove the cookie, with the attributes that it was set with."""
-        options = self.options(handler)
-        lines = self._lines(options, "", handler.request.protocol, 0)
-        self._set(handler, headers, lines)
+        line = self.options(handler).line("", handler.request.protocol, 0)
+        self._set(handler, headers, line)
 
-    def _lines(
-        self, options: CookieOptions, value: str, protocol: str, max_age: int | None
-    ) -> list[str]:
-        """Return the Set-Cookie lines for ``value``."""
-        return [options.line(value, protocol, max_age)]
-
-    def _set(
-        self, handler: RequestHandler, headers: HTTPHeaders, lines: Sequence[str]
-    ) -> None:
-        for line in lines:
-            headers.add("Set-Cookie", line)
+    def _set(self, handler: RequestHandler, headers: HTTPHeaders, line: str) -> None:
+        headers.add("Set-Cookie", line)
         if forbid_shared_caching(headers):
             kind = type(handler).__qualname__
             self._warn(
