@@ -40,6 +40,14 @@ const pages = {
     return dataOf(session);
   },
 
+  // Only reads it, and ends when it is told to.
+  reads: async ({ session, gate }) => {
+    const data = dataOf(session);
+    gate.enter();
+    await gate.opened;
+    return data;
+  },
+
   // Wait until a slow request is under way; let it end.
   entered: async ({ gate }) => {
     await gate.entered;

@@ -66,6 +66,10 @@ class Page(SessionMixin, RequestHandler):
         self.session.remember(given["persistent"])
         return self.data()
 
+    async def do_others(self, given: dict[str, Any]) -> dict[str, Any]:
+        await self.session.revoke_others()
+        return self.data()
+
     async def do_regenerate(self, given: dict[str, Any]) -> dict[str, Any]:
         await self.session.regenerate()
         return self.data()

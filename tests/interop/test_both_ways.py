@@ -7,6 +7,8 @@ import json
 
 import pytest
 
+from .conftest import KOA
+
 pytestmark = pytest.mark.integration
 
 CONTENTS = {
@@ -190,6 +192,33 @@ async def test_a_revoked_session_is_over_for_python_alone(user):
 
 
 @pytest.mark.gen_test
+async def test_the_other_sessions_of_a_user_are_ended(user):
+    """Those that Python began; the own one goes on in both applications."""
+    other = user.another()
+    await other.python("login", user="ann")
+    await user.python("login", user="ann")
+    await user.python("others")
+    assert await other.python("read") == {}
+    assert await user.python("read") == {"user": "ann"}
+    assert await user.node("read") == {"user": "ann"}
+
+
+@pytest.mark.gen_test
+async def test_a_rolling_node_keeps_the_session_alive(meet, memcached):
+    """It saves each session that it has read, with all that Python keeps there."""
+    user = meet(node={"rolling": True})
+    await user.python("login", user="ann")
+    await user.python("flash", category="info", message="hello")
+    key = await user.key()
+    assert memcached.ttl(key) > 86_400
+    assert await user.node("read") == {"user": "ann"}
+    assert memcached.ttl(key) <= 86_400
+    about = await user.python("about")
+    assert (about["presented"], about["principal"]) == ("live", "ann")
+    assert await user.python("flashes") == {"flashes": [["info", "hello"]]}
+
+
+@pytest.mark.gen_test
 async def test_parallel_python_requests_lose_nothing(user):
     """Twenty transactions on a session that Node began count to twenty."""
     await user.node("change", n=0)
@@ -332,6 +361,20 @@ async def test_a_slow_request_of_nodes_overwrites_what_python_saved(meet, run):
     await user.another().node("open")
     await slow
     assert await user.python("read") == {"a": 1, "b": 2}
+
+
+@pytest.mark.parametrize("run", [3])
+@pytest.mark.gen_test
+async def test_only_express_overwrites_what_it_has_read(meet, framework, run):
+    """koa leaves a session alone that its request did not change."""
+    user = meet(run=run)
+    await user.python("change", a=1)
+    slow = asyncio.ensure_future(user.copy().node("reads"))
+    await user.another().node("entered")
+    await user.python("change", a=2)
+    await user.another().node("open")
+    assert await slow == {"a": 1}
+    assert await user.python("read") == {"a": 2 if framework is KOA else 1}
 
 
 @pytest.mark.parametrize("run", [2])
