@@ -45,10 +45,10 @@ def express_session(
             ),
         )
 
-    Both applications then serve the same users, from the same memcached servers. What
-    Node's side overwrites or brings back is told in ``docs/koa.md``.
+    Both applications then serve the same users from the same memcached servers.
+    ``docs/koa.md`` says which guarantees hold, and which do not hold while Node writes.
 
-    Raises `ValueError` or `TypeError` for what makes no sense.
+    Raises `ValueError` or `TypeError` for wrong arguments.
 
     Args:
         store: a ``memcached://`` URL with the servers that express's store has, by the

@@ -51,17 +51,17 @@ def koa_session(
             ),
         )
 
-    Both applications then serve the same users, from the same memcached servers. What
-    Node's side overwrites or brings back is told in ``docs/koa.md``.
+    Both applications then serve the same users from the same memcached servers.
+    ``docs/koa.md`` says which guarantees hold, and which do not hold while Node writes.
 
-    Raises `ValueError` or `TypeError` for what makes no sense.
+    Raises `ValueError` or `TypeError` for wrong arguments.
 
     Args:
         store: a ``memcached://`` URL with the servers that koa's store has, by the same
             names, or a `.Store`.
         keys: ``app.keys``. The first one signs, all of them are accepted.
         signed: koa's ``cookie.signed``.
-        algorithm: what Keygrip signs with, where ``app.keys`` is one of its objects.
+        algorithm: the hash that koa signs with, if ``app.keys`` is a Keygrip object.
         prefix: koa's ``prefix``, behind the ``namespace`` of its store if there is one.
         cookie: the attributes of the cookie, as in the setting of that name. ``name``
             is koa's ``key``.
@@ -91,7 +91,7 @@ class KoaCodec(NodeCodec):
     """A record as koa-generic-session stores it."""
 
     age_name = "maxAge"
-    # Without it koa stores nothing, unless the application set its option ttl.
+    # Without an age koa stores nothing, unless its option ttl is set.
     may_lack_age = False
 
 

@@ -1,7 +1,8 @@
 """What Node's session libraries over memcached have in common: records and placement.
 
-They keep a session as JSON, with the cookie's attributes under ``cookie``. What this
-package knows of a session beyond that is under ``mcsession``, which they leave alone.
+They keep a session as JSON, with the cookie's attributes under ``cookie``. This package
+keeps everything else that it knows of a session under ``mcsession``, which they leave
+alone.
 """
 
 from __future__ import annotations
@@ -38,11 +39,11 @@ __all__ = [
 
 COOKIE = "cookie"
 OWN = "mcsession"
-# The kinds of values that the npm package memcached tells by their flags.
+# The flags by which the npm package memcached knows the kind of a value.
 _JSON = 2
 _NUMBER = 8
-# Node's libraries hand a TTL of more seconds on to memcached, which takes it for a
-# date long ago.
+# Node's libraries pass a longer TTL on to memcached as it is, and memcached takes it for
+# a date in 1970.
 _MONTH = 30 * 86_400
 _LONGEST_KEY = 250
 _LONGEST_AGE = 1e15  # some 30,000 years
@@ -57,9 +58,9 @@ class Own(msgspec.Struct, omit_defaults=True, gc=False):
     principal: str | None = None
     authenticated_at: PastTime | None = None
     flashes: tuple[tuple[str, ...], ...] = ()
-    """Category and message, and an id that Node's programs need not make."""
+    """Category, message and id of each. Node's programs may leave out the id."""
     max_age: float | None = None
-    """What the cookie's age in milliseconds was when this was written."""
+    """The cookie's age in milliseconds when Python last wrote the record."""
     idle_timeout: Span | None = None
     end: AnyTime | None = None
     persistent: bool | None = None
@@ -69,36 +70,34 @@ class Own(msgspec.Struct, omit_defaults=True, gc=False):
 
 
 class NodeRecord(Record, frozen=True, kw_only=True, array_like=True, gc=False):
-    """A session with the cookie's attributes as Node keeps them, in JSON."""
+    """A session, and the attributes of its cookie as Node keeps them, in JSON."""
 
     cookie: bytes = b"{}"
 
 
 class NodeCodec(Codec):
-    """A record as Node's session libraries store it, and a tombstone as they ignore it.
+    """Writes records that Node's session libraries read, and reads theirs.
 
-    The key is ``key_prefix`` and the session id, as it is. ``cookie`` are the
-    attributes of a new session's cookie. ``persistent`` says whether cookies usually
-    outlive the browser.
-
-    A derived class says what the library calls the cookie's age.
+    The key is ``key_prefix`` followed by the session id. ``cookie`` are the attributes
+    of a new session's cookie, and ``persistent`` says whether cookies usually outlive
+    the browser.
     """
 
     flags = _JSON
-    # To Node's client a tombstone is a number that is none, NaN. Its session
-    # libraries take that for "no session".
+    # Node's client reads a tombstone as a number and gets NaN. Its session libraries
+    # take that for "no session".
     tombstone_flags = _NUMBER
-    # Node knows no end of a session but that the store drops it.
+    # For Node, a session ends when the store drops it.
     expired_for = 1.0
 
-    # A record that this package wrote ends with a space. JSON allows it, and
-    # JSON.stringify never writes it: that tells who wrote last.
+    # A record that Python wrote last ends with a space. JSON allows it, and
+    # JSON.stringify never writes it.
     _MARK = b" "
 
     age_name: str
-    """The cookie's property with its age in milliseconds."""
+    """The name of the cookie's property that holds its age in milliseconds."""
     may_lack_age: bool
-    """Whether the library can always save a session whose cookie has no age."""
+    """Whether the library can save any session whose cookie has no age."""
 
     def __init__(
         self,
@@ -176,7 +175,7 @@ class NodeCodec(Codec):
 
     def _refuse_taken(self, data: bytes) -> None:
         for name in self._split(data).keys() & {COOKIE, OWN}:
-            reason = "under a name that is taken, where Node reads the session, too"
+            reason = "under a name that is reserved in sessions shared with Node"
             raise EncodeError(f"session[{name!r}]", "value", reason)
 
     def _max_age(self, record: Record, cookie: Mapping[str, Any]) -> int | None:
@@ -187,7 +186,7 @@ class NodeCodec(Codec):
             if self.may_lack_age or not self._persistent:
                 return None
             if cookie.get(self.age_name, 0) is None:
-                return None  # Node itself has saved it like that
+                return None  # Node itself has saved it without
         seconds = self._lifetime.idle_timeout_of(record)
         if seconds is None:
             seconds = record.expires_at - self._clock()
@@ -236,8 +235,8 @@ class NodeCodec(Codec):
         values: bytes,
         key: str,
     ) -> NodeRecord:
-        # A program that regenerates a session may copy all properties into the new
-        # one, and so these. But a login belongs to its id.
+        # A Node program that regenerates a session may copy all properties into the
+        # new one, these included. A login is only valid under its own id.
         prefix = self.key_prefix
         is_copy = key.startswith(prefix) and not ids.digest_of(key[len(prefix) :])
         return NodeRecord(
@@ -260,10 +259,10 @@ class NodeCodec(Codec):
     def _as_node_left_it(
         self, record: Record, own: Own, cookie: Mapping[str, Any]
     ) -> Record:
-        """Return ``record`` as it is after a save by Node.
+        """Return ``record`` as it is after Node has saved it.
 
-        Node has put off its end, nobody knows when. It may also have changed the age of
-        the cookie.
+        The save has put off its end, at an unknown time. A program may also have
+        changed the age of the cookie.
         """
         max_age = cookie.get(self.age_name)
         if max_age is not None:
@@ -283,8 +282,8 @@ class NodeCodec(Codec):
 
 _FIELDS = Record.__struct_fields__
 
-# JSON.stringify escapes half a surrogate pair, which a program leaves that cuts a text.
-# It is no text, and would make the session unreadable.
+# A program that cuts a text may leave half of a surrogate pair, which JSON.stringify
+# escapes. It is not Unicode, and no decoder here accepts it.
 _ESCAPE = re.compile(rb"\\(?:ud[89ab]..\\ud[c-f]..|(?P<half>ud[89a-f]..)|.)")
 
 
@@ -295,8 +294,7 @@ def _whole(escape: re.Match[bytes]) -> bytes:
 def _flashes(own: Own) -> tuple[Flash, ...]:
     """Return the messages. Those that Node's programs added get an id here.
 
-    It is the same one whenever they are read, and another one than those of equal
-    messages.
+    They get the same id at each reading, and equal messages get different ids.
     """
     taken = {bytes.fromhex(each[2]) for each in own.flashes if len(each) > 2}
     flashes: list[Flash] = []
@@ -319,8 +317,8 @@ def _digest(*parts: str) -> bytes:
 class NodeRouter(Router):
     """Places keys on servers as the npm package memcached does.
 
-    Its hash ring has 160 points for each server, or as many as its share of the
-    weights allows. Servers must have the names that Node knows them by.
+    That is a hash ring with 160 points for each server, or more or fewer by its weight.
+    The servers need the same names as in Node.
     """
 
     def __init__(self, nodes: Mapping[str, float]) -> None:
@@ -360,7 +358,7 @@ def _md5(text: str) -> bytes:
     return hashlib.md5(text.encode("ascii"), usedforsecurity=False).digest()
 
 
-# What the settings of all these libraries need.
+# What `koa_session` and `express_session` have in common.
 
 
 def build_store(store: str | Store) -> str | Store:
