@@ -42,8 +42,8 @@ OWN = "mcsession"
 # The flags by which the npm package memcached knows the kind of a value.
 _JSON = 2
 _NUMBER = 8
-# Node's libraries pass a longer TTL on to memcached as it is, and memcached takes it for
-# a date in 1970.
+# Node's libraries pass a longer TTL on as it is, and memcached takes it for a date in
+# 1970.
 _MONTH = 30 * 86_400
 _LONGEST_KEY = 250
 _LONGEST_AGE = 1e15  # some 30,000 years
