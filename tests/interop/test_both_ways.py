@@ -85,6 +85,20 @@ async def test_messages_are_shown_once(user):
 
 
 @pytest.mark.gen_test
+async def test_messages_that_are_no_text(user):
+    """Anything that JSON can hold, in either direction."""
+    message = {"text": "saved", "items": [1, None], "link": "/cart"}
+    await user.python("flash", category="info", message=message)
+    await user.node("flash", category="info", message=[1, {"a": "é"}])
+    await user.node("flash", category="info", message=None)
+    assert await user.python("flashes") == {
+        "flashes": [["info", message], ["info", [1, {"a": "é"}]], ["info", None]]
+    }
+    await user.python("flash", category="info", message=message)
+    assert await user.node("flashes") == {"flashes": [["info", message]]}
+
+
+@pytest.mark.gen_test
 async def test_a_message_is_not_taken_for_an_equal_one(user):
     """One that Node adds while Python shows the one before it is shown, too."""
     await user.node("flash", category="info", message="saved")

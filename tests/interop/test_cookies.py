@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from ..support.browser import Cookie
 from .conftest import EXPRESS, KEYS, KOA
 
 pytestmark = pytest.mark.integration
@@ -97,6 +98,22 @@ async def test_path_and_name_are_the_same_at_both(meet, framework):
     assert user.browser.cookie("shop.sid", "/quiet/x") is not None
     await user.python("quiet/logout")
     assert user.browser.cookie_header("/quiet/x") == ""
+
+
+@pytest.mark.gen_test
+async def test_all_attributes_go_with_the_session(meet, framework):
+    """Node sends the cookie as Python did."""
+    attributes = {"httponly": False, "samesite": "Strict", "priority": "High"}
+    attributes |= {"domain": "127.0.0.1", "persistent": True}
+    user = meet(python={"cookie": attributes})
+    await user.python("change", a=1)
+    user.browser.port = user.node_process.port
+    response = await user.browser.post("/change", json={"a": 2})
+    sent = Cookie.parse(response.all_headers("Set-Cookie")[0]).attributes
+    assert sent["samesite"].lower() == "strict"
+    assert sent["priority"].lower() == "high"
+    assert sent["domain"] == "127.0.0.1"
+    assert "httponly" not in sent
 
 
 @only_koa

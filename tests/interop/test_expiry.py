@@ -103,6 +103,24 @@ async def test_odd_ages_do_not_keep_node_from_saving(meet, memcached):
 
 
 @pytest.mark.gen_test
+async def test_a_function_may_choose_the_time(meet, memcached):
+    """For the sessions of both; Node keeps to it when it saves one again."""
+    python = {
+        "idle_timeout": lambda session: 600 if session.get("brief") else 3600,
+        "cookie": {"persistent": True},
+    }
+    user = meet(node={"cookie": {"maxAge": 7_200_000}}, python=python)
+    await user.node("change", brief=True)
+    assert (await user.python("about"))["idle_timeout"] == 600
+    await user.node("change", a=1)
+    assert memcached.ttl(await user.key()) <= 600
+    await user.python("change", brief=False)
+    assert (await user.python("about"))["idle_timeout"] == 3600
+    await user.node("change", a=2)
+    assert 600 < memcached.ttl(await user.key()) <= 3600
+
+
+@pytest.mark.gen_test
 async def test_long_sessions_outlive_a_save_by_node(meet, memcached):
     """Node would send more than 30 days, which memcached takes for 1970."""
     python = {"idle_timeout": 60 * DAY, "lifetime": 365 * DAY}

@@ -37,6 +37,10 @@ FOREIGN = {
     "another's mcsession": (2, b"{" + COOKIE + b',"mcsession":"planted"}'),
     "odd times": (2, b"{" + COOKIE + b',"mcsession":{"created":-7}} '),
     "odd messages": (2, b"{" + COOKIE + b',"mcsession":{"flashes":[["a"]]}}'),
+    "odd message categories": (
+        2,
+        b"{" + COOKIE + b',"mcsession":{"flashes":[[1,"b","00"]]}}',
+    ),
     "odd message ids": (
         2,
         b"{" + COOKIE + b',"mcsession":{"flashes":[["a","b","x"]]}}',
@@ -166,7 +170,10 @@ def test_records_survive_a_round_trip_through_javascript(framework):
         expires_at=now + 1000.25,
         data=b'{"a":1}',
         writes=b"0123456789",
-        flashes=(Flash(b"\x00id\xff", "info", "hello \u2028"),),
+        flashes=(
+            Flash(b"\x00id\xff", "info", "hello \u2028"),
+            Flash(b"other", "info", "", b'{"a":[1,null]}'),
+        ),
         principal="ann",
         authenticated_at=now - 10,
         marker=b"\xffm" * 8,

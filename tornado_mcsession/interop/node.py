@@ -57,7 +57,7 @@ class Own(msgspec.Struct, omit_defaults=True, gc=False):
     expires_at: AnyTime = 0.0
     principal: str | None = None
     authenticated_at: PastTime | None = None
-    flashes: tuple[tuple[str, ...], ...] = ()
+    flashes: tuple[tuple[Any, ...], ...] = ()
     """Category, message and id of each. Node's programs may leave out the id."""
     max_age: float | None = None
     """The cookie's age in milliseconds when Python last wrote the record."""
@@ -149,9 +149,7 @@ class NodeCodec(Codec):
             expires_at=record.expires_at,
             principal=record.principal,
             authenticated_at=record.authenticated_at,
-            flashes=tuple(
-                (each.category, each.message, each.id.hex()) for each in record.flashes
-            ),
+            flashes=tuple(map(self._shown, record.flashes)),
             max_age=max_age,
             idle_timeout=record.idle_timeout,
             end=record.end,
@@ -172,6 +170,12 @@ class NodeCodec(Codec):
                 self._MARK,
             )
         )
+
+    def _shown(self, flash: Flash) -> tuple[Any, ...]:
+        message = flash.message
+        if flash.value is not None:
+            message = self.serializer.loads(flash.value)
+        return flash.category, message, flash.id.hex()
 
     def _refuse_taken(self, data: bytes) -> None:
         for name in self._split(data).keys() & {COOKIE, OWN}:
@@ -206,16 +210,40 @@ class NodeCodec(Codec):
             cookie = bytes(parts.pop(COOKIE))
             attributes = self._attributes(cookie)
             own = self._own(parts.pop(OWN)) if OWN in parts else Own()
-            flashes = _flashes(own)
+            flashes = self._flashes(own)
         except KeyError:
             raise DecodeError("without Node's cookie property") from None
-        except (msgspec.DecodeError, RecursionError, ValueError):
+        except (msgspec.DecodeError, RecursionError, TypeError, ValueError):
             raise DecodeError("not a session of Node's") from None
         values = self._dumps(parts)
         record = self._record(own, flashes, cookie, values, key)
         if data.endswith(self._MARK):
             return record
         return self._as_node_left_it(record, own, attributes)
+
+    def _flashes(self, own: Own) -> tuple[Flash, ...]:
+        """Return the messages. Those that Node's programs added get an id here.
+
+        They get the same id at each reading, and equal messages get different ids.
+        """
+        taken = {bytes.fromhex(each[2]) for each in own.flashes if len(each) > 2}
+        flashes: list[Flash] = []
+        for category, message, *rest in own.flashes:
+            value = self._dumps(message)
+            if rest:
+                known = bytes.fromhex(rest[0])
+            else:
+                known = _digest(category.encode(), value)
+                while known in taken:
+                    known = _digest(known, value)
+                taken.add(known)
+            if not isinstance(category, str):
+                raise TypeError
+            if isinstance(message, str):
+                flashes.append(Flash(known, category, message))
+            else:
+                flashes.append(Flash(known, category, "", value))
+        return tuple(flashes)
 
     def _tombstone(self, data: bytes, key: str) -> Record:
         try:
@@ -272,10 +300,13 @@ class NodeCodec(Codec):
         if own.created is None or max_age != own.max_age:
             persistent = max_age is not None
             idle = None if max_age is None else max_age / 1000
+            lifetime = self._lifetime
+            if own.created is None and lifetime.choose is not None:
+                idle = None  # the setting is a function, which decides
             record = msgspec.structs.replace(
                 record,
                 persistent=None if persistent is self._persistent else persistent,
-                idle_timeout=None if idle == self._lifetime.idle_timeout else idle,
+                idle_timeout=None if idle == lifetime.idle_timeout else idle,
             )
         return self._lifetime.renewed(record, self._clock(), cookie=False)
 
@@ -291,27 +322,8 @@ def _whole(escape: re.Match[bytes]) -> bytes:
     return b"\xef\xbf\xbd" if escape["half"] else escape[0]  # U+FFFD
 
 
-def _flashes(own: Own) -> tuple[Flash, ...]:
-    """Return the messages. Those that Node's programs added get an id here.
-
-    They get the same id at each reading, and equal messages get different ids.
-    """
-    taken = {bytes.fromhex(each[2]) for each in own.flashes if len(each) > 2}
-    flashes: list[Flash] = []
-    for category, message, *rest in own.flashes:
-        if rest:
-            flashes.append(Flash(bytes.fromhex(rest[0]), category, message))
-            continue
-        known = _digest(category, message)
-        while known in taken:
-            known = _digest(known.hex(), message)
-        taken.add(known)
-        flashes.append(Flash(known, category, message))
-    return tuple(flashes)
-
-
-def _digest(*parts: str) -> bytes:
-    return hashlib.sha256("\0".join(parts).encode()).digest()[:6]
+def _digest(*parts: bytes) -> bytes:
+    return hashlib.sha256(b"\0".join(parts)).digest()[:6]
 
 
 class NodeRouter(Router):
@@ -391,6 +403,8 @@ def attributes_of(options: CookieOptions) -> dict[str, Any]:
         attributes["secure"] = True
     if options.partitioned:
         attributes["partitioned"] = True
+    if options.priority is not None:
+        attributes["priority"] = options.priority.lower()
     return attributes
 
 
