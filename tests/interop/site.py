@@ -79,6 +79,14 @@ class Page(SessionMixin, RequestHandler):
         self.session["user"] = given["user"]
         return self.data()
 
+    async def do_impersonate(self, given: dict[str, Any]) -> dict[str, Any]:
+        await self.session.impersonate(given["user"])
+        return self.data()
+
+    async def do_stop(self, given: dict[str, Any]) -> dict[str, Any]:
+        await self.session.stop_impersonating()
+        return self.data()
+
     async def do_logout(self, given: dict[str, Any]) -> dict[str, Any]:
         await self.session.logout()
         return self.data()

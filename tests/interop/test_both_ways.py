@@ -218,6 +218,23 @@ async def test_the_other_sessions_of_a_user_are_ended(user):
 
 
 @pytest.mark.gen_test
+async def test_who_acts_as_another_comes_back(meet):
+    """Also if Node saves the session meanwhile; what was set aside is not shown."""
+    user = meet(python={"track_sessions": True})
+    await user.python("login", user="ann")
+    await user.python("impersonate", user="bob")
+    assert await user.node("change", cart=["pen"]) == {"cart": ["pen"]}
+    assert (await user.python("about"))["principal"] == "bob"
+    assert await user.python("read") == {"cart": ["pen"]}
+    await user.python("stop")
+    assert (await user.python("about"))["principal"] == "ann"
+    assert await user.node("change", a=1) == {"user": "ann", "a": 1}
+    (listed,) = await user.manager.sessions("ann")
+    assert await user.manager.end("ann", listed.handle)
+    assert await user.python("read") == {}
+
+
+@pytest.mark.gen_test
 async def test_a_rolling_node_keeps_the_session_alive(meet, memcached):
     """It saves each session that it has read, with all that Python keeps there."""
     user = meet(node={"rolling": True})

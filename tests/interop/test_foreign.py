@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tornado_mcsession import DecodeError, SessionManager
-from tornado_mcsession.sessions.record import Flash, Record
+from tornado_mcsession.sessions.record import Aside, Flash, Login, Record
 
 from .conftest import KOA
 
@@ -181,7 +181,12 @@ def test_records_survive_a_round_trip_through_javascript(framework):
         end=now + 5000,
         persistent=False,
         written=7,
+        login=Login(now - 10, b"handle", Aside("bob", digest, b"m", b"{}")),
     )
+    blank = Record(created=0, renewed_at=0, expires_at=0, data=b"")
+    of_tombstones = {"retired", "successor", "successor_until", "same_login"}
+    for name in set(Record.__struct_fields__) - of_tombstones:
+        assert getattr(record, name) != getattr(blank, name), f"{name} is not tried"
     codec = manager.codec
     key = codec.key("i" * 43 + digest)
     encoded = codec.encode(record, key)

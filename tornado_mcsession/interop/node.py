@@ -22,7 +22,7 @@ from ..exceptions import DecodeError, EncodeError
 from ..sessions import ids
 from ..sessions.codec import Codec
 from ..sessions.lifetime import Lifetime
-from ..sessions.record import AnyTime, Flash, PastTime, Record, Span
+from ..sessions.record import AnyTime, Flash, Login, PastTime, Record, Span
 from ..sessions.serializers import JSONSerializer
 from ..stores.base import Store
 from ..stores.memcached import MemcachedStore, Router
@@ -65,6 +65,7 @@ class Own(msgspec.Struct, omit_defaults=True, gc=False):
     end: AnyTime | None = None
     persistent: bool | None = None
     marker: bytes | None = None
+    login: Login | None = None
     writes: bytes = b""
     written: Annotated[int, msgspec.Meta(ge=0, le=2**53)] = 0
 
@@ -155,6 +156,7 @@ class NodeCodec(Codec):
             end=record.end,
             persistent=record.persistent,
             marker=record.marker,
+            login=record.login,
             writes=record.writes,
             written=record.written,
         )
@@ -277,6 +279,7 @@ class NodeCodec(Codec):
             principal=None if is_copy else own.principal,
             authenticated_at=None if is_copy else own.authenticated_at,
             marker=None if is_copy else own.marker,
+            login=None if is_copy else own.login,
             idle_timeout=own.idle_timeout,
             end=own.end,
             persistent=own.persistent,
