@@ -82,6 +82,25 @@ ensure_servers() {
     fi
 }
 
+# ensure_node: Node and npm, whose packages share sessions with this one.
+ensure_node() {
+    has node npm && return
+    packages='nodejs npm'
+    has apt-get || packages=node
+    # shellcheck disable=SC2086 # names without spaces
+    { install_packages $packages && has node npm; } || die \
+        "Node 20 or newer and npm are needed, and could not be installed from here." \
+        "Install them with this system's package manager, and start this again."
+}
+
+# ensure_packages DIRECTORY: what its package-lock.json says.
+ensure_packages() {
+    [ "$1/node_modules/.package-lock.json" -nt "$1/package-lock.json" ] && return
+    say "Installing the packages of $1 (npm)"
+    quietly npm ci --prefix "$1" --no-audit --no-fund ||
+        die "The packages of $1 could not be installed; npm says why above."
+}
+
 # is_python COMMAND LOWEST ABOVE: whether its version is LOWEST or newer, and
 # older than ABOVE.
 is_python() {
@@ -152,4 +171,24 @@ PYTHON
         --editable "${ROOT}[test]" "$@" ||
         die "The Python packages could not be installed; pip says why above."
     printf '%s\n' "$stamp" >"$venv/stamp"
+}
+
+# The demos need the package and nothing of the tests.
+DEMO_VENV=$ROOT/.venv
+
+is_demo_ready() {
+    [ "$DEMO_VENV/ready" -nt pyproject.toml ] &&
+        "$DEMO_VENV/bin/python" -c 'import tornado_mcsession' 2>/dev/null
+}
+
+# ensure_demo: the virtual environment of the demos.
+ensure_demo() {
+    is_demo_ready && return
+    ensure_python
+    say "Setting up .venv with $("$PYTHON" --version), once"
+    make_venv "$PYTHON" "$DEMO_VENV"
+    "$DEMO_VENV/bin/python" -m pip --disable-pip-version-check install -qq \
+        --editable . ||
+        die "The Python packages could not be installed; pip says why above."
+    touch "$DEMO_VENV/ready"
 }

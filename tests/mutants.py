@@ -141,6 +141,13 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/security",
         "tests/fuzz",
     ),
+    "interop": (
+        "tests/interop/test_both_ways.py",
+        "tests/interop/test_expiry.py",
+        "tests/interop/test_cookies.py",
+        "tests/interop/test_foreign.py",
+        "tests/interop/test_placement.py",
+    ),
 }
 """What should notice the faults of an area: the likeliest first."""
 
@@ -1066,6 +1073,144 @@ MUTANTS = [
         "session.py",
         "if own.aside is not None:",
         "if False:",
+    ),
+    Mutant(
+        "interop", "interop/node.py", "tombstone_flags = _NUMBER", "tombstone_flags = 0"
+    ),
+    Mutant(
+        "interop",
+        "interop/node.py",
+        "flags = _JSON\n    # Node",
+        "flags = 0\n    # Node",
+    ),
+    Mutant("interop", "interop/node.py", '_MARK = b" "', '_MARK = b""'),
+    Mutant("interop", "interop/node.py", "expired_for = 1.0", "expired_for = 300.0"),
+    Mutant(
+        "interop",
+        "interop/node.py",
+        "is_copy = key.startswith(prefix) and not",
+        "is_copy = False and not",
+    ),
+    Mutant(
+        "interop",
+        "interop/node.py",
+        "1000 * min(max(math.ceil(seconds), 1), _MONTH)",
+        "1000 * max(math.ceil(seconds), 1)",
+    ),
+    Mutant(
+        "interop",
+        "interop/node.py",
+        "1000 * min(max(math.ceil(seconds), 1), _MONTH)",
+        "int(1000 * min(seconds, _MONTH))",
+    ),
+    Mutant(
+        "interop",
+        "interop/node.py",
+        "if self.may_lack_age or not self._persistent:",
+        "if True:",
+    ),
+    Mutant(
+        "interop",
+        "interop/node.py",
+        "if cookie.get(self.age_name, 0) is None:",
+        "if False:",
+    ),
+    Mutant("interop", "interop/node.py", 'if b"\\\\ud" in data:', "if False:"),
+    Mutant(
+        "interop",
+        "interop/node.py",
+        "            self._refuse_taken(data)",
+        "            pass",
+    ),
+    Mutant(
+        "interop",
+        "interop/node.py",
+        "template = record.cookie if isinstance(record, NodeRecord) else self._cookie",
+        "template = self._cookie",
+    ),
+    Mutant("interop", "interop/node.py", "if flags != _JSON:", "if False:"),
+    Mutant(
+        "interop",
+        "interop/node.py",
+        "max_age = min(max(max_age, 1000), _LONGEST_AGE)",
+        "pass",
+    ),
+    Mutant(
+        "interop",
+        "interop/node.py",
+        "if own.created is None or max_age != own.max_age:",
+        "if own.created is None:",
+    ),
+    Mutant(
+        "interop",
+        "interop/node.py",
+        "persistent=None if persistent is self._persistent else persistent,",
+        "persistent=None,",
+    ),
+    Mutant(
+        "interop",
+        "interop/node.py",
+        "return self._lifetime.renewed(record, self._clock(), cookie=False)",
+        "return record",
+    ),
+    Mutant("interop", "interop/node.py", "while known in taken:", "while False:"),
+    Mutant(
+        "interop",
+        "interop/node.py",
+        "if own.created is None and lifetime.choose is not None:",
+        "if False:",
+    ),
+    Mutant(
+        "interop",
+        "interop/node.py",
+        'label = host if port == "11211" else name',
+        "label = name",
+    ),
+    Mutant("interop", "interop/node.py", "weight / total * 40 * len(nodes)", "40"),
+    Mutant("interop", "interop/node.py", "if len(key) <= _LONGEST_KEY:", "if True:"),
+    Mutant(
+        "interop",
+        "interop/node.py",
+        "base64.b64encode(super().encode(Record(**fields), key))",
+        "super().encode(Record(**fields), key)",
+    ),
+    Mutant("interop", "interop/koa.py", "may_lack_age = False", "may_lack_age = True"),
+    Mutant(
+        "interop",
+        "interop/koa.py",
+        "            for key in self._keys\n",
+        "            for key in self._keys[:1]\n",
+    ),
+    Mutant(
+        "interop",
+        "interop/koa.py",
+        "return self._signed(self._keys[0], text)",
+        "return self._signed(self._keys[-1], text)",
+    ),
+    Mutant(
+        "interop",
+        "interop/koa.py",
+        'signature = "" if is_removed else',
+        'signature = "removed" if is_removed else',
+    ),
+    Mutant(
+        "interop",
+        "interop/express.py",
+        'cookie["expires"] = None if max_age is None else _iso(expires_at)',
+        "pass",
+    ),
+    Mutant("interop", "interop/express.py", 'safe="")', 'safe="+/:")'),
+    Mutant(
+        "interop",
+        "interop/express.py",
+        "for secret in self._secrets)",
+        "for secret in self._secrets[:1])",
+    ),
+    Mutant(
+        "interop",
+        "sessions/repository.py",
+        "codec.tombstone_flags if record.retired else codec.flags",
+        "codec.flags",
     ),
 ]
 

@@ -23,7 +23,6 @@ from .exceptions import (
 )
 from .session import Session
 from .sessions import ids
-from .sessions.codec import Codec
 from .sessions.lifetime import Lifetime
 from .sessions.lookup import NOTHING, Found, Lookup
 from .sessions.record import Record
@@ -33,7 +32,7 @@ from .sessions.rotation import Rotation
 from .sessions.serializers import check_items
 from .sessions.state import UNLOADED, Presented
 from .sessions.tasks import Tasks
-from .settings import Settings, build_serializer, build_store
+from .settings import Settings, build_codec, build_store
 from .stores.base import NodeCallback
 from .stores.memcached import MemcachedStore
 from .stores.memory import MemoryStore
@@ -120,9 +119,7 @@ class SessionManager:
             renew_after=settings.renew_after,
             choose=self._choose_timeout if callable(idle) else None,
         )
-        self.codec = Codec(
-            build_serializer(settings), settings.key_prefix, settings.encryption_keys
-        )
+        self.codec = build_codec(settings, self.lifetime)
         self._operations = Operations(
             self.store, trusted=type(self.store) in (MemcachedStore, MemoryStore)
         )

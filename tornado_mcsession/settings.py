@@ -13,6 +13,8 @@ from datetime import timedelta
 from typing import Any
 
 from .checks import known, number, of_types, one_of, positive_int, seconds, type_error
+from .sessions.codec import Codec
+from .sessions.lifetime import Lifetime
 from .sessions.marker import MOST_SESSIONS
 from .sessions.repository import MAX_SIZE
 from .sessions.serializers import JSONSerializer, MsgpackSerializer, Serializer
@@ -20,8 +22,9 @@ from .stores.base import Store
 from .stores.memcached import MemcachedStore
 from .stores.memory import MemoryStore
 from .web.cookie import CookieOptions
+from .web.transport import Transport
 
-__all__ = ["Settings", "build_serializer", "build_store"]
+__all__ = ["Settings", "build_codec", "build_serializer", "build_store"]
 
 DAY = 86_400.0
 KEY_LENGTH = 32  # AES-256
@@ -32,6 +35,7 @@ _TYPES: dict[str, tuple[Any, str]] = {
     "no_store": (bool, "True or False"),
     "allow_empty": (bool, "True or False"),
     "track_sessions": (bool, "True or False"),
+    "codec": (Callable | None, "a callable or None"),
     "generate_id": (Callable | None, "a callable or None"),
     "allow_new": (Callable | None, "a callable or None"),
     "validate": (Callable | None, "a callable or None"),
@@ -83,6 +87,9 @@ class Settings:
     key_prefix: str = "mcsession:"
     serializer: Any = "msgpack"
     """``"msgpack"``, ``"json"``, or an object with ``dumps`` and ``loads``."""
+    codec: Callable[[Callable[[], float], Lifetime], Codec] | None = None
+    """Returns what turns records into keys and bytes, given the clock and the lifetime
+    rules; `None`: the package's own."""
     encryption_keys: Sequence[Any] = dataclasses.field(default=(), repr=False)
     """Each is 32 bytes, or their URL-safe base64 text; the first one encrypts."""
     max_size: int = MAX_SIZE
@@ -142,6 +149,10 @@ class Settings:
         elif inspect.iscoroutinefunction(self.on_error):
             raise TypeError(
                 "on_error must be a plain function, not async: nobody awaits it"
+            )
+        if self.codec is not None and (keys or self.serializer != "msgpack"):
+            raise ValueError(
+                "codec replaces serializer and encryption_keys: set none of them"
             )
         _check_transport(self.transport)
         if isinstance(self.serializer, str):
@@ -207,7 +218,9 @@ def _check_transport(transport: Any) -> None:
     elif isinstance(transport, str):
         if transport != "cookie" and not _HEADER.fullmatch(transport):
             raise ValueError("transport must be 'cookie' or 'header:<Header-Name>'")
-    elif not all(hasattr(transport, m) for m in ("read", "write", "clear")):
+    elif not isinstance(transport, Transport) and not all(
+        hasattr(transport, m) for m in ("read", "write", "clear")
+    ):
         raise type_error("transport", transport, "text, or have read, write and clear")
 
 
@@ -251,6 +264,14 @@ def build_store(settings: Settings) -> Store:
             raise ValueError("store URL memory:// takes nothing after it")
         return MemoryStore(clock=settings.clock)
     return MemcachedStore.from_url(store)
+
+
+def build_codec(settings: Settings, lifetime: Lifetime) -> Codec:
+    """Return what turns records into keys and bytes."""
+    if settings.codec is not None:
+        return settings.codec(settings.clock, lifetime)
+    serializer = build_serializer(settings)
+    return Codec(serializer, settings.key_prefix, settings.encryption_keys)
 
 
 def build_serializer(settings: Settings) -> Serializer:

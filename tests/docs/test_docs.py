@@ -385,6 +385,26 @@ async def test_a_transport_carries_the_id(browser: Browser, app: Application) ->
     assert "n" not in (await browser.get("/")).json()
 
 
+# docs/koa.md
+
+
+def test_sessions_are_shared_as_the_page_says() -> None:
+    """Its settings are accepted, and its handlers are some."""
+    koa, express, handlers = blocks("koa.md")
+    for block, key in ((koa, "koa:sess:"), (express, "shop:")):
+        manager = SessionManager(run(block)["app"])
+        assert manager.codec.key("a" * 43) == key + "a" * 43
+    assert issubclass(run(handlers)["Login"], RequestHandler)
+
+
+def test_the_list_of_moved_pages_is_that_of_the_demo() -> None:
+    """The page's part of a configuration stands in the demo's in the same way."""
+    (shown,) = re.findall(r"```nginx\n(.*?)```", text_of("koa.md"), re.S)
+    template = (ROOT / "demo" / "koa" / "nginx.conf").read_text()
+    first = shown.strip().splitlines()[0].rstrip(" {")
+    assert f"{first} {{{{" in template
+
+
 # docs/cross-site.md
 
 

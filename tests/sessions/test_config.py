@@ -50,6 +50,7 @@ def test_the_defaults_are_the_designed_ones():
         "transport": "cookie",
         "key_prefix": "mcsession:",
         "serializer": "msgpack",
+        "codec": None,
         "encryption_keys": (),
         "max_size": 900 * 1024,
         "persist": "before_response",

@@ -28,6 +28,9 @@ from tornado_mcsession import (
     StoreUnavailable,
     UserSession,
 )
+from tornado_mcsession.interop.express import express_session
+from tornado_mcsession.interop.koa import koa_session
+from tornado_mcsession.interop.node import NodeRouter
 
 
 class Page(SessionMixin, RequestHandler):
@@ -202,3 +205,10 @@ def explain(error: Exception) -> None:
         assert_type(error.operation, str)
         assert_type(error.node, str)
         assert_type(error.outcome_unknown, bool)
+
+
+def share() -> None:
+    store = MemcachedStore(["a:1", "b:2"], router=NodeRouter)
+    settings = koa_session(store=store, keys=["a", b"b"], cookie={"path": "/"})
+    assert_type(settings, dict[str, Any])
+    SessionManager(**express_session(store="memory://", secret="a", idle_timeout=60))

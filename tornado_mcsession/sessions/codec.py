@@ -11,6 +11,7 @@ import msgspec
 
 from ..exceptions import DecodeError
 from .ids import record_key
+from .lifetime import EXPIRED_FOR
 from .record import NewerRecord, Record
 from .serializers import Serializer, is_too_deep
 
@@ -78,6 +79,10 @@ class Codec:
 
     flags = 0
     """The flags that memcached stores with a record."""
+    tombstone_flags = 0
+    """The flags that it stores with a tombstone."""
+    expired_for = EXPIRED_FOR
+    """How many seconds a record stays in the store after its end."""
 
     def __init__(
         self,

@@ -11,7 +11,7 @@ import msgspec
 
 from .record import Record
 
-__all__ = ["TOMBSTONE_SECONDS", "Lifetime", "ttl", "utc"]
+__all__ = ["EXPIRED_FOR", "TOMBSTONE_SECONDS", "Lifetime", "ttl", "utc"]
 
 TOMBSTONE_SECONDS = 60.0
 """How long a tombstone is kept, for late writes and requests already in flight."""
@@ -105,12 +105,12 @@ class Lifetime:
         return lifetime is not None and now >= record.created + lifetime
 
 
-def ttl(record: Record, now: float) -> float:
-    """Return how long a store keeps ``record``: until 5 minutes after its end.
+def ttl(record: Record, now: float, expired_for: float) -> float:
+    """Return how long a store keeps ``record``: ``expired_for`` beyond its end.
 
     So the record decides when a session expires, and never the store's clock.
     """
-    return max(record.expires_at - now, 0.0) + EXPIRED_FOR
+    return max(record.expires_at - now, 0.0) + expired_for
 
 
 def utc(timestamp: float) -> datetime:

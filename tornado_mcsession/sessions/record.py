@@ -10,7 +10,16 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-__all__ = ["Aside", "Flash", "Login", "NewerRecord", "Record"]
+__all__ = [
+    "AnyTime",
+    "Aside",
+    "Flash",
+    "Login",
+    "NewerRecord",
+    "PastTime",
+    "Record",
+    "Span",
+]
 
 # A record remembers the writes of the last seconds, so that a write whose response
 # was lost can be recognised: a few whatever their age, and no more than 64.
@@ -20,9 +29,9 @@ MOST_WRITES = 64 * WRITE
 
 # What a time may be, which is checked while a record is decoded: any finite number.
 _NEVER = sys.float_info.max
-_Past = Annotated[float, Meta(ge=0, le=_NEVER)]
-_Time = Annotated[float, Meta(ge=-_NEVER, le=_NEVER)]
-_Span = Annotated[float, Meta(gt=0, le=_NEVER)]
+PastTime = Annotated[float, Meta(ge=0, le=_NEVER)]
+AnyTime = Annotated[float, Meta(ge=-_NEVER, le=_NEVER)]
+Span = Annotated[float, Meta(gt=0, le=_NEVER)]
 
 
 class Flash(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -76,20 +85,20 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=Fals
     end; see `NewerRecord`.
     """
 
-    created: _Past
-    renewed_at: _Past
-    expires_at: _Time
+    created: PastTime
+    renewed_at: PastTime
+    expires_at: AnyTime
     data: bytes
     writes: bytes = b""
     """The ids of the newest writes, newest first, one behind the other."""
     flashes: tuple[Flash, ...] = ()
     principal: str | None = None
-    authenticated_at: _Past | None = None
+    authenticated_at: PastTime | None = None
     marker: bytes | None = None
     """The value of the principal's marker when this session logged in."""
-    idle_timeout: _Span | None = None
+    idle_timeout: Span | None = None
     """This session's own idle timeout in seconds; None: as the setting says."""
-    end: _Time | None = None
+    end: AnyTime | None = None
     """This session's own fixed end; None: only that of its lifetime."""
     persistent: bool | None = None
     """Whether the cookie outlives the browser; None: as the setting says."""
@@ -97,7 +106,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=Fals
     """A tombstone: the session under this id was ended, or got a new id."""
     successor: bytes | None = None
     """The new id, sealed with the old one (`.ids.seal`); None: there is none."""
-    successor_until: _Time | None = None
+    successor_until: AnyTime | None = None
     """Requests with the old id are led to the new one until then (``grace``)."""
     written: int = 0
     """How many writes this record has seen. ``writes`` are the last of them."""

@@ -342,7 +342,7 @@ class Repository:
         try:
             async with asyncio.timeout(self.operations.limit):
                 for _ in range(MAX_ATTEMPTS):
-                    seconds = ttl(record, self.clock())
+                    seconds = ttl(record, self.clock(), self.codec.expired_for)
                     try:
                         if await add(at.key, data, seconds, self.codec.flags):
                             return Stored(*at, record)
@@ -569,8 +569,9 @@ class Repository:
         now = self.clock()
         record = record.stamped(at.record, now, self._memory)
         data = self._encoded(record, at.key)
-        seconds = ttl(record, now)
-        flags = self.codec.flags
+        codec = self.codec
+        seconds = ttl(record, now, codec.expired_for)
+        flags = codec.tombstone_flags if record.retired else codec.flags
         answer = self.operations.begin_cas(at.key, data, seconds, at.token, flags)
         return Attempt(at, record, answer)
 

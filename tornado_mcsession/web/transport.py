@@ -63,6 +63,13 @@ class OwnTransport(Protocol):
     def clear(self, handler: RequestHandler, headers: HTTPHeaders, /) -> None: ...
 
 
+class CookieSigner(Protocol):
+    """What a `CookieTransport` needs of a signer."""
+
+    def sign(self, name: str, value: str, /) -> str: ...
+    def unsign(self, name: str, signed: str, /) -> str | None: ...
+
+
 class Signer:
     """Signs cookie values, and checks signatures, as Tornado does.
 
@@ -151,7 +158,7 @@ class CookieTransport(Transport):
         options: CookieOptions | Callable[..., Mapping[str, Any]],
         *,
         default_name: str,
-        signer: Signer | None,
+        signer: CookieSigner | None,
         clock: Callable[[], float],
     ) -> None:
         self._signer = signer
@@ -405,6 +412,8 @@ def build_transport(
         )
 
     def build(setting: Any) -> Transport:
+        if isinstance(setting, Transport):
+            return setting
         if setting != "cookie":
             if isinstance(setting, str):
                 setting = HeaderTransport(setting.removeprefix("header:"))

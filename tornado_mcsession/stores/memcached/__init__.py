@@ -87,6 +87,8 @@ class MemcachedStore(Store):
         addresses: ``"same"`` where all addresses of a host name lead to the same
             sessions, such as proxies before the same servers. Without it, a name
             with several addresses of one family is refused.
+        router: what places keys on servers, given their weights by name: `Router`, or
+            a class derived from it where other programs place them in another way.
         executor: run the blocking calls here, instead of on own threads; it is
             not shut down by `close`. After a fork, the child has own threads.
     """
@@ -110,6 +112,7 @@ class MemcachedStore(Store):
         weights: Sequence[float] | None = None,
         reconnect_timeout: float = 0.0,
         addresses: str | None = None,
+        router: Callable[[Mapping[str, float]], Router] | None = None,
         executor: Executor | None = None,
     ) -> None:
         self.timeout = checked_seconds("timeout", timeout)
@@ -118,7 +121,7 @@ class MemcachedStore(Store):
         positive_int("max_pending", max_pending)
         limits = Limits(self.timeout, self.reconnect_timeout, threads, max_pending)
         parsed = parse_servers(servers)
-        self._router = Router(parse_weights(parsed, weights))
+        self._router = (router or Router)(parse_weights(parsed, weights))
         access = Access(
             connect_timeout=connect_timeout,
             username=username,
@@ -142,17 +145,23 @@ class MemcachedStore(Store):
             tell_of_forks(node)
 
     @classmethod
-    def from_url(cls, url: str) -> MemcachedStore:
+    def from_url(cls, url: str, **more: Any) -> MemcachedStore:
         """Return the store that a URL describes.
 
         ``memcached://host:port,host2:port2/?timeout=1``, ``memcached:///path``
-        for a Unix socket, ``memcacheds://`` for TLS. Raises `ValueError`.
+        for a Unix socket, ``memcacheds://`` for TLS. ``more`` are arguments that no
+        URL can hold. Raises `ValueError`.
         """
         servers, options = parse_url(url)
         try:
-            return cls(servers, **options)
+            return cls(servers, **options, **more)
         except (TypeError, ValueError) as error:
             raise ValueError(f"store URL: {error}") from None
+
+    @property
+    def router(self) -> Router:
+        """What places keys on servers."""
+        return self._router
 
     def get(self, key: str) -> Awaitable[Entry | None]:
         return self._node(key).ask("get", key)

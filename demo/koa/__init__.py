@@ -1,0 +1,1 @@
+"""A site on koa that moves to Tornado page by page."""

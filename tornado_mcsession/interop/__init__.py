@@ -1,0 +1,1 @@
+"""Sessions shared with web applications of other languages."""
