@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import time
+from concurrent.futures import Executor, Future
 
 import pytest
 
-from tornado_mcsession import CasResult, StoreRejected, StoreUnavailable
+from tornado_mcsession import (
+    CasResult,
+    MemcachedStore,
+    StoreRejected,
+    StoreUnavailable,
+)
+from tornado_mcsession.stores.memcached.executor import BATCH
+from tornado_mcsession.stores.memcached.node import TRIES
 
 from .contract import OPERATIONS, TTL
+from .recording import ScriptedServer
 
 pytestmark = [pytest.mark.integration, pytest.mark.gen_test(timeout=60)]
 
@@ -57,6 +66,46 @@ async def test_many_wait_and_all_are_woken(own_memcached, connect):
     own_memcached.start()
     async with asyncio.timeout(10):
         assert await asyncio.gather(*waiting) == [True] * 500
+
+
+class OnCue(Executor):
+    """Keeps the work that it is given, to be done when a test says so."""
+
+    def __init__(self):
+        self.jobs = []
+
+    def submit(self, job, /, *arguments):
+        self.jobs.append(lambda: job(*arguments))
+        return Future()
+
+
+async def test_one_that_was_refused_before_others_were_answered_is_asked_again():
+    """The node came back before the loop knew that it had been away."""
+
+    def hangs_up(connection):
+        connection.recv(10_000)
+        connection.close()
+
+    def answers(connection):
+        while connection.recv(10_000):
+            connection.sendall(b"END\r\n")
+
+    executor = OnCue()
+    with ScriptedServer(*[hangs_up] * TRIES, answers) as server:
+        store = MemcachedStore(
+            [server.url.removeprefix("memcached://")],
+            timeout=5,
+            reconnect_timeout=30,
+            executor=executor,
+        )
+        waiting = [asyncio.ensure_future(store.get(KEY)) for _ in range(BATCH + 1)]
+        async with asyncio.timeout(20):
+            while not all(one.done() for one in waiting):
+                while executor.jobs:  # on the loop: it hears of a job when that is over
+                    executor.jobs.pop()()
+                await asyncio.sleep(0.001)
+        assert await asyncio.gather(*waiting) == [None] * (BATCH + 1)
+        await store.close(timeout=0)
 
 
 async def test_patience_ends(own_memcached, connect):

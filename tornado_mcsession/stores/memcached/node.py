@@ -177,7 +177,12 @@ class Node:
             return False
         if self._executor.is_stopped or self._gives_up:
             return False
-        return isinstance(error.__cause__, TimedOut) or self._breaker.answers is False
+        # Where it was silent, it may have answered to others since.
+        cause = error.__cause__
+        was_silent = isinstance(cause, Exception) and is_silence(cause)
+        return (
+            was_silent or isinstance(cause, TimedOut) or self._breaker.answers is False
+        )
 
     async def health(self) -> dict[str, Any]:
         """Return whether the node keeps things, and how long it took or why not.
