@@ -8,8 +8,7 @@ import time
 import pytest
 
 from tornado_mcsession import CasResult, StoreRejected, StoreUnavailable
-
-from .contract import OPERATIONS, TTL
+from tornado_mcsession.testing.contract import OPERATIONS, TTL
 
 pytestmark = [pytest.mark.integration, pytest.mark.gen_test(timeout=60)]
 
