@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
+import socket
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from types import SimpleNamespace, TracebackType
@@ -12,7 +13,7 @@ from urllib.parse import urljoin, urlsplit
 
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest, HTTPResponse
 from tornado.httpserver import HTTPServer
-from tornado.httputil import HTTPHeaders, HTTPServerRequest
+from tornado.httputil import HTTPHeaders, HTTPServerRequest, RequestStartLine
 from tornado.netutil import bind_sockets
 from tornado.web import Application, RequestHandler
 
@@ -58,8 +59,8 @@ class SessionClient:
         self.cookies: dict[str, str] = {}
         self._base_url = base_url
         self._server: HTTPServer | None = None
+        self._sockets: list[socket.socket] = []
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._own_url = ""
 
     def __repr__(self) -> str:
         return f"<SessionClient cookies={len(self.cookies)}>"
@@ -199,19 +200,25 @@ class SessionClient:
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
             await self._stop()
-            sockets = bind_sockets(0, HOST)
+            self._sockets = bind_sockets(0, HOST)
             self._server, self._loop = HTTPServer(self.application), loop
-            self._server.add_sockets(sockets)
-            self._own_url = f"http://{HOST}:{sockets[0].getsockname()[1]}/"
-        return self._own_url
+            self._server.add_sockets(self._sockets)
+        return f"http://{HOST}:{self._sockets[0].getsockname()[1]}/"
 
     async def _stop(self) -> None:
         server, loop = self._server, self._loop
         self._server = self._loop = None
-        if server is not None:
-            server.stop()
-            if loop is asyncio.get_running_loop():
-                await server.close_all_connections()
+        if server is None or loop is None:
+            return
+        if (
+            loop.is_closed()
+        ):  # it may have closed them, which the server does not expect
+            for listening in self._sockets:
+                listening.close()
+            return
+        server.stop()
+        if loop is asyncio.get_running_loop():
+            await server.close_all_connections()
 
     def _handler(self, manager: SessionManager) -> RequestHandler:
         """Return a handler of a request that this client might send."""
@@ -234,9 +241,7 @@ class SessionClient:
             set_close_callback=lambda callback: None,
         )
         request = HTTPServerRequest(
-            method="GET",
-            uri=path,
-            version="HTTP/1.1",
+            start_line=RequestStartLine("GET", path, "HTTP/1.1"),
             headers=headers,
             connection=connection,
         )
