@@ -440,7 +440,7 @@ class ExpiryContract(_Contract):
 
 
 class StoreContract(ValueContract, ArgumentContract, LoopContract, ExpiryContract):
-    """What the session manager expects of every store, in about 170 tests.
+    """What the session manager expects of every store, in about 140 tests.
 
     Derive a class from it, and let it make your store::
 

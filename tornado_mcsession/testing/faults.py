@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Generic, Literal, NamedTuple, TypeVar, get_args
 
-from ..checks import one_of
+from ..checks import one_of, positive_int
 from ..exceptions import StoreUnavailable
 from ..stores.base import CasResult, Entry, NodeCallback, Store
 from ..stores.memory import MemoryStore
@@ -32,28 +32,48 @@ class Held:
     def __init__(self) -> None:
         self._reached = asyncio.Event()
         self._released = asyncio.Event()
+        self._task: asyncio.Task[Any] | None = None
 
-    async def reached(self) -> None:
-        """Wait until a call has begun to wait. Raises `TimeoutError` after 30 s."""
+    async def reached(self) -> asyncio.Task[Any] | None:
+        """Wait until a call has begun to wait; return the task that waits.
+
+        Raises `TimeoutError` after 30 seconds.
+        """
         async with asyncio.timeout(PATIENCE):
             await self._reached.wait()
+        return self._task
 
     def release(self) -> None:
         """Let the waiting calls go on, and later ones pass."""
         self._released.set()
 
-    async def _wait(self) -> None:
+    @property
+    def is_released(self) -> bool:
+        """Whether calls pass."""
+        return self._released.is_set()
+
+    async def wait(self) -> None:
+        """Wait until it is released, as a call does that is held."""
+        self._task = asyncio.current_task()
         self._reached.set()
         await self._released.wait()
 
 
+class Failure(NamedTuple):
+    """What a call raises, and whether its operation is done before."""
+
+    error: Exception | None
+    is_done: bool
+
+
 @dataclass
-class _Fault:
-    kind: Literal["fail", "lose", "wait"]
+class Fault(Generic[T]):
+    """``what`` happens to ``left`` calls, or to all of them, after ``skip`` others."""
+
     operations: tuple[Operation, ...]
     skip: int
     left: int | None
-    wait: Callable[[], Awaitable[object]] | None = None
+    what: T
 
 
 class FaultyStore(Store):
@@ -63,17 +83,19 @@ class FaultyStore(Store):
 
         store = FaultyStore()
         store.fail("get")               # the next get raises StoreUnavailable
-        store.lose("cas")               # the next cas is done, but raises
+        store.lose("cas")               # the next cas is done, and then raises
         store.delay(0.5, "add")         # the next add takes half a second longer
         store.fail("cas", skip=1)       # the second cas from now on raises
         store.fail("get", times=None)   # each get raises until up() is called
         store.down()                    # everything raises until up() is called
 
     Operations that are not named mean all of them. ``skip`` calls pass first; then
-    ``times`` calls have the fault, or all calls if ``times`` is `None`. A call has
-    one fault at most: if several are due, the one that was asked for first.
+    ``times`` calls have the fault, or all of them if ``times`` is `None`. A call is
+    delayed or held once, and fails once: a second ``fail("get")`` is for the call
+    after the next one.
 
-    ``calls`` lists the operations in the order in which they began.
+    ``calls`` lists the operations in the order in which they began. ``is_down`` says
+    whether `down` was called.
 
     An operation that takes longer than ``timeout`` seconds is ended by the session
     manager, like one to which a server does not respond. By default it is the timeout
@@ -87,9 +109,9 @@ class FaultyStore(Store):
         self.timeout = self.inner.timeout if timeout is None else timeout
         self.reconnect_timeout = self.inner.reconnect_timeout
         self.calls: list[Operation] = []
-        self._faults: list[_Fault] = []
-        self._held: list[Held] = []
-        self._is_down = False
+        self.is_down = False
+        self._pauses: list[Fault[Held | float]] = []
+        self._failures: list[Fault[Failure]] = []
         self._on_connect: list[NodeCallback] = []
         self._on_disconnect: list[NodeCallback] = []
 
@@ -97,10 +119,14 @@ class FaultyStore(Store):
         return f"<FaultyStore {self.inner!r}>"
 
     def fail(
-        self, *operations: Operation, skip: int = 0, times: int | None = 1
+        self,
+        *operations: Operation,
+        skip: int = 0,
+        times: int | None = 1,
+        error: Exception | None = None,
     ) -> None:
-        """Let calls raise `.StoreUnavailable` with nothing done."""
-        self._add("fail", operations, skip, times)
+        """Let calls do nothing and raise ``error``; by default `.StoreUnavailable`."""
+        self._failures.append(_fault(operations, skip, times, Failure(error, False)))
 
     def lose(
         self, *operations: Operation, skip: int = 0, times: int | None = 1
@@ -109,7 +135,7 @@ class FaultyStore(Store):
 
         As if the server's response was lost on its way: ``outcome_unknown`` is true.
         """
-        self._add("lose", operations, skip, times)
+        self._failures.append(_fault(operations, skip, times, Failure(None, True)))
 
     def delay(
         self,
@@ -119,14 +145,14 @@ class FaultyStore(Store):
         times: int | None = 1,
     ) -> None:
         """Let calls take ``seconds`` longer."""
-        self._add("wait", operations, skip, times, lambda: asyncio.sleep(seconds))
+        self._pauses.append(_fault(operations, skip, times, seconds))
 
     def hold(
         self, *operations: Operation, skip: int = 0, times: int | None = 1
     ) -> Held:
         """Let calls wait until the test releases them, or until they time out.
 
-        For two requests at once whose order matters::
+        For two requests whose order matters::
 
             held = store.hold("cas")
             slow = asyncio.create_task(client.fetch("/cart", method="POST", body=""))
@@ -136,81 +162,52 @@ class FaultyStore(Store):
             await slow
         """
         held = Held()
-        self._held.append(held)
-        self._add("wait", operations, skip, times, held._wait)
+        self._pauses.append(_fault(operations, skip, times, held))
         return held
 
     def down(self) -> None:
         """Let every call raise `.StoreUnavailable` until `up`.
 
-        Calls what was given to `on_disconnect`, like a store whose server is gone.
+        Calls the callbacks of `on_disconnect`, like a store whose server is gone.
         """
-        self._is_down = True
-        self._tell(self._on_disconnect)
+        self.is_down = True
+        for callback in self._on_disconnect:
+            callback(NODE)
 
     def up(self) -> None:
         """End all faults, and release what is held.
 
-        Calls what was given to `on_connect` after `down`: the session manager then
-        finishes the logouts that could not be confirmed.
+        Calls the callbacks of `on_connect` if the store was down. The session manager
+        then finishes the logouts that could not be confirmed.
         """
-        was_down, self._is_down = self._is_down, False
-        self._faults.clear()
-        for held in self._held:
-            held.release()
-        self._held.clear()
+        was_down, self.is_down = self.is_down, False
+        self._failures.clear()
+        for pause in self._pauses:
+            if isinstance(pause.what, Held):
+                pause.what.release()
+        self._pauses.clear()
         if was_down:
-            self._tell(self._on_connect)
-
-    def _tell(self, callbacks: Sequence[NodeCallback]) -> None:
-        for callback in callbacks:
-            callback(NODE)
-
-    def _add(
-        self,
-        kind: Literal["fail", "lose", "wait"],
-        operations: tuple[Operation, ...],
-        skip: int,
-        times: int | None,
-        wait: Callable[[], Awaitable[object]] | None = None,
-    ) -> None:
-        for operation in operations:
-            one_of("operation", operation, OPERATIONS)
-        chosen = operations or OPERATIONS
-        self._faults.append(_Fault(kind, chosen, skip, times, wait))
-
-    def _due(self, operation: Operation) -> _Fault | None:
-        due: _Fault | None = None
-        for fault in self._faults:
-            if operation not in fault.operations:
-                continue
-            if fault.skip:
-                fault.skip -= 1
-            elif due is None:
-                due = fault
-        if due is not None and due.left is not None:
-            due.left -= 1
-            if due.left <= 0:
-                self._faults.remove(due)
-        return due
+            for callback in self._on_connect:
+                callback(NODE)
 
     async def _do(self, operation: Operation, operate: Operate[T]) -> T:
         self.calls.append(operation)
-        if self._is_down:
+        if self.is_down:
             raise StoreUnavailable(operation, NODE, "the test's store is down")
-        fault = self._due(operation)
-        if fault is None:
+        self._pauses = [pause for pause in self._pauses if not _is_over(pause.what)]
+        pause, failure = _due(self._pauses, operation), _due(self._failures, operation)
+        if isinstance(pause, Held):
+            await pause.wait()
+        elif pause is not None:
+            await asyncio.sleep(pause)
+        if failure is None:
             return await operate()
-        if fault.kind == "fail":
-            raise StoreUnavailable(operation, NODE, "the test lets it fail")
-        if fault.wait is not None:
-            await fault.wait()
-        result = await operate()
-        if fault.kind == "lose":
+        if failure.is_done:
+            await operate()
             raise StoreUnavailable(
                 operation, NODE, "the test loses the response", outcome_unknown=True
             )
-        return result
+        raise failure.error or StoreUnavailable(operation, NODE, "the test says so")
 
     # The operations of a store.
 
@@ -260,7 +257,7 @@ class FaultyStore(Store):
 
     async def health(self) -> dict[str, dict[str, Any]]:
         nodes = await self.inner.health()
-        if not self._is_down:
+        if not self.is_down:
             return nodes
         failed = {"ok": False, "error": "the test's store is down"}
         return {node: dict(failed) for node in nodes or [NODE]}
@@ -269,3 +266,38 @@ class FaultyStore(Store):
 def _given(flags: int) -> tuple[int, ...]:
     """Return the flags to pass on: a store of a user's own may know none."""
     return () if flags == 0 else (flags,)
+
+
+def _fault(
+    operations: tuple[Operation, ...], skip: int, times: int | None, what: T
+) -> Fault[T]:
+    for operation in operations:
+        one_of("operation", operation, OPERATIONS)
+    if skip:
+        positive_int("skip", skip)
+    if times is not None:
+        positive_int("times", times)
+    return Fault(operations or OPERATIONS, skip, times, what)
+
+
+def _is_over(pause: Held | float) -> bool:
+    return isinstance(pause, Held) and pause.is_released
+
+
+def _due(faults: list[Fault[T]], operation: Operation) -> T | None:
+    """Count a call of ``operation``; return what is to happen to it, if anything."""
+    due: Fault[T] | None = None
+    for fault in faults:
+        if operation not in fault.operations:
+            continue
+        if fault.skip:
+            fault.skip -= 1
+        elif due is None:
+            due = fault
+    if due is None:
+        return None
+    if due.left is not None:
+        due.left -= 1
+        if due.left == 0:
+            faults.remove(due)
+    return due.what
