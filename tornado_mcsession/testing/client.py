@@ -54,8 +54,8 @@ class SessionClient:
         *,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        self.application = application
-        self.headers = HTTPHeaders(dict(headers or {}))
+        self.application: Application = application
+        self.headers: HTTPHeaders = HTTPHeaders(dict(headers or {}))
         self.cookies: dict[str, str] = {}
         self._base_url = base_url
         self._server: HTTPServer | None = None

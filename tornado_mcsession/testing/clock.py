@@ -27,7 +27,7 @@ class ManualClock:
     """
 
     def __init__(self, now: float | None = None) -> None:
-        self.now = time.time() if now is None else now
+        self.now: float = time.time() if now is None else now
 
     def __call__(self) -> float:
         return self.now

@@ -105,11 +105,11 @@ class FaultyStore(Store):
     def __init__(
         self, inner: Store | None = None, *, timeout: float | None = None
     ) -> None:
-        self.inner = MemoryStore() if inner is None else inner
-        self.timeout = self.inner.timeout if timeout is None else timeout
-        self.reconnect_timeout = self.inner.reconnect_timeout
+        self.inner: Store = MemoryStore() if inner is None else inner
+        self.timeout: float = self.inner.timeout if timeout is None else timeout
+        self.reconnect_timeout: float = self.inner.reconnect_timeout
         self.calls: list[Operation] = []
-        self.is_down = False
+        self.is_down: bool = False
         self._pauses: list[Fault[Held | float]] = []
         self._failures: list[Fault[Failure]] = []
         self._on_connect: list[NodeCallback] = []

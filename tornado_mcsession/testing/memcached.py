@@ -46,7 +46,7 @@ class Memcached:
     def __init__(self, *args: str, port: int | None = None) -> None:
         self._args = args
         self._process: subprocess.Popen[bytes] | None = None
-        self.port = ANY_PORT if port is None else port
+        self.port: int = ANY_PORT if port is None else port
         self.start()
 
     def __repr__(self) -> str:
