@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,21 @@ def run(path: Path, program: str, *arguments: str, plugins: bool = True) -> str:
 def test_the_program_for_unittest(tmp_path: Path) -> None:
     """Without pytest, and with warnings as errors."""
     assert "Ran 1 test" in run(tmp_path, UNITTEST, "-W", "error")
+
+
+def test_the_lines_for_self_fetch(tmp_path: Path) -> None:
+    """They are a test of that program's class, which waits for nothing."""
+    (lines,) = re.findall(r"send the client's headers:\n\n(.*?)\n\n\S", PAGE, re.S)
+    assert "self.fetch(" in lines
+    method = f"""
+    def test_fetch(self):
+{textwrap.indent(lines, "    ")}
+        self.assertEqual(response.code, 405)
+        session = self.io_loop.run_sync(self.client.session)
+        self.assertEqual(session["cart"], [])
+"""
+    program = UNITTEST.replace("\n\nif __name__", f"{method}\n\nif __name__")
+    assert "Ran 2 tests" in run(tmp_path, program, "-W", "error")
 
 
 def test_the_program_for_pytest_tornado(tmp_path: Path) -> None:

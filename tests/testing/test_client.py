@@ -13,6 +13,7 @@ from tornado.web import Application, RequestHandler
 from tornado.websocket import WebSocketHandler, websocket_connect
 
 from tornado_mcsession import (
+    EncodeError,
     MemoryStore,
     SessionManager,
     SessionMixin,
@@ -280,10 +281,29 @@ async def test_what_is_not_stored_is_an_error():
         for nothing in (None, {}):
             with pytest.raises(ValueError, match="data, or with a principal"):
                 await client.begin(nothing)
+        with pytest.raises(EncodeError):
+            await client.begin({"n": {1, 2}})
         store.fail("add")
         with pytest.raises(StoreUnavailable):
             await client.begin({"n": 1})
         assert client.cookies == {}
+
+
+@pytest.mark.gen_test
+async def test_an_empty_session_may_begin():
+    """Where the settings say so."""
+    async with SessionClient(application(allow_empty=True)) as client:
+        await client.begin()
+        assert await client.session() == {}
+        assert (await client.session()).exists
+
+
+def test_it_needs_an_application():
+    """A function that makes one is none."""
+    with pytest.raises(
+        TypeError, match=r"must be a tornado\.web\.Application, not fun"
+    ):
+        SessionClient(application)
 
 
 @pytest.mark.gen_test
@@ -344,6 +364,20 @@ async def test_headers_of_one_request_are_added():
         ]
         headers["X-A"] = "3"
         assert client.headers["X-A"] == "1"
+
+
+@pytest.mark.gen_test
+async def test_a_form_with_a_token_is_accepted():
+    """The token is in the body, and in a cookie of the same request."""
+    app = application()
+    app.settings["xsrf_cookies"] = True
+    async with SessionClient(app) as client:
+        await client.begin({"cart": []})
+        form = {"method": "POST", "body": "_xsrf=x&item=pen"}
+        assert (await client.fetch("/", **form)).code == 403
+        response = await client.fetch("/", headers={"Cookie": "_xsrf=x"}, **form)
+        assert response.code == 302
+        assert await client.session() == {"cart": ["pen"]}
 
 
 @pytest.mark.gen_test

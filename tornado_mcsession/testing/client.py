@@ -17,6 +17,7 @@ from tornado.httputil import HTTPHeaders, HTTPServerRequest, RequestStartLine
 from tornado.netutil import bind_sockets
 from tornado.web import Application, RequestHandler
 
+from ..checks import type_error
 from ..manager import SessionManager, attached_manager
 from ..session import Session
 from ..web.transport import Carried, CookieTransport
@@ -54,6 +55,8 @@ class SessionClient:
         *,
         headers: Mapping[str, str] | None = None,
     ) -> None:
+        if not isinstance(application, Application):
+            raise type_error("application", application, "a tornado.web.Application")
         self.application: Application = application
         self.headers: HTTPHeaders = HTTPHeaders(dict(headers or {}))
         self.cookies: dict[str, str] = {}
@@ -79,18 +82,20 @@ class SessionClient:
         `.SessionManager`. Hooks such as ``allow_new`` and ``before_save`` are called
         with a handler for a GET request.
 
-        Raises `ValueError` if there is neither data nor a principal: such a session
-        is not stored. Raises `.SessionError` if it cannot be stored.
+        Raises `ValueError` if there is neither data nor a principal: without the
+        setting ``allow_empty``, such a session is not stored. Raises `.SessionError`
+        if it cannot be stored.
         """
-        if not data and principal is None:
-            raise ValueError("a session begins with data, or with a principal")
         manager = attached_manager(self.application, name)
         handler = self._handler(manager)
         session = manager.session_for(handler, Carried(), None)
         session.update(data or {})
+        len(session)  # with allow_empty, a session begins when it is used
         if principal is not None:
             await session.login(principal)
-        await session.save()
+        await manager.commit(session)
+        if session.id is None:
+            raise ValueError("a session begins with data, or with a principal")
         headers = HTTPHeaders()
         manager.deliver(handler, headers, session)
         self.receive(headers)
