@@ -20,6 +20,8 @@ from tornado_mcsession import (
     SessionRefused,
     StoreUnavailable,
 )
+from tornado_mcsession.interop.express import express_session
+from tornado_mcsession.interop.koa import koa_session
 from tornado_mcsession.testing import FaultyStore, SessionClient
 
 ID = "a" * 43
@@ -186,6 +188,27 @@ async def test_a_transport_of_ones_own_needs_a_method():
         await client.begin({"n": 1})
         assert (await client.fetch("/")).body == b'{"principal": null, "n": 1}'
         assert await client.session() == {"n": 1}
+
+
+SHARED = {
+    "koa": (koa_session, {"keys": ["a secret", "an older one"]}),
+    "express": (express_session, {"secret": "a secret"}),
+}
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize(("settings", "given"), SHARED.values(), ids=SHARED)
+async def test_a_shared_session_can_begin(settings, given):
+    """One that Node reads as well, with the cookies that Node would set."""
+    app = application()
+    app.settings["session"] = settings(store=MemoryStore(), **given)
+    async with SessionClient(app) as client:
+        await client.begin({"n": 1})
+        assert (await client.fetch("/")).body == b'{"principal": null, "n": 1}'
+        assert await client.session() == {"n": 1}
+        await client.fetch("/logout", method="POST", body="")
+        assert await client.session() is None
+        assert client.cookies == {}
 
 
 @pytest.mark.gen_test
