@@ -24,6 +24,8 @@ from .support.proxy import FaultProxy
 from .support.tls import Certificates, TLSMemcached
 from .support.twemproxy import Twemproxy
 
+pytest_plugins = ["_tornado_mcsession_pytest"]
+
 # On a busy machine an example may take any time; what is wrong is wrong every time.
 hypothesis.settings.register_profile(
     "tests",
@@ -79,17 +81,13 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture(scope="session")
-def _shared_memcached() -> Iterator[Memcached]:
-    server = Memcached()
-    yield server
-    server.close()
+def memcached_process() -> Iterator[Memcached]:
+    """Let the fixture ``memcached`` be one that a test can look into.
 
-
-@pytest.fixture
-def memcached(_shared_memcached: Memcached) -> Memcached:
-    """An empty memcached that all tests share: not to be stopped or killed."""
-    _shared_memcached.flush()
-    return _shared_memcached
+    All tests share it: it is not to be stopped or killed.
+    """
+    with Memcached() as server:
+        yield server
 
 
 @pytest.fixture

@@ -72,6 +72,14 @@ def test_imports_go_down(name):
         assert floor_of(target) >= floor_of(name), f"{name} imports {target}"
 
 
+@pytest.mark.parametrize("name", MODULES)
+def test_nothing_needs_the_tools_for_tests(name):
+    """They know the whole package, and the package does not know them."""
+    if not name.startswith("testing."):
+        for target in imports(name, MODULES[name]):
+            assert not target.startswith("testing."), f"{name} imports {target}"
+
+
 def uses(name: str) -> set[str]:
     """The foreign packages that a module imports when it runs."""
     found = set()

@@ -35,9 +35,8 @@ from tornado_mcsession import (
     StoreUnavailable,
 )
 from tornado_mcsession.stores import base
+from tornado_mcsession.testing import StoreContract
 
-from ..stores.contract import ArgumentContract, StoreContract
-from ..stores.contract_life import ExpiryContract, LoopContract
 from ..support.browser import Browser
 from ..support.processes import Process, free_port
 
@@ -367,12 +366,11 @@ EXTENDING = run(
 )
 
 
-class TestTheStore(StoreContract, ArgumentContract, LoopContract, ExpiryContract):
+class TestTheStore(StoreContract):
     """The store of the page keeps the contract."""
 
-    @pytest.fixture
-    def new_store(self) -> Any:
-        return EXTENDING["DictStore"]
+    def make_store(self) -> Any:
+        return EXTENDING["DictStore"]()
 
 
 @pytest.mark.gen_test

@@ -376,8 +376,13 @@ def test_each_finding_is_answered_with_its_reason() -> None:
 
 
 def test_no_assert_looks_at_what_comes_from_outside() -> None:
-    """Each only tells a type (B101 is switched off for that): python -O is safe."""
+    """Each only tells a type (B101 is switched off for that): python -O is safe.
+
+    But for the tests that the package has for stores.
+    """
     for path in sources("tornado_mcsession"):
+        if path.match("testing/contract.py"):
+            continue
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Assert):
                 said = ast.unparse(node.test)

@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from tornado_mcsession import CasResult, StoreUnavailable
+from tornado_mcsession.testing.contract import TTL
 
-from .contract import TTL
 from .recording import LosingProxy, ScriptedServer
 
 pytestmark = [pytest.mark.integration, pytest.mark.gen_test(timeout=60)]

@@ -13,8 +13,8 @@ import pytest
 
 from tornado_mcsession import MemcachedStore, StoreUnavailable
 from tornado_mcsession.stores.memcached.node import FAILURES, SHORTEST_PAUSE, Breaker
+from tornado_mcsession.testing.contract import OPERATIONS, TTL
 
-from .contract import OPERATIONS, TTL
 from .recording import SpoilingProxy
 
 TIMEOUT = 5.0

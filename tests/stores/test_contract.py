@@ -22,9 +22,14 @@ from tornado_mcsession.stores.base import (
     check_key,
     check_ttl,
 )
-
-from .contract import ArgumentContract, StoreContract
-from .contract_life import ExpiryContract, LoopContract
+from tornado_mcsession.testing import FaultyStore
+from tornado_mcsession.testing.contract import (
+    ArgumentContract,
+    ExpiryContract,
+    LoopContract,
+    StoreContract,
+    ValueContract,
+)
 
 
 class DictStore(Store):
@@ -106,55 +111,65 @@ class FutureStore(DictStore):
         return begin
 
 
-class TestDictStore(StoreContract, ArgumentContract, LoopContract, ExpiryContract):
+class TestDictStore(StoreContract):
     """A store with no more than what is abstract."""
 
-    @pytest.fixture
-    def new_store(self):
-        return DictStore
+    def make_store(self):
+        return DictStore()
 
 
-class TestFutureStore(StoreContract, ArgumentContract, ExpiryContract):
+class TestFutureStore(ValueContract, ArgumentContract, ExpiryContract):
     """A store whose operations are no coroutines."""
 
-    @pytest.fixture
-    def new_store(self):
-        return FutureStore
+    def make_store(self):
+        return FutureStore()
 
 
-class TestMemoryStore(StoreContract, ArgumentContract, LoopContract, ExpiryContract):
+class TestMemoryStore(StoreContract):
     """The embedded default."""
 
-    @pytest.fixture
-    def new_store(self):
-        return MemoryStore
+    def make_store(self):
+        return MemoryStore()
+
+
+class TestFaultyStore(StoreContract):
+    """Without a fault, it is as good as the store in it."""
+
+    def make_store(self):
+        return FaultyStore()
 
 
 @pytest.mark.integration
-class TestMemcachedStore(StoreContract, ArgumentContract, LoopContract, ExpiryContract):
+class TestMemcachedStore(StoreContract):
     """One real memcached."""
 
-    @pytest.fixture
-    def new_store(self, memcached):
-        return lambda: MemcachedStore.from_url(memcached.url + "?timeout=10")
+    @pytest.fixture(autouse=True)
+    def _servers(self, memcached):
+        self.url = memcached.url + "?timeout=10"
+
+    def make_store(self):
+        return MemcachedStore.from_url(self.url)
 
 
 @pytest.mark.integration
-class TestTwoNodes(StoreContract, LoopContract):
+class TestTwoNodes(ValueContract, LoopContract):
     """Two real memcacheds, among which the keys are divided."""
 
-    @pytest.fixture
-    def new_store(self, memcached, own_memcached):
-        servers = [memcached.server, own_memcached.server]
-        return lambda: MemcachedStore(servers, timeout=10)
+    @pytest.fixture(autouse=True)
+    def _servers(self, memcached, own_memcached):
+        self.servers = [memcached.server, own_memcached.server]
+
+    def make_store(self):
+        return MemcachedStore(self.servers, timeout=10)
 
 
 @pytest.mark.integration
-class TestUnixSocket(StoreContract, LoopContract):
+class TestUnixSocket(ValueContract, LoopContract):
     """A real memcached behind a Unix socket."""
 
-    @pytest.fixture
-    def new_store(self, memcached_socket):
-        return lambda: MemcachedStore.from_url(
-            f"memcached://{memcached_socket}?timeout=10"
-        )
+    @pytest.fixture(autouse=True)
+    def _servers(self, memcached_socket):
+        self.url = f"memcached://{memcached_socket}?timeout=10"
+
+    def make_store(self):
+        return MemcachedStore.from_url(self.url)

@@ -8,9 +8,9 @@ import time
 import pytest
 
 from tornado_mcsession import CasResult, MemcachedStore, StoreUnavailable
+from tornado_mcsession.testing.contract import OPERATIONS, TTL
 
 from ..support.proxy import FaultProxy
-from .contract import OPERATIONS, TTL
 
 pytestmark = [pytest.mark.integration, pytest.mark.gen_test]
 

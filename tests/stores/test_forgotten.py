@@ -22,8 +22,8 @@ from tornado_mcsession import (
     StoreUnavailable,
 )
 from tornado_mcsession.stores.memcached import node
+from tornado_mcsession.testing.contract import OPERATIONS, TTL
 
-from .contract import OPERATIONS, TTL
 from .recording import ForgettingProxy
 
 pytestmark = [pytest.mark.integration, pytest.mark.gen_test(timeout=60)]

@@ -23,12 +23,15 @@ from tornado_mcsession import (
     StoreUnavailable,
 )
 from tornado_mcsession.__main__ import main
+from tornado_mcsession.testing.contract import (
+    OPERATIONS,
+    LoopContract,
+    ValueContract,
+)
 
 from ..support.browser import Browser
 from ..support.memcached import Memcached
 from ..support.tls import Certificates
-from .contract import OPERATIONS, StoreContract
-from .contract_life import LoopContract
 
 pytestmark = pytest.mark.integration
 
@@ -114,12 +117,15 @@ def first_answer(connection: socket.socket, command: bytes) -> bytes:
         return connection.recv(1000).partition(b"\r\n")[0]
 
 
-class TestHardenedStore(StoreContract, LoopContract):
+class TestHardenedStore(ValueContract, LoopContract):
     """A real memcached with all of it switched on keeps the contract of every store."""
 
-    @pytest.fixture
-    def new_store(self, hardened):
-        return lambda: MemcachedStore.from_url(hardened.url + "&timeout=10")
+    @pytest.fixture(autouse=True)
+    def _servers(self, hardened):
+        self.url = hardened.url + "&timeout=10"
+
+    def make_store(self):
+        return MemcachedStore.from_url(self.url)
 
 
 @pytest.mark.parametrize("name", FORBIDDEN)

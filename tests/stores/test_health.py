@@ -12,8 +12,7 @@ from tornado_mcsession import (
     MemoryStore,
     SessionManager,
 )
-
-from .contract import TTL
+from tornado_mcsession.testing.contract import TTL
 
 pytestmark = pytest.mark.gen_test(timeout=60)
 

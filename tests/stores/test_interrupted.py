@@ -12,8 +12,7 @@ import threading
 import pytest
 
 from tornado_mcsession import StoreUnavailable
-
-from .contract import OPERATIONS, TTL
+from tornado_mcsession.testing.contract import OPERATIONS, TTL
 
 pytestmark = [pytest.mark.integration, pytest.mark.gen_test(timeout=60)]
 

@@ -19,9 +19,15 @@ from tornado_mcsession import (
     StoreRejected,
     StoreUnavailable,
 )
-
-from .contract import BAD_FLAGS, BAD_KEYS, BAD_TTLS, OPERATIONS, TTL
-from .contract_life import DAY, MONTH
+from tornado_mcsession.testing.contract import (
+    BAD_FLAGS,
+    BAD_KEYS,
+    BAD_TTLS,
+    DAY,
+    MONTH,
+    OPERATIONS,
+    TTL,
+)
 
 pytestmark = [pytest.mark.integration, pytest.mark.gen_test]
 

@@ -12,8 +12,8 @@ from tornado_mcsession import (
     StoreRejected,
     StoreUnavailable,
 )
+from tornado_mcsession.testing.contract import TTL
 
-from .contract import TTL
 from .recording import AnsweringProxy, ScriptedServer
 
 pytestmark = [pytest.mark.integration, pytest.mark.gen_test(timeout=60)]

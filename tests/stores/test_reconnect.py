@@ -16,8 +16,8 @@ from tornado_mcsession import (
 )
 from tornado_mcsession.stores.memcached.executor import BATCH
 from tornado_mcsession.stores.memcached.node import TRIES
+from tornado_mcsession.testing.contract import OPERATIONS, TTL
 
-from .contract import OPERATIONS, TTL
 from .recording import ScriptedServer
 
 pytestmark = [pytest.mark.integration, pytest.mark.gen_test(timeout=60)]

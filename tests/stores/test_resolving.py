@@ -20,9 +20,9 @@ import pytest
 
 from tornado_mcsession import MemcachedStore, StoreUnavailable
 from tornado_mcsession.stores.memcached import connection
+from tornado_mcsession.testing.contract import OPERATIONS, TTL
 
 from ..support.processes import LOOPBACKS, free_port
-from .contract import OPERATIONS, TTL
 from .recording import DividingProxy
 
 pytestmark = pytest.mark.integration

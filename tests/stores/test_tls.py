@@ -13,11 +13,15 @@ from pathlib import Path
 import pytest
 
 from tornado_mcsession import MemcachedStore, StoreRejected, StoreUnavailable
+from tornado_mcsession.testing.contract import (
+    OPERATIONS,
+    TTL,
+    LoopContract,
+    ValueContract,
+)
 
 from ..support.processes import LOOPBACKS, Process, find_server, free_port
 from ..support.tls import tls_url
-from .contract import OPERATIONS, TTL, StoreContract
-from .contract_life import LoopContract
 from .recording import RecordingProxy
 
 pytestmark = pytest.mark.integration
@@ -62,12 +66,15 @@ async def both_ways(store: MemcachedStore) -> None:
     assert (await store.get("works")).data == b"1"
 
 
-class TestTLSStore(StoreContract, LoopContract):
+class TestTLSStore(ValueContract, LoopContract):
     """One real memcached that speaks TLS keeps the contract of every store."""
 
-    @pytest.fixture
-    def new_store(self, tls_memcached):
-        return lambda: MemcachedStore.from_url(tls_memcached.url + "&timeout=10")
+    @pytest.fixture(autouse=True)
+    def _servers(self, tls_memcached):
+        self.url = tls_memcached.url + "&timeout=10"
+
+    def make_store(self):
+        return MemcachedStore.from_url(self.url)
 
 
 @pytest.mark.gen_test

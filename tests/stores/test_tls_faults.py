@@ -10,10 +10,10 @@ import time
 import pytest
 
 from tornado_mcsession import MemcachedStore
+from tornado_mcsession.testing.contract import OPERATIONS, TTL
 
 from ..support.proxy import FaultProxy
 from ..support.tls import tls_url
-from .contract import OPERATIONS, TTL
 from .test_faults import outlives_its_connections
 from .test_tls import both_ways, outage
 

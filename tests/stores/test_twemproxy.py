@@ -19,13 +19,18 @@ from tornado_mcsession import (
     StoreRejected,
     StoreUnavailable,
 )
+from tornado_mcsession.testing.contract import (
+    OPERATIONS,
+    TTL,
+    ExpiryContract,
+    LoopContract,
+    ValueContract,
+)
 
 from ..support.processes import find_server
 from ..support.requests import begin, data_of, visit
 from ..support.tls import tls_url
 from ..support.twemproxy import OPTIONS
-from .contract import OPERATIONS, TTL, StoreContract
-from .contract_life import ExpiryContract, LoopContract
 
 pytestmark = pytest.mark.integration
 
@@ -46,12 +51,15 @@ async def fill(store: MemcachedStore) -> None:
     assert len(await store.get_many(KEYS)) == len(KEYS)
 
 
-class TestTwemproxyStore(StoreContract, LoopContract, ExpiryContract):
+class TestTwemproxyStore(ValueContract, LoopContract, ExpiryContract):
     """Two real memcacheds behind one twemproxy keep the contract of every store."""
 
-    @pytest.fixture
-    def new_store(self, twemproxy):
-        return lambda: MemcachedStore.from_url(twemproxy.url + "?timeout=10")
+    @pytest.fixture(autouse=True)
+    def _servers(self, twemproxy):
+        self.url = twemproxy.url + "?timeout=10"
+
+    def make_store(self):
+        return MemcachedStore.from_url(self.url)
 
 
 @pytest.mark.gen_test

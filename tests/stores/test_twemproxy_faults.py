@@ -14,9 +14,9 @@ from tornado_mcsession import (
     SessionManager,
     StoreUnavailable,
 )
+from tornado_mcsession.testing.contract import OPERATIONS, TTL
 
 from ..support.requests import begin, visit
-from .contract import OPERATIONS, TTL
 from .test_twemproxy import KEYS, fill
 
 pytestmark = [pytest.mark.integration, pytest.mark.gen_test]

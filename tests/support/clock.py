@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
+from tornado_mcsession import testing
 
-class ManualClock:
-    """Stands in for `time.time`."""
+
+class ManualClock(testing.ManualClock):
+    """Begins at the same time in each run."""
 
     def __init__(self, now: float = 1_800_000_000.0) -> None:
-        self.now = now
-
-    def __call__(self) -> float:
-        return self.now
-
-    def advance(self, seconds: float) -> None:
-        self.now += seconds
+        super().__init__(now)

@@ -4,113 +4,47 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from tornado_mcsession import MemoryStore, Store
-from tornado_mcsession.exceptions import StoreUnavailable
-from tornado_mcsession.stores.base import CasResult, Entry
-
-TIMEOUT = 10.0
+from tornado_mcsession import CasResult, MemoryStore
+from tornado_mcsession.testing import FaultyStore, Held
 
 
-class _Hold:
-    """The calls of one operation that wait for the test."""
+class ControllableStore(FaultyStore):
+    """A `FaultyStore` in memory, where what is held has the name of its operation.
 
-    def __init__(self) -> None:
-        self.reached = asyncio.Event()
-        self.released = asyncio.Event()
-        self.task: asyncio.Task[Any] | None = None
-
-
-class ControllableStore(Store):
-    """A `MemoryStore` that works, waits or fails as a test tells it.
-
-    ``calls`` names the operations that were begun, in their order. With
-    ``by_future`` a cas is under way when `cas` returns. While ``is_down`` it cannot
-    be asked.
+    With ``by_future`` a cas is under way when `cas` returns. Nothing times out.
     """
 
     keeps_deadline = True
-    is_down = False
 
     def __init__(
         self, clock: Callable[[], float] = time.time, *, by_future: bool = False
     ) -> None:
-        self.inner = MemoryStore(clock=clock)
+        super().__init__(MemoryStore(clock=clock))
         self.by_future = by_future
-        self.calls: list[str] = []
-        self._holds: dict[str, _Hold] = {}
-        self._failures: dict[str, list[Exception]] = defaultdict(list)
-        self._callbacks: list[Callable[[str], object]] = []
+        self._named: dict[str, Held] = {}
 
-    def on_connect(self, callback: Callable[[str], object]) -> None:
-        self._callbacks.append(callback)
-
-    def come_back(self) -> None:
-        """Answer again, and tell so, as a store with connections does."""
-        self.is_down = False
-        for callback in self._callbacks:
-            callback("node")
-
-    def hold(self, operation: str) -> None:
+    def hold(self, operation: Any) -> Held:
         """Let the calls of ``operation`` wait until `release`."""
-        self._holds[operation] = _Hold()
+        self._named[operation] = held = super().hold(operation, times=None)
+        return held
 
     async def reached(self, operation: str) -> asyncio.Task[Any] | None:
         """Wait until a call of ``operation`` is held; return the task it is held in."""
-        hold = self._holds[operation]
-        async with asyncio.timeout(TIMEOUT):
-            await hold.reached.wait()
-        return hold.task
+        return await self._named[operation].reached()
 
     def release(self, operation: str) -> None:
         """Let held calls of ``operation`` go on, and later ones pass."""
-        self._holds.pop(operation).released.set()
+        self._named.pop(operation).release()
 
-    def fail(self, operation: str, error: Exception | None = None) -> None:
+    def fail(self, operation: Any, error: Exception | None = None) -> None:
         """Let the next call of ``operation`` raise; by default: unavailable."""
-        error = error or StoreUnavailable(operation, "", "the test says so")
-        self._failures[operation].append(error)
-
-    async def get(self, key: str) -> Entry | None:
-        await self._turn("get")
-        return await self.inner.get(key)
-
-    async def add(self, key: str, data: bytes, ttl: float, flags: int = 0) -> bool:
-        await self._turn("add")
-        return await self.inner.add(key, data, ttl)
+        super().fail(operation, error=error)
 
     def cas(
         self, key: str, data: bytes, ttl: float, token: Any, flags: int = 0
     ) -> Awaitable[CasResult]:
-        answer = self._cas(key, data, ttl, token)
+        answer = super().cas(key, data, ttl, token, flags)
         return asyncio.ensure_future(answer) if self.by_future else answer
-
-    async def _cas(self, key: str, data: bytes, ttl: float, token: Any) -> CasResult:
-        await self._turn("cas")
-        return await self.inner.cas(key, data, ttl, token)
-
-    async def touch(self, key: str, ttl: float) -> bool:
-        await self._turn("touch")
-        return await self.inner.touch(key, ttl)
-
-    async def delete(self, key: str) -> bool:
-        await self._turn("delete")
-        return await self.inner.delete(key)
-
-    async def close(self) -> None:
-        await self.inner.close()
-
-    async def _turn(self, operation: str) -> None:
-        self.calls.append(operation)
-        if self.is_down:
-            raise StoreUnavailable(operation, "", "the test says so")
-        hold = self._holds.get(operation)
-        if hold is not None:
-            hold.task = asyncio.current_task()
-            hold.reached.set()
-            await hold.released.wait()
-        if self._failures[operation]:
-            raise self._failures[operation].pop(0)

@@ -14,28 +14,30 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote
 
-from .processes import START_TIMEOUT, Server, find_server
+from tornado_mcsession import testing
+
+from .processes import START_TIMEOUT, find_server, free_port
 
 # While its own crawler is at work, for a moment.
 BUSY = b"BUSY currently processing crawler request\r\n"
 
 
-class Memcached(Server):
-    """A memcached process on a free port, started with further ``args``."""
+class Memcached(testing.Memcached):
+    """A memcached process on a port of this run's own, and a look into it."""
 
     def __init__(self, *args: str) -> None:
-        self._args = args
-        super().__init__()
+        super().__init__(*args, port=free_port())
 
     @property
     def server(self) -> tuple[str, int]:
         return ("127.0.0.1", self.port)
 
-    def _command(self) -> list[str]:
-        # It refuses to run as root unless it is told so.
-        user = ["-u", "root"] if os.getuid() == 0 else []
-        listen = ["-l", "127.0.0.1", "-p", str(self.port), "-U", "0"]
-        return [find_server("memcached"), *listen, *user, *self._args]
+    stop = testing.Memcached.hang
+    cont = testing.Memcached.resume
+
+    def flush(self) -> None:
+        """Remove all items, also where it speaks TLS."""
+        assert self.command(b"flush_all") == b"OK"
 
     def command(self, line: bytes) -> bytes:
         """Send one command (a value too, if it has one); return the whole answer.
@@ -66,10 +68,6 @@ class Memcached(Server):
             other = held.enter_context(self._connect())
             other.sendall(b"version\r\n")
             said = other.recv(100)
-
-    def flush(self) -> None:
-        """Remove all items."""
-        assert self.command(b"flush_all") == b"OK"
 
     def keys(self) -> list[str]:
         """All keys that hold a live item, sorted."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .memcached import Memcached
-from .processes import Server, find_server, free_port
+from .processes import Process, find_server, free_port
 
 # Those of docs/twemproxy.md, and a timeout that no healthy server needs.
 OPTIONS = {
@@ -21,7 +21,7 @@ OPTIONS = {
 }
 
 
-class Twemproxy(Server):
+class Twemproxy:
     """A twemproxy on a free port of 127.0.0.1 that spreads keys over ``servers``.
 
     ``options`` are further lines of the pool's configuration, or other values
@@ -42,7 +42,12 @@ class Twemproxy(Server):
         for number, server in enumerate(servers, 1):
             self._lines.append(f" - 127.0.0.1:{server.port}:1 cache{number}")
         self._stats_port = free_port()
-        super().__init__()
+        self.port = free_port()
+        self._process: Process | None = None
+        self.start()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.port}>"
 
     def _command(self) -> list[str]:
         configuration = self._directory / f"nutcracker-{self.port}.yml"
@@ -69,3 +74,34 @@ class Twemproxy(Server):
             answer = b"".join(iter(lambda: connection.recv(65536), b""))
         pool: dict[str, Any] = json.loads(answer)["sessions"]
         return pool
+
+    @property
+    def url(self) -> str:
+        return f"memcached://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Start it, with nothing in it; it accepts connections when this returns."""
+        self._process = Process(self._command(), self.port)
+
+    def kill(self) -> None:
+        """End it at once: connections break, new ones are refused."""
+        if self._process is not None:
+            self._process.kill()
+            self._process = None
+
+    close = kill
+
+    def restart(self) -> None:
+        """Lose all data and every connection, and come back on the same port."""
+        self.kill()
+        self.start()
+
+    def stop(self) -> None:
+        """Hang (SIGSTOP): the kernel still accepts connections, nobody responds."""
+        assert self._process is not None
+        self._process.stop()
+
+    def cont(self) -> None:
+        """Go on after `stop`, with what has been sent meanwhile."""
+        assert self._process is not None
+        self._process.cont()

@@ -6,6 +6,7 @@ from collections.abc import MutableMapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, assert_type
 
+from tornado.httpclient import HTTPResponse
 from tornado.httputil import HTTPHeaders
 from tornado.web import Application, RequestHandler
 from tornado.websocket import WebSocketHandler
@@ -31,6 +32,14 @@ from tornado_mcsession import (
 from tornado_mcsession.interop.express import express_session
 from tornado_mcsession.interop.koa import koa_session
 from tornado_mcsession.interop.node import NodeRouter
+from tornado_mcsession.testing import (
+    FaultyStore,
+    Held,
+    ManualClock,
+    Memcached,
+    SessionClient,
+    StoreContract,
+)
 
 
 class Page(SessionMixin, RequestHandler):
@@ -212,3 +221,32 @@ def share() -> None:
     settings = koa_session(store=store, keys=["a", b"b"], cookie={"path": "/"})
     assert_type(settings, dict[str, Any])
     SessionManager(**express_session(store="memory://", secret="a", idle_timeout=60))
+
+
+async def test_an_application(app: Application) -> None:
+    async with SessionClient(app, headers={"Host": "a.example"}) as client:
+        await client.begin({"cart": []}, principal="ann")
+        assert_type(client, SessionClient)
+        assert_type(await client.session(), Session | None)
+        assert_type(await client.fetch("/", method="POST", body="a=1"), HTTPResponse)
+        assert_type(client.request_headers(), HTTPHeaders)
+        client.cookies["a"] = "b"
+
+
+async def test_with_faults() -> None:
+    clock = ManualClock()
+    clock.advance(timedelta(hours=1))
+    store = FaultyStore(MemoryStore(clock=clock), timeout=5)
+    store.fail("get", "add", skip=1, times=None, error=StoreUnavailable("get", "", ""))
+    store.lose("cas")
+    store.fail("gets")  # type: ignore[arg-type]
+    held = store.hold()
+    assert_type(held, Held)
+    await held.reached()
+    SessionManager(store=store, clock=clock)
+
+
+class TestOwnStore(StoreContract):
+    def make_store(self) -> Store:
+        with Memcached("-m", "64") as server:
+            return MemcachedStore.from_url(server.url)

@@ -125,7 +125,7 @@ async def test_a_load_that_fails_is_a_503(serve, store, caplog):
         assert response.header("Cache-Control") == "no-store"
         assert session_cookie(response) is None
         assert (await wire.request("GET", "/", client)).body == b"1"
-    assert "/: get: the test says so" in caplog.text
+    assert "/: get on faulty: the test says so" in caplog.text
 
 
 @pytest.mark.gen_test

@@ -242,7 +242,7 @@ async def test_a_logout_in_an_outage_is_kept(serve, store, how, prefix, on_error
     assert response.header("Retry-After")
     assert is_cleared(response)
     assert site.manager.stats()["pending_destroys"] == 1
-    store.come_back()
+    store.up()
     await ended(site, session_id)
     assert site.manager.stats()["pending_destroys"] == 0
 
@@ -267,7 +267,7 @@ async def test_a_logout_that_the_handler_thinks_failed_is_kept(serve, store, pre
     response = await site.get(f"{prefix}caught", headers=carrying(session_id))
     assert is_cleared(response)
     assert site.manager.stats()["pending_destroys"] == 1
-    store.come_back()
+    store.up()
     await ended(site, session_id)
 
 
