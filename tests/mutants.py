@@ -67,12 +67,14 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/sessions/test_transact.py",
         "tests/sessions/test_new_ids.py",
         "tests/sessions/test_merge.py",
+        "tests/sessions/test_expiry.py",
     ),
     "end": (
         "tests/sessions/test_endings.py",
         "tests/sessions/test_ended.py",
         "tests/sessions/test_gone.py",
         "tests/sessions/test_pending_ends.py",
+        "tests/sessions/test_by_id.py",
         "tests/web/test_endings.py",
         "tests/web/test_logout_presented.py",
         "tests/web/test_two_cookies.py",
@@ -198,7 +200,7 @@ MUTANTS = [
         "cas loop",
         "sessions/repository.py",
         "record = record.stamped(at.record, now, self._memory)",
-        "record = record.stamped(record, now, self._memory)",
+        "record = record.stamped(None, now, self._memory)",
     ),
     Mutant(
         "cas loop",

@@ -105,6 +105,7 @@ async def test_destroying_tells_whether_it_was_there(manager):
     assert await manager.destroy(ID) is True
     assert await manager.get(ID) is None
     assert await manager.destroy(ID) is False
+    assert await manager.destroy(ID[::-1]) is False, "there was none"
 
 
 @pytest.mark.parametrize("bad", BAD)

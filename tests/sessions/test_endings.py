@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tornado_mcsession import (
+    CasResult,
     MemcachedStore,
     MemoryStore,
     Session,
@@ -434,3 +435,55 @@ async def test_another_key_prefix_ends_all_sessions(
     """What the documentation advises after a change of nodes."""
     session_id = await begin(make(store), "ann", a=1)
     assert await data_of(make(store, key_prefix="second:"), session_id) is None
+
+
+# What an end leaves in the store.
+
+
+@pytest.mark.gen_test
+async def test_a_tombstone_tells_nothing_of_the_session(manager, store):
+    """Neither what was in it, nor whose it was."""
+    late = await visit(manager)
+    late.session["secret"] = "planted in the data"
+    late.session.flash("planted in a message")
+    await late.session.login("planted-principal")
+    await late.leave()
+    session_id = late.session.id
+    kept = {key: await store.inner.get(key) for key in store.keys}
+    assert any(b"planted" in entry.data for entry in kept.values() if entry)
+    await manager.destroy(session_id)
+    kept = {key: await store.inner.get(key) for key in store.keys}
+    assert any(kept.values())
+    assert not any(b"planted" in entry.data for entry in kept.values() if entry)
+
+
+@pytest.mark.gen_test
+async def test_what_cannot_be_read_here_is_ended_all_the_same(clock):
+    """Other processes may have the key that is missing here."""
+    store = MemoryStore(clock=clock)
+    theirs = SessionManager(store=store, clock=clock, encryption_keys=[b"k" * 32])
+    ours = SessionManager(store=store, clock=clock, encryption_keys=[b"o" * 32])
+    session_id = await begin(theirs, a=1)
+    assert await ours.destroy(session_id) is True
+    assert not await is_alive(theirs, session_id)
+
+
+@pytest.mark.gen_test
+async def test_an_end_that_others_get_before_may_have_been_done(clock):
+    """It is tried until its time is over, and kept to be tried again."""
+    store = ScriptedStore(MemoryStore(clock=clock))
+    store.timeout = 0.05
+    manager = SessionManager(store=store, clock=clock)
+    session_id = await begin(manager, a=1)
+
+    async def too_late(operate):
+        return CasResult.CONFLICT
+
+    store.always("cas", too_late)
+    with pytest.raises(StoreUnavailable) as raised:
+        await manager.destroy(session_id)
+    assert raised.value.outcome_unknown
+    assert manager.stats()["pending_destroys"] == 1
+    store.forget_scripts()
+    await pending_done(manager, store)
+    assert not await is_alive(manager, session_id)

@@ -51,6 +51,26 @@ async def test_a_request_that_loaded_before_is_led_too(manager, act):
     assert manager.stats()["dropped_saves"] == 0
 
 
+@pytest.mark.parametrize("act", ["leave", "save"])
+@pytest.mark.gen_test
+async def test_a_request_that_loaded_before_is_led_no_longer_than_that(
+    manager, clock, act
+):
+    """What a slower one changed is dropped, as without a grace."""
+    session_id = await begin(manager, a=1)
+    under_way = await visit(manager, session_id)
+    rotating = await visit(manager, session_id)
+    await rotating.session.regenerate(grace=10)
+    clock.advance(10)
+    under_way.session["b"] = 2
+    if act == "leave":
+        assert await under_way.leave_with_cookie() is None
+    else:
+        with pytest.raises(SessionGone):
+            await under_way.session.save()
+    assert await data_of(manager, rotating.session.id) == {"a": 1}
+
+
 @pytest.mark.gen_test
 async def test_parallel_rotations_are_one(manager):
     """A request that wants to rotate what another just rotated goes on with it."""

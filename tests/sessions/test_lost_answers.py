@@ -14,6 +14,7 @@ from ..support.clock import ManualClock
 from ..support.requests import begin, data_of, is_alive, visit
 from ..support.scripted import (
     Action,
+    Operate,
     ScriptedStore,
     before,
     done,
@@ -295,6 +296,46 @@ async def test_transact_counts_exactly(
     await session.transact(increment)
     await store.arrive()
     assert await data_of(other, session_id) == {"n": times + 1}
+
+
+@pytest.mark.gen_test
+async def test_a_first_try_that_arrives_before_the_second_is_known_again(
+    manager: SessionManager, other: SessionManager, store: ScriptedStore
+) -> None:
+    """The second meets what the first has made, and nothing is done twice."""
+    session_id = await begin(manager, n=0)
+    session = (await visit(manager, session_id)).session
+
+    async def behind_the_first(operate: Operate) -> Any:
+        await store.arrive()
+        return await operate()
+
+    store.script("cas", store.delayed, behind_the_first)
+    await session.transact(increment)
+    assert await data_of(other, session_id) == {"n": 1}
+
+
+@pytest.mark.gen_test
+async def test_the_writes_of_the_last_seconds_are_remembered(
+    manager: SessionManager,
+    other: SessionManager,
+    store: ScriptedStore,
+    clock: ManualClock,
+) -> None:
+    """All of them, not only the newest four."""
+    session_id = await begin(manager, n=0)
+    session = (await visit(manager, session_id)).session
+
+    async def long_ago(operate: Operate) -> Any:
+        await operate()
+        for _ in range(10):
+            clock.advance(0.2)
+            await counting(other, session_id, 1)()
+        raise StoreUnavailable("cas", "", "the test says so", outcome_unknown=True)
+
+    store.script("cas", long_ago)
+    await session.transact(increment)
+    assert await data_of(other, session_id) == {"n": 11}
 
 
 @pytest.mark.parametrize("times", FORGOTTEN)
