@@ -42,6 +42,7 @@ from .sessions.serializers import JSONSerializer, MsgpackSerializer
 from .stores.base import CasResult, Entry, Store
 from .stores.memcached import MemcachedStore
 from .stores.memory import MemoryStore
+from .web.access_log import access_log
 
 __all__ = [
     "CasResult",
@@ -67,5 +68,6 @@ __all__ = [
     "StoreRejected",
     "StoreUnavailable",
     "UserSession",
+    "access_log",
 ]
 __version__ = "0.1.0"

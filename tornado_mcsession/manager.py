@@ -21,7 +21,7 @@ from .exceptions import (
     SessionRefused,
     StoreError,
 )
-from .session import Session
+from .session import Session, WatchedSession
 from .sessions import ids
 from .sessions.lifetime import Lifetime
 from .sessions.lookup import NOTHING, Found, Lookup
@@ -33,10 +33,12 @@ from .sessions.serializers import check_items
 from .sessions.state import UNLOADED, Presented
 from .sessions.tasks import Tasks
 from .settings import Settings, build_codec, build_store
+from .stats import COUNTERS
 from .stores.base import NodeCallback
 from .stores.memcached import MemcachedStore
 from .stores.memory import MemoryStore
-from .web.request import COUNTERS, Requests, Step
+from .unsaved import Unsaved, place_of_caller
+from .web.request import Requests, Step
 from .web.transport import Carried, build_transport
 
 if TYPE_CHECKING:
@@ -148,6 +150,7 @@ class SessionManager:
             self.records, self.revocation, self.tasks, keep_for, self.report_end
         )
         self.store.on_connect(lambda _: self.rotation.pending.retry_soon())
+        self.unsaved = Unsaved(self.counts, debug=bool(attached.get("debug")))
         self.lookup = Lookup(self.records, self.revocation, self.tasks)
         self.requests = Requests(settings, self.transport, self.tasks, self.counts)
         if "store" not in given and not attached.get("debug"):
@@ -184,7 +187,11 @@ class SessionManager:
         loop: asyncio.AbstractEventLoop | None,
     ) -> Session:
         """Return the session of a request, whose ids were read."""
-        session = Session(self, handler, carried.ids, loop)
+        session = (
+            WatchedSession(self, handler, carried.ids, loop, owner=type(handler))
+            if self.unsaved.watches_next()
+            else Session(self, handler, carried.ids, loop)
+        )
         if not carried.ids:
             session._loaded(_UNREADABLE if carried.seen else NOTHING)
         return session
@@ -313,13 +320,14 @@ class SessionManager:
     async def get(self, session_id: str) -> Session | None:
         """Return the session of ``session_id``, or `None` if there is none.
 
-        It can be changed and saved like a request's own. Raises `ValueError` for
-        what is no session id, and `.StoreError`.
+        It can be changed like a request's own; nothing is saved by itself: await its
+        `~.Session.save`. Raises `ValueError` for what is no session id, and
+        `.StoreError`.
         """
         found = await self.lookup.find(ids.check_id(session_id))
         if found.stored is None:
             return None
-        session = Session(self)
+        session = WatchedSession(self, owner=place_of_caller())
         session._loaded(found)
         return session
 
@@ -516,7 +524,8 @@ class SessionManager:
     def report_begin(
         self, principal: str | None = None, by: Session | None = None
     ) -> None:
-        """Report that a session has begun; ``by`` is that of the request."""
+        """Count and report a session that has begun; ``by`` is the request's."""
+        self.counts["begun"] += 1
         self._operations.report("begin", "", 0.0, "new")
         for callback in self._on_begin:
             try:
@@ -527,7 +536,8 @@ class SessionManager:
     def report_end(
         self, reason: str, principal: str | None = None, by: Session | None = None
     ) -> None:
-        """Report that a session has ended; `on_end` has the reasons."""
+        """Count and report a session that has ended; `on_end` has the reasons."""
+        self.counts[f"ended_{reason}"] += 1
         self._operations.report("end", "", 0.0, reason)
         for callback in self._on_end:
             try:
@@ -537,8 +547,6 @@ class SessionManager:
 
     def _report_once(self, reason: str, found: Stored, session: Session) -> None:
         """Report a session that a request could not use, if it was not yet."""
-        if not self._on_end and not self._operations.observers:
-            return
         if (reason, found.key) in self._reported:
             return
         if len(self._reported) >= _MOST_REPORTED:
@@ -559,7 +567,8 @@ class SessionManager:
         ``loads``, ``hits``, ``misses``, ``saves``, ``renewals``, ``conflicts``
         (saves that were tried again), ``dropped_saves``, ``corrupt_records``,
         ``refused_sessions``, ``withheld_sessions``, ``ambiguous_cookies``,
-        ``refused_ends``, ``dropped_ends``, ``held_answers``, and errors by phase.
+        ``refused_ends``, ``dropped_ends``, ``held_answers``, ``unsaved_changes``,
+        sessions ``begun``, and errors by phase and ends by reason.
         """
         return {
             **dict.fromkeys(COUNTERS, 0),

@@ -25,7 +25,6 @@ from .session import Session
 from .sessions.state import (
     CLOSED,
     DETACHED,
-    STORED,
     UNLOADED,
 )
 from .web.request import RequestSession, default_page
@@ -268,12 +267,8 @@ class SessionMixin(_Handler):
         session = self.__session
         if session is not None and session._reach is DETACHED:
             session._reach = CLOSED
-            if session._phase is STORED and session.modified:
-                logger.warning(
-                    "%s: a WebSocket was closed with changes to its session that were "
-                    "not saved; await self.session.save() after a change",
-                    type(self).__qualname__,
-                )
+            assert self.__manager is not None
+            self.__manager.unsaved.socket_closed(session, type(self))
         elif self.__task is not None:
             # Tornado then ends the task without finishing the response.
             self.__task.add_done_callback(self.__abandon)
@@ -429,6 +424,11 @@ class SessionMixin(_Handler):
 
     def _until_response_is_sent(self) -> asyncio.Future[None] | None:
         return None if self.__response is None else self.__response.until_sent()
+
+    def _status_sent(self) -> int:
+        """Return the status that was sent, which may be that of a failed save."""
+        replaced = None if self.__response is None else self.__response.replaced_by
+        return self.get_status() if replaced is None else replaced
 
 
 class SessionStatusHandler(SessionMixin, RequestHandler):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import sys
 import weakref
 from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast, overload
 
@@ -48,7 +50,7 @@ if TYPE_CHECKING:
     from .manager import SessionManager
     from .sessions.lookup import Found
 
-__all__ = ["Session"]
+__all__ = ["Session", "WatchedSession"]
 
 _T = TypeVar("_T")
 _Verb = TypeVar("_Verb", bound=Callable[..., Any])
@@ -141,6 +143,8 @@ class Session(MutableMapping[str, Any]):
     _begun_at: float | None = None
     _validating: asyncio.Future[None] | None = None
     _end_failed = False
+    _is_watched = False
+    _at_end: bytes | None = None  # the data of a watched one when its response ended
 
     def __init__(
         self,
@@ -1215,6 +1219,32 @@ class Session(MutableMapping[str, Any]):
             self._had_principal = True
         if self._phase is not STORED:
             self._advance(Event.SAVED)
+
+
+class WatchedSession(Session):
+    """A session whose manager looks at it when it is dropped: `.Unsaved`.
+
+    ``owner`` is the class of its handler, or the line of code that got it by its id.
+    """
+
+    _is_watched = True
+
+    def __init__(
+        self,
+        manager: SessionManager,
+        handler: Any = None,
+        session_ids: tuple[str, ...] = (),
+        loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        owner: type | str,
+    ) -> None:
+        super().__init__(manager, handler, session_ids, loop)
+        self._owner = owner
+
+    def __del__(self) -> None:
+        if not sys.is_finalizing():
+            with suppress(Exception):  # nobody could catch it
+                self._manager.unsaved.dropped(self, self._owner)
 
 
 _OTHER_NAMES = {

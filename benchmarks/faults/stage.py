@@ -106,6 +106,7 @@ class Seen:
         for _, told in self.told:
             line = self._named(told.get("line", ""))
             line = re.sub(r"(GET|POST) /\w+", "<request>", line)
+            line = re.sub(r" \(/\S+\.py:\d+\):", ":", line)  # a handler's place
             lines[re.sub(r"(session of |logouts .*: )\d+", r"\1<n>", line)] += 1
         del lines[""]
         return dict(lines.most_common())

@@ -121,6 +121,13 @@ KEYS = {
     "ambiguous_cookies",
     "refused_ends",
     "dropped_ends",
+    "unsaved_changes",
+    "begun",
+    "ended_logout",
+    "ended_revoked",
+    "ended_rotated",
+    "ended_expired",
+    "ended_refused",
     "errors_load",
     "errors_save",
     "errors_renew",
@@ -156,6 +163,7 @@ async def test_stats_count(manager, store, clock):
         "misses": 1,
         "saves": 1,
         "renewals": 1,
+        "begun": 1,
         "errors_save": 1,
     }
 

@@ -66,6 +66,8 @@ MAX_SIZE = 900 * 1024
 # A key that was forgotten, or somebody who writes to memcached, makes every request
 # meet an unreadable record: one line a minute is enough.
 QUIET = 60.0
+# Metrics keep numbers for each node for ever, so the nodes must not be without a bound.
+MAX_NODES = 256
 
 Observer = Callable[[str, str, float, str], object]
 
@@ -136,6 +138,7 @@ class Operations:
         """The seconds that a load or a change may take in all."""
         self.observers: list[Observer] = []
         self._trusted = trusted
+        self._node_names: set[str] = set()
 
     def get(self, key: str) -> Awaitable[Entry | None]:
         """Return what is stored under ``key``."""
@@ -236,8 +239,22 @@ class Operations:
             ) from error
         finally:
             if self.observers:
-                node = self.store.node_of(key)
-                self.report(kind, node, time.monotonic() - began, outcome)
+                seconds = time.monotonic() - began
+                self.report(kind, self._node(key), seconds, outcome)
+
+    def _node(self, key: str) -> str:
+        """Return the name of a key's node; ``"other"`` beyond `MAX_NODES` of them."""
+        names = self._node_names
+        try:
+            name = self.store.node_of(key)
+        except Exception:
+            logger.exception("node_of of the session store failed")
+            return ""
+        if name not in names:
+            if len(names) >= MAX_NODES:
+                return "other"
+            names.add(name)
+        return name
 
 
 def _outcome(kind: str, result: object) -> str:

@@ -41,30 +41,9 @@ if TYPE_CHECKING:
     from ..session import Session
     from ..settings import Settings
 
-__all__ = ["COUNTERS", "Head", "RequestSession", "Requests", "default_page"]
+__all__ = ["Head", "RequestSession", "Requests", "default_page"]
 
 logger = logging.getLogger("tornado_mcsession")
-
-COUNTERS = (
-    "loads",
-    "hits",
-    "misses",
-    "saves",
-    "renewals",
-    "conflicts",
-    "dropped_saves",
-    "corrupt_records",
-    "refused_sessions",
-    "withheld_sessions",
-    "ambiguous_cookies",
-    "refused_ends",
-    "dropped_ends",
-    "held_answers",
-    "errors_load",
-    "errors_save",
-    "errors_renew",
-    "errors_destroy",
-)
 
 
 class Head(NamedTuple):
@@ -525,8 +504,11 @@ class RequestSession:
 
     def finished(self) -> None:
         """Make the session read-only, and let go of the handler."""
-        if self.session._reach is not DETACHED:
-            self.session._reach = CLOSED
+        session = self.session
+        if session._reach is not DETACHED:
+            session._reach = CLOSED
+            if session._is_watched:
+                session._at_end = session._draft.snapshot().encoded
         self._handler = None
 
 

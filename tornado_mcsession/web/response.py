@@ -59,6 +59,8 @@ class HeldResponse(HTTPConnection):
     _body_left: int | None = None  # of the handler's own Content-Length
     _last_byte = b""
     _was_replaced = False  # by an error page, or by the end of the connection
+    replaced_by: int | None = None
+    """The status of the error page that was sent instead."""
     _sent: asyncio.Future[None] | None = None
     # Pieces of the response, each with its writer's future. As in Tornado, nobody need
     # wait for that, and an error that nobody waits for is not logged.
@@ -367,6 +369,7 @@ class HeldResponse(HTTPConnection):
             pairs = self._head.headers.get_all()
             head = Head(self._head.start_line, _headers(pairs))
             head, body = self._request.error_page(head, error)
+            self.replaced_by = head.start_line.code
             written = self._connection.write_headers(*head, body)
             self._connection.finish()
         except Exception:
