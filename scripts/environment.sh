@@ -146,8 +146,29 @@ make_venv() {
         "missing (on Debian: the package python$version-venv)."
 }
 
+# pip_install PYTHON [ARGUMENT...]: dependency groups need a pip that knows them, and
+# Debian 12's does not.
+pip_install() {
+    "$1" -m pip --disable-pip-version-check install -qq 'pip>=25.1' || return 1
+    installing=$1
+    shift
+    "$installing" -m pip --disable-pip-version-check install -qq "$@"
+}
+
+# lowest_versions PYTHON: the oldest versions that the package says it works with.
+lowest_versions() {
+    "$1" - "$ROOT" <<'PYTHON'
+import pathlib, re, sys, tomllib
+
+project = tomllib.loads(pathlib.Path(sys.argv[1], "pyproject.toml").read_text())["project"]
+needed = project["dependencies"] + sum(project["optional-dependencies"].values(), [])
+for each in needed:
+    print(re.sub(r">=([\d.]+).*", r"==\1", each))
+PYTHON
+}
+
 # ensure_venv PYTHON DIRECTORY [REQUIREMENT...]: this project (editable) with its
-# test extra, at the newest versions that meet the REQUIREMENTs too. Made anew
+# group "test", at the newest versions that meet the REQUIREMENTs too. Made anew
 # only when something that it depends on has changed.
 ensure_venv() {
     python=$1
@@ -167,8 +188,8 @@ PYTHON
     fi
     say "Setting up ${venv#"$ROOT/"} with $("$python" --version)${*:+, $*}"
     make_venv "$python" "$venv"
-    "$venv/bin/python" -m pip --disable-pip-version-check install -qq \
-        --editable "${ROOT}[test]" "$@" ||
+    pip_install "$venv/bin/python" \
+        --editable "$ROOT" --group "$ROOT/pyproject.toml:test" "$@" ||
         die "The Python packages could not be installed; pip says why above."
     printf '%s\n' "$stamp" >"$venv/stamp"
 }

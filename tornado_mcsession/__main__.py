@@ -1,4 +1,7 @@
-"""What an operator can run: ``python -m tornado_mcsession doctor URL``."""
+"""What an operator can run: ``mcsession doctor URL``.
+
+Also ``python -m tornado_mcsession doctor URL``.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,13 @@ import sys
 import textwrap
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
+from pathlib import Path
 
 from .doctor import Doctor, Findings, Remark
 
 OK, BAD_NODE, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
 
-_PROGRAM = "python -m tornado_mcsession"
+_SCRIPT, _MODULE = "mcsession", "python -m tornado_mcsession"
 _DESCRIPTION = """\
 doctor URL   examine each memcached node of a store URL: can it keep sessions,
              how well, and what must be changed if it cannot
@@ -38,9 +42,10 @@ cannot, and 2 for a wrong URL or wrong arguments. Warnings do not change it.
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command in ``arguments``; return the exit status."""
+    program = _SCRIPT if Path(sys.argv[0]).name == _SCRIPT else _MODULE
     parser = argparse.ArgumentParser(
-        prog=_PROGRAM,
-        usage=f"{_PROGRAM} [--help] [--version] doctor URL [--json]",
+        prog=program,
+        usage=f"{program} [--help] [--version] doctor URL [--json]",
         description=_DESCRIPTION,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
