@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, assert_type
 
+from prometheus_client import CollectorRegistry
 from tornado.httpclient import HTTPResponse
 from tornado.httputil import HTTPHeaders
 from tornado.web import Application, RequestHandler
@@ -28,10 +29,13 @@ from tornado_mcsession import (
     Store,
     StoreUnavailable,
     UserSession,
+    access_log,
 )
 from tornado_mcsession.interop.express import express_session
 from tornado_mcsession.interop.koa import koa_session
 from tornado_mcsession.interop.node import NodeRouter
+from tornado_mcsession.metrics import SessionMetrics
+from tornado_mcsession.telemetry import SessionTelemetry
 from tornado_mcsession.testing import (
     FaultyStore,
     Held,
@@ -250,3 +254,17 @@ class TestOwnStore(StoreContract):
     def make_store(self) -> Store:
         with Memcached("-m", "64") as server:
             return MemcachedStore.from_url(server.url)
+
+
+def monitoring(app: Application, manager: SessionManager) -> None:
+    SessionMetrics(manager, manager, registry=CollectorRegistry())
+    SessionMetrics("session")  # type: ignore[arg-type]
+    SessionTelemetry(manager)
+
+    def write(handler: RequestHandler, status: int) -> None:
+        assert_type(handler.get_status(), int)
+
+    log_function: Callable[[RequestHandler], None] = access_log(write)
+    Application([], log_function=log_function)
+    access_log(print)
+    access_log(str.upper)  # type: ignore[arg-type]
