@@ -39,12 +39,15 @@ from .mixin import SessionMixin, SessionStatusHandler
 from .session import Session
 from .sessions.revocation import UserSession
 from .sessions.serializers import JSONSerializer, MsgpackSerializer
+from .settings import SessionSettings
 from .stores.base import CasResult, Entry, Store
 from .stores.memcached import MemcachedStore
 from .stores.memory import MemoryStore
+from .web.cookie import CookieSettings
 
 __all__ = [
     "CasResult",
+    "CookieSettings",
     "DecodeError",
     "EncodeError",
     "Entry",
@@ -60,6 +63,7 @@ __all__ = [
     "SessionMixin",
     "SessionNotLoaded",
     "SessionRefused",
+    "SessionSettings",
     "SessionStatusHandler",
     "SessionTooLarge",
     "Store",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import MutableMapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, assert_type
+from typing import Any, Literal, assert_type
 
 from tornado.httpclient import HTTPResponse
 from tornado.httputil import HTTPHeaders
@@ -13,6 +13,7 @@ from tornado.websocket import WebSocketHandler
 
 from tornado_mcsession import (
     CasResult,
+    CookieSettings,
     EncodeError,
     Entry,
     JSONSerializer,
@@ -23,6 +24,7 @@ from tornado_mcsession import (
     SessionConflict,
     SessionManager,
     SessionMixin,
+    SessionSettings,
     SessionStatusHandler,
     SessionTooLarge,
     Store,
@@ -199,6 +201,47 @@ async def manage(app: Application) -> None:
         manager.on_begin(began)
         manager.on_end(ended)
         manager.on_disconnect(lambda node: None)
+
+
+SETTINGS: SessionSettings = {
+    "store": "memcached://127.0.0.1",
+    "idle_timeout": timedelta(hours=1),
+    "transport": ["header:X-Session", "cookie"],
+    "cookie": {"name": "__Host-session", "samesite": "Strict"},
+    "persist": "on_finish",
+}
+
+
+def cookie(handler: Page, session: Session | None) -> CookieSettings:
+    return {"samesite": "Strict" if session and session.principal else "Lax"}
+
+
+async def accept(handler: Page | None, session: Session) -> bool:
+    return session.principal is not None
+
+
+def decide(
+    phase: str, error: Exception, handler: Page | None
+) -> Literal["raise", "degrade"]:
+    return "degrade" if phase == "load" else "raise"
+
+
+def configure(app: Application, read_from_a_file: dict[str, Any]) -> None:
+    Application(session=SETTINGS)
+    assert_type(SessionManager(app, **SETTINGS), SessionManager)
+    SessionManager(app, **read_from_a_file)
+    SessionManager(cookie=cookie, validate=accept, on_error=decide, clock=lambda: 0.0)
+    SessionManager(cookie=lambda handler: {"path": "/app"}, encryption_keys=[b"", ""])
+    assert_type(SessionManager.of(app), SessionManager)
+    assert_type(SessionManager.of(app, "admin"), SessionManager)
+
+
+class Admin(SessionMixin, RequestHandler):
+    session_manager_name = "admin"
+
+    async def post(self) -> None:
+        assert_type(SessionManager.of(self), SessionManager)
+        await SessionManager.of(self).revoke("ann")
 
 
 def explain(error: Exception) -> None:

@@ -23,7 +23,7 @@ __all__ = ["NOTHING", "Found", "Lookup"]
 
 _REMEMBERED = 1024
 
-logger = logging.getLogger("tornado_mcsession")
+logger: logging.Logger = logging.getLogger("tornado_mcsession")
 
 
 class Found(msgspec.Struct, frozen=True, gc=False):

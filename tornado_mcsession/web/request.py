@@ -39,11 +39,11 @@ if TYPE_CHECKING:
     from tornado.web import RequestHandler
 
     from ..session import Session
-    from ..settings import Settings
+    from ..settings import Phase, Settings
 
 __all__ = ["COUNTERS", "Head", "RequestSession", "Requests", "default_page"]
 
-logger = logging.getLogger("tornado_mcsession")
+logger: logging.Logger = logging.getLogger("tornado_mcsession")
 
 COUNTERS = (
     "loads",
@@ -226,11 +226,8 @@ class Requests:
             await session._look_before_saving()
             await session._store(session._changes(), renew=renew)
 
-    def decide(self, phase: str, error: SessionError, handler: Any) -> str:
-        """Return what ``on_error`` says: ``"raise"`` or ``"degrade"``.
-
-        ``phase`` is load, save, renew or destroy.
-        """
+    def decide(self, phase: Phase, error: SessionError, handler: Any) -> str:
+        """Return what ``on_error`` says: ``"raise"`` or ``"degrade"``."""
         self.counts[f"errors_{phase}"] += 1
         choose = self.settings.on_error
         chosen = choose if isinstance(choose, str) else choose(phase, error, handler)
@@ -277,7 +274,7 @@ class Requests:
             forbid_storing(headers)
 
 
-_PHASES = {Step.DESTROY: "destroy", Step.RENEW: "renew"}
+_PHASES: dict[Step, Phase] = {Step.DESTROY: "destroy", Step.RENEW: "renew"}
 
 
 class RequestSession:

@@ -20,7 +20,7 @@ from .request import Head, Pending, RequestSession
 
 __all__ = ["HeldResponse"]
 
-logger = logging.getLogger("tornado_mcsession")
+logger: logging.Logger = logging.getLogger("tornado_mcsession")
 
 
 class Stage(enum.Enum):

@@ -33,7 +33,7 @@ from ..base import (
     tell_of_forks,
 )
 from . import protocol
-from .connection import Access, Connector, checked_seconds
+from .connection import Access, Addresses, Connector, checked_seconds
 from .executor import Limits
 from .node import Node
 
@@ -46,7 +46,7 @@ __all__ = [
     "parse_weights",
 ]
 
-logger = logging.getLogger("tornado_mcsession")
+logger: logging.Logger = logging.getLogger("tornado_mcsession")
 
 # protocol.txt: a larger number of seconds is taken for a Unix time.
 _MONTH = 60 * 60 * 24 * 30
@@ -111,12 +111,12 @@ class MemcachedStore(Store):
         tls_key: str | None = None,
         weights: Sequence[float] | None = None,
         reconnect_timeout: float = 0.0,
-        addresses: str | None = None,
+        addresses: Addresses | None = None,
         router: Callable[[Mapping[str, float]], Router] | None = None,
         executor: Executor | None = None,
     ) -> None:
-        self.timeout = checked_seconds("timeout", timeout)
-        self.reconnect_timeout = _patience(reconnect_timeout)
+        self.timeout: float = checked_seconds("timeout", timeout)
+        self.reconnect_timeout: float = _patience(reconnect_timeout)
         positive_int("threads", threads)
         positive_int("max_pending", max_pending)
         limits = Limits(self.timeout, self.reconnect_timeout, threads, max_pending)
