@@ -84,7 +84,7 @@ def test_a_handler_leads_to_its_manager():
     main = SessionManager(app, store=MemoryStore())
     admin = SessionManager(app, name="admin", store=MemoryStore())
     request = HTTPServerRequest(
-        headers=HTTPHeaders(),
+        headers=HTTPHeaders({"Host": "127.0.0.1"}),
         connection=Mock(),
         start_line=RequestStartLine("GET", "/", "HTTP/1.1"),
     )
