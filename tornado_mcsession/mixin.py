@@ -64,7 +64,15 @@ _READING = (
 )
 _FAILED = "the session was not loaded: the store could not tell"
 _PREPARED = ""
+_NOT_SET = object()
 _LOADS = kind_of(Literal["eager", "lazy", "off"])
+# What a class sets; a property of these names is seen when a request asks for it.
+_ATTRIBUTES = {
+    "session_load": _LOADS,
+    "session_renew": kind_of(bool),
+    "session_save": kind_of(bool | None),
+    "session_manager_name": kind_of(str),
+}
 
 
 class _Prepared:
@@ -148,6 +156,10 @@ class SessionMixin(_Handler):
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
+        for name, kind in _ATTRIBUTES.items():
+            value = cls.__dict__.get(name, _NOT_SET)
+            if value is not _NOT_SET and not hasattr(value, "__get__"):
+                kind.check(f"{cls.__name__}.{name}", value)
         order = cls.__mro__
         if RequestHandler not in order:
             return

@@ -154,7 +154,13 @@ class Session(MutableMapping[str, Any]):
         self._loop = loop
         # Of what the request presented: what a logout must end besides this session.
         self._presented_ids = session_ids
-        self._draft = Draft(manager.codec)
+        try:
+            self._draft = Draft(manager.codec)
+        except AttributeError:
+            raise TypeError(
+                "a Session is not made by hand: a handler has self.session, which a "
+                "dict can be assigned to, and other code awaits manager.get(session_id)"
+            ) from None
 
     @classmethod
     def _showing(cls, manager: SessionManager, record: Record) -> Session:
@@ -187,8 +193,8 @@ class Session(MutableMapping[str, Any]):
         if self._reach is not OPEN:
             if self._reach is CLOSED:
                 raise RuntimeError(
-                    "the response is finished: too late to change the session. Code "
-                    "outside a request uses await manager.get(session_id)"
+                    "the response is finished: too late to change the session. "
+                    + _SOONER
                 )
             if self._phase is NEW:
                 self._refuse_sealed("begin a session")
@@ -490,9 +496,13 @@ class Session(MutableMapping[str, Any]):
         """
         if when is not None:
             if not isinstance(when, datetime):
-                raise type_error("set_expiry", when, "an aware datetime or None")
+                error = type_error("set_expiry", when, "an aware datetime or None")
+                raise TypeError(f"{error}; for seconds there is set_idle_timeout()")
             if when.tzinfo is None or when.utcoffset() is None:
-                raise ValueError("set_expiry needs an aware datetime, with a time zone")
+                raise ValueError(
+                    "set_expiry needs an aware datetime, with a time zone, such as "
+                    "datetime.now(UTC) + timedelta(hours=1)"
+                )
         end = None if when is None else when.timestamp()
         self._set_option("set_expiry", "end", end)
 
@@ -1099,8 +1109,7 @@ class Session(MutableMapping[str, Any]):
         self._accessed = True
         if self._reach is CLOSED:
             raise RuntimeError(
-                f"the response is finished: too late to {verb}. Code outside a request "
-                "uses await manager.get(session_id)"
+                f"the response is finished: too late to {verb}. {_SOONER}"
             )
         if verb != "destroy":
             if self._phase is UNLOADED:
@@ -1217,6 +1226,10 @@ class Session(MutableMapping[str, Any]):
             self._advance(Event.SAVED)
 
 
+_SOONER = (
+    "Change it before finish(), not in on_finish(); a background task, or other code "
+    "outside a request, uses await manager.get(session_id)"
+)
 _OTHER_NAMES = {
     "set": "session[key] = value",
     "delete": "del session[key]",
@@ -1228,6 +1241,11 @@ _OTHER_NAMES = {
     "cycle_key": "await session.regenerate()",
     "commit": "await session.save()",
     "is_empty": "not session",
+    "new": "session.is_new",
+    "session_id": "session.id",
+    "session_key": "session.id",
+    "permanent": "session.remember(True)",
+    "rotate": "await session.regenerate()",
     "max_age": "session.set_idle_timeout(seconds)",
 }
 
