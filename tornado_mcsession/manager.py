@@ -382,6 +382,8 @@ class SessionManager:
             raise type_error("data", data, "a mapping")
         serializer = self.codec.serializer
         check_items(serializer, dict(data))
+        if self.codec.schema is not None:
+            self.codec.schema.check(data)
         encoded, now = serializer.dumps(dict(data)), self.settings.clock()
         lifespan = seconds("ttl", ttl)
         end = None if lifespan is None else now + lifespan

@@ -14,6 +14,7 @@ import msgspec
 from .checks import principal_name, seconds, text, type_error
 from .exceptions import (
     EncodeError,
+    SessionError,
     SessionGone,
     SessionNotLoaded,
     StoreError,
@@ -187,7 +188,10 @@ class Session(MutableMapping[str, Any]):
         self._accessed = True
         if self._phase is UNLOADED:
             raise SessionNotLoaded(self._why_unloaded)
-        return self._draft.data
+        draft = self._draft
+        if draft.view is not None:
+            draft.view.sync(draft.data)
+        return draft.data
 
     def _write(self) -> dict[str, Any]:
         if self._reach is not OPEN:
@@ -205,6 +209,14 @@ class Session(MutableMapping[str, Any]):
             raise RuntimeError(
                 f"the headers have left: too late to {act}, since its cookie could not "
                 "be sent"
+            )
+
+    def _refuse_sealed_data(self) -> None:
+        # The mapping refuses it at once, but an object of the schema cannot.
+        if self._manager.codec.schema is not None and self._draft:
+            raise SessionError(
+                "the headers have left: too late to begin a session, since its cookie "
+                "could not be sent"
             )
 
     def __getitem__(self, key: str) -> Any:
@@ -276,6 +288,17 @@ class Session(MutableMapping[str, Any]):
         kept = self._write()
         kept.clear()
         kept.update(items)
+
+    def typed(self, schema: type[_T]) -> _T:
+        """Return the data as an object of the ``schema`` setting, which is this one.
+
+        A struct or a dataclass is the same object for the whole request. What is
+        changed in it is changed in the mapping, and the other way round. A TypedDict
+        is the data itself. Raises `TypeError` for another schema.
+        """
+        self._read()
+        typed: _T = self._draft.typed(schema)
+        return typed
 
     def __repr__(self) -> str:
         words = {
@@ -581,7 +604,7 @@ class Session(MutableMapping[str, Any]):
         await self._look_before_saving()
         changes = self._changes()
         codec = self._manager.codec
-        transaction = Transaction(codec.serializer, fn)
+        transaction = Transaction(codec, fn)
         if self._stored is None:
             self._refuse_sealed("begin a session")
             encoded = transaction.run(codec.serializer.loads(changes.encoded))

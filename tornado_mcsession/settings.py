@@ -26,6 +26,7 @@ from .sessions.codec import Codec
 from .sessions.lifetime import Lifetime
 from .sessions.marker import MOST_SESSIONS
 from .sessions.repository import MAX_SIZE
+from .sessions.schema import Schema, Upgrade
 from .sessions.serializers import JSONSerializer, MsgpackSerializer, Serializer
 from .stores.base import Store
 from .stores.memcached import MemcachedStore
@@ -92,6 +93,12 @@ class SessionSettings(TypedDict, total=False):
     transport: OneTransport | Sequence[OneTransport]
     """``"cookie"``, ``"header:Name"``, an object with ``read``, ``write`` and
     ``clear``, or a list of these, of which a request uses the first with an id."""
+    schema: type[Any] | None
+    """The shape of the sessions' data: a `msgspec.Struct`, a dataclass or a TypedDict.
+    It is checked when a session is loaded and saved."""
+    upgrade: Callable[[dict[str, Any]], dict[str, Any]] | None
+    """Takes the data of a session that was loaded, and returns it in the shape of
+    today's ``schema``."""
     key_prefix: str
     """What the store's keys begin with."""
     serializer: Literal["msgpack", "json"] | Serializer
@@ -151,6 +158,8 @@ class Settings:
     )
     signed: bool | None = None
     transport: OneTransport | Sequence[OneTransport] = "cookie"
+    schema: type[Any] | None = None
+    upgrade: Upgrade | None = None
     key_prefix: str = "mcsession:"
     serializer: str | Serializer = "msgpack"
     codec: Callable[[Callable[[], float], Lifetime], Codec] | None = None
@@ -206,6 +215,11 @@ class Settings:
         positive_int("max_size", self.max_size)
         if self.max_sessions is not None:
             self._check_max_sessions(self.max_sessions)
+        if self.upgrade is not None:
+            if self.schema is None:
+                raise ValueError("upgrade needs schema, which is None")
+            if inspect.iscoroutinefunction(self.upgrade):
+                raise TypeError("upgrade must be a plain function, not async")
         if inspect.iscoroutinefunction(self.on_error):
             raise TypeError(
                 "on_error must be a plain function, not async: nobody awaits it"
@@ -327,11 +341,15 @@ def build_store(settings: Settings) -> Store:
 
 
 def build_codec(settings: Settings, lifetime: Lifetime) -> Codec:
-    """Return what turns records into keys and bytes."""
+    """Return what turns records into keys and bytes, with the schema of the data."""
     if settings.codec is not None:
-        return settings.codec(settings.clock, lifetime)
-    serializer = build_serializer(settings)
-    return Codec(serializer, settings.key_prefix, settings.encryption_keys)
+        codec = settings.codec(settings.clock, lifetime)
+    else:
+        serializer = build_serializer(settings)
+        codec = Codec(serializer, settings.key_prefix, settings.encryption_keys)
+    if settings.schema is not None:
+        codec.schema = Schema(settings.schema, codec.serializer, settings.upgrade)
+    return codec
 
 
 def build_serializer(settings: Settings) -> Serializer:

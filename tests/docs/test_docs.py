@@ -77,7 +77,8 @@ NAMES = {
 def run(block: str, **given: Any) -> dict[str, Any]:
     """The names that a block leaves."""
     names = {**NAMES, **given}
-    exec(block, names)
+    # As in a module of its own, without this module's __future__ imports.
+    exec(compile(block, "<a page>", "exec", dont_inherit=True), names)
     return names
 
 

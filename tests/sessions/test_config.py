@@ -48,6 +48,8 @@ def test_the_defaults_are_the_designed_ones():
         ),
         "signed": None,
         "transport": "cookie",
+        "schema": None,
+        "upgrade": None,
         "key_prefix": "mcsession:",
         "serializer": "msgpack",
         "codec": None,

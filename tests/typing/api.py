@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import MutableMapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal, assert_type
+from typing import Any, Literal, TypedDict, assert_type
 
+import msgspec
 from tornado.httpclient import HTTPResponse
 from tornado.httputil import HTTPHeaders
 from tornado.web import Application, RequestHandler
@@ -203,6 +205,37 @@ async def manage(app: Application) -> None:
         manager.on_disconnect(lambda node: None)
 
 
+class Cart(msgspec.Struct):
+    items: list[str] = []
+
+
+@dataclasses.dataclass
+class Profile:
+    color: str = ""
+
+
+class Plain(TypedDict, total=False):
+    count: int
+
+
+def upgrade(data: dict[str, Any]) -> dict[str, Any]:
+    return data
+
+
+class Shop(SessionMixin, RequestHandler):
+    @property
+    def cart(self) -> Cart:
+        return self.session.typed(Cart)
+
+    def get(self) -> None:
+        assert_type(self.cart.items, list[str])
+        assert_type(self.session.typed(Profile), Profile)
+        assert_type(self.session.typed(Plain).get("count"), int | None)
+
+
+SHOP: SessionSettings = {"schema": Cart, "upgrade": upgrade}
+SessionManager(schema=Profile)
+SessionManager(schema=Plain)
 SETTINGS: SessionSettings = {
     "store": "memcached://127.0.0.1",
     "idle_timeout": timedelta(hours=1),

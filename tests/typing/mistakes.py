@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 from tornado.web import RequestHandler
 
 from tornado_mcsession import CookieSettings, SessionManager, SessionMixin
@@ -15,6 +16,10 @@ SessionManager(on_error=lambda phase, error: "raise")  # type: ignore[arg-type, 
 LAX: CookieSettings = {"samesite": "loose"}  # type: ignore[typeddict-item]
 
 
+class Cart(msgspec.Struct):
+    items: list[str] = []
+
+
 class Page(SessionMixin, RequestHandler):
     session_load = "lasy"  # type: ignore[assignment]
 
@@ -23,4 +28,6 @@ class Page(SessionMixin, RequestHandler):
         self.session.set_expiry(3600)  # type: ignore[arg-type]
         self.session.set("a", 1)  # type: ignore[attr-defined]
         self.session[1] = "a"  # type: ignore[index]
+        self.session.typed(Cart).items.append(1)  # type: ignore[arg-type]
+        self.session.typed(Cart).itms.clear()  # type: ignore[attr-defined]
         SessionManager.of("admin")  # type: ignore[arg-type]

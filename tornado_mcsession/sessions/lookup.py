@@ -13,6 +13,7 @@ import msgspec
 from ..exceptions import DecodeError
 from ..stores.base import Entry
 from . import ids
+from .codec import Codec
 from .marker import Standing
 from .repository import MAX_STEPS, Place, Repository, Stored
 from .revocation import Revocation
@@ -126,6 +127,8 @@ class Lookup:
             if is_over:
                 return Found(Presented.EXPIRED, expired=stored)
             values = records.codec.values(record)
+            if records.codec.schema is not None:
+                stored = _in_shape(stored, values, records.codec)
         except DecodeError as error:
             records.note_foreign(error)
             return _UNKNOWN
@@ -157,6 +160,23 @@ class Lookup:
         if until is None or self._records.clock() >= until:
             return None
         return ids.successor_of(tombstone.id, record)
+
+
+def _in_shape(stored: Stored, values: dict[str, Any], codec: Codec) -> Stored:
+    """Return what was found with ``values``, which may be in a newer shape.
+
+    So a request that changes nothing writes nothing, and changes are merged with those
+    of other requests in the shape of today.
+    """
+    try:
+        data = codec.serializer.dumps(values)
+    except Exception as error:
+        name = type(error).__name__
+        raise DecodeError(f"with data of which upgrade made a {name}") from None
+    if data == stored.record.data:
+        return stored
+    record = msgspec.structs.replace(stored.record, data=data)
+    return Stored(stored.id, stored.key, record, stored.token)
 
 
 _UNKNOWN = Found(Presented.UNKNOWN)

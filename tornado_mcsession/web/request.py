@@ -22,6 +22,7 @@ from ..sessions.state import (
     CLOSED,
     DETACHED,
     ENDED,
+    NEW,
     OPEN,
     SEALED,
     STORED,
@@ -316,6 +317,8 @@ class RequestSession:
         session, requests = self.session, self._requests
         renew = self._may_renew()
         if final and session._reach is not DETACHED:
+            if session._reach is SEALED and session._phase is NEW:
+                session._refuse_sealed_data()
             session._reach = CLOSED
         failed = status >= 500 or self.failed
         if session._moving:

@@ -16,6 +16,7 @@ from tornado.httputil import (
 )
 from tornado.iostream import StreamClosedError
 
+from ..exceptions import SessionError
 from .request import Head, Pending, RequestSession
 
 __all__ = ["HeldResponse"]
@@ -356,7 +357,7 @@ class HeldResponse(HTTPConnection):
             # The client sees that the response ends before its end.
             logger.error(
                 "a session could not be saved, too late for an error page: %s",
-                type(error).__name__,
+                error if isinstance(error, SessionError) else type(error).__name__,
             )
             self._break_off(error)
             return
