@@ -16,7 +16,7 @@ from tornado.web import RequestHandler
 
 from tornado_mcsession import EncodeError, MemoryStore, SessionManager, SessionMixin
 
-from ..support.site import session_cookie
+from ..support.site import is_cleared, session_cookie
 
 
 class Item(msgspec.Struct):
@@ -212,6 +212,79 @@ async def test_a_typed_dict_is_the_data(serve):
     client = await site.client(count=1)
     assert (await site.get(headers=client)).body == b"2"
     assert await site.stored(client) == {"count": 2}
+
+
+class Ends(Page):
+    """Ends its session with a change in the object, and may change it again."""
+
+    async def get(self, how):
+        cart = self.cart
+        cart.coupon = "old"
+        if how == "assign":
+            self.session = None
+        else:
+            await self.session.destroy()
+        assert self.cart is cart
+        assert cart == Cart()
+        if how == "again":
+            cart.seen.add("new")
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("how", ["assign", "destroy", "again"])
+async def test_a_logout_empties_the_object(typed, how):
+    """What was changed in it before is gone, and later changes begin a new session."""
+    site = typed(("/(.*)", Ends))
+    client = await site.client(coupon="a")
+    response = await site.get(f"/{how}", headers=client)
+    assert response.status == 200
+    assert await site.stored(client) is None
+    if how == "again":
+        assert await site.stored(response) == {"seen": ["new"]}
+    else:
+        assert is_cleared(response)
+
+
+class Begins(Page):
+    """Uses the verbs with changes in the object."""
+
+    async def get(self, how):
+        cart = self.cart
+        cart.coupon = "mine"
+        if how == "login":
+            await self.session.login("ann")
+        elif how == "reload":
+            await self.session.reload()
+        elif how == "clear":
+            self.session.clear()
+        elif how == "replace":
+            self.session = {"coupon": "other"}
+        elif how == "transact":
+            await self.session.transact(lambda data: data.update(seen=["x"]))
+        assert self.cart is cart
+        self.tell([cart.coupon, sorted(cart.seen)])
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [
+        ("login", ["mine", []]),
+        ("reload", ["a", []]),
+        ("clear", [None, []]),
+        ("replace", ["other", []]),
+        ("transact", ["mine", ["x"]]),
+    ],
+)
+async def test_the_verbs_count_for_the_object(typed, how, told):
+    """It is saved, dropped and changed with the mapping."""
+    site = typed(("/(.*)", Begins))
+    client = await site.client(coupon="a")
+    response = await site.get(f"/{how}", headers=client)
+    assert response.json() == told
+    stored = await site.stored(response if how == "login" else client)
+    assert stored.get("coupon") == told[0]
+    assert stored.get("seen", []) == told[1]
 
 
 # Data that does not fit.

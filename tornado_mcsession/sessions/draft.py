@@ -166,6 +166,8 @@ class Draft:
     def drop(self) -> None:
         """Drop all that it holds."""
         self.data.clear()
+        if self.view is not None:
+            self.view.reset(self.data)
         self.flashed, self.flashes_read, self.options = (), _NO_KEYS, NO_OPTIONS
 
     # Messages for the next page.

@@ -127,7 +127,8 @@ class Lookup:
             if is_over:
                 return Found(Presented.EXPIRED, expired=stored)
             values = records.codec.values(record)
-            if records.codec.schema is not None:
+            schema = records.codec.schema
+            if schema is not None and schema.upgrade is not None:
                 stored = _in_shape(stored, values, records.codec)
         except DecodeError as error:
             records.note_foreign(error)
@@ -173,10 +174,8 @@ def _in_shape(stored: Stored, values: dict[str, Any], codec: Codec) -> Stored:
     except Exception as error:
         name = type(error).__name__
         raise DecodeError(f"with data of which upgrade made a {name}") from None
-    if data == stored.record.data:
-        return stored
     record = msgspec.structs.replace(stored.record, data=data)
-    return Stored(stored.id, stored.key, record, stored.token)
+    return msgspec.structs.replace(stored, record=record)
 
 
 _UNKNOWN = Found(Presented.UNKNOWN)

@@ -39,7 +39,7 @@ class Schema:
         self.type = type
         self.serializer = serializer
         self.is_mapping: bool = is_typeddict(type)
-        self._upgrade = upgrade
+        self.upgrade = upgrade
         # MessagePack carries these as they are; all else has a form as text.
         is_msgpack = isinstance(serializer, MsgpackSerializer)
         self._carried = (bytes, datetime) if is_msgpack else ()
@@ -85,12 +85,12 @@ class Schema:
             values, self.type, builtin_types=self._carried, str_keys=True
         )
 
-    def plain(self, item: Any) -> dict[str, Any]:
-        """Return the values of an object as a session carries them, encoded.
+    def encoded(self, item: Any) -> dict[str, object]:
+        """Return each value of an object as it is stored, encoded.
 
-        Raises `.EncodeError` for one that it does not carry.
+        For one that cannot be stored, it is an object that equals no other.
         """
-        encoded = {}
+        encoded: dict[str, object] = {}
         for key, attribute in self.fields.items():
             value = getattr(item, attribute)
             if value is msgspec.UNSET:
@@ -100,20 +100,16 @@ class Schema:
                     value, builtin_types=self._carried, str_keys=True
                 )
                 encoded[key] = self.serializer.dumps(plain)
-            except Exception as error:
-                raise EncodeError(
-                    f"session[{key!r}]",
-                    type(value).__name__,
-                    f"that cannot be encoded ({type(error).__name__})",
-                ) from None
+            except Exception:
+                encoded[key] = object()
         return encoded
 
     def read(self, values: dict[str, Any]) -> dict[str, Any]:
         """Return data that was loaded, in today's shape. Raises `.DecodeError`."""
-        if self._upgrade is not None:
+        if self.upgrade is not None:
             upgraded: Any
             try:
-                upgraded = self._upgrade(values)
+                upgraded = self.upgrade(values)
             except Exception as error:
                 # It may quote what it met, so it is not chained.
                 name = type(error).__name__
@@ -153,21 +149,27 @@ class View:
         self._seen = self._encoded(data)
         schema.check(data)
         self.object: Any = schema.convert(data)
-        self._was = schema.plain(self.object)
+        self._was = schema.encoded(self.object)
 
     def sync(self, data: dict[str, Any]) -> None:
-        """Make both equal; where both have changed, the object's change counts."""
-        schema, now, seen = self._schema, self._schema.plain(self.object), self._seen
-        for key in schema.fields:
+        """Make both equal; where both have changed, the object's change counts.
+
+        A value that cannot be stored is left to the save, which will tell.
+        """
+        schema, now, seen = self._schema, self._schema.encoded(self.object), self._seen
+        for key, attribute in schema.fields.items():
             mine = now.get(key)
             if mine == self._was.get(key):
                 continue
             if mine is None:
                 data.pop(key, None)
                 seen.pop(key, None)
-            else:
+                continue
+            seen[key] = mine
+            if isinstance(mine, bytes):
                 data[key] = schema.serializer.loads(mine)
-                seen[key] = mine
+            else:
+                data[key] = getattr(self.object, attribute)
         self._was = now
         found = self._encoded(data)
         if found == seen:
@@ -175,11 +177,18 @@ class View:
         try:
             fresh = schema.convert(data)
         except Exception:
-            return  # the save will tell
+            return
         for key, attribute in schema.fields.items():
             if found.get(key) != seen.get(key):
                 setattr(self.object, attribute, getattr(fresh, attribute))
-        self._seen, self._was = found, schema.plain(self.object)
+        self._seen, self._was = found, schema.encoded(self.object)
+
+    def reset(self, data: dict[str, Any]) -> None:
+        """Make the object equal to ``data``, whatever was changed in it."""
+        fresh = self._schema.convert(data)
+        for attribute in self._schema.fields.values():
+            setattr(self.object, attribute, getattr(fresh, attribute))
+        self._seen, self._was = self._encoded(data), self._schema.encoded(fresh)
 
     def _encoded(self, data: Mapping[str, Any]) -> dict[str, object]:
         return {
@@ -190,7 +199,7 @@ class View:
         try:
             return self._schema.serializer.dumps(value)
         except Exception:
-            return object()  # equal to nothing: the save will tell
+            return object()
 
 
 _ALLOWED = "a msgspec.Struct, a dataclass or a TypedDict"
