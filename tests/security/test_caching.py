@@ -18,6 +18,7 @@ PRIVATE = 'private, no-cache="Set-Cookie"'
 SOON = datetime.fromtimestamp(1_800_000_000, UTC) + timedelta(hours=1)
 
 READS = {
+    "typed": lambda session: pytest.raises(TypeError, session.typed, dict),
     "getitem": lambda s: s["a"],
     "get": lambda s: s.get("a"),
     "get missing": lambda s: s.get("missing"),
