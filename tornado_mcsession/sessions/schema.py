@@ -43,7 +43,7 @@ class Schema:
         # MessagePack carries these as they are; all else has a form as text.
         is_msgpack = isinstance(serializer, MsgpackSerializer)
         self._carried = (bytes, datetime) if is_msgpack else ()
-        self.fields = self._fields()
+        self.fields: dict[str, str] = self._fields()
         """The attribute for each key."""
         try:
             self.convert({})
