@@ -82,7 +82,7 @@ class Ready(RequestHandler):
     """
 
     async def get(self) -> None:
-        manager: SessionManager = self.settings["session_manager"]
+        manager = SessionManager.of(self)
         health = await manager.health()
         if health["status"] == "down":
             self.set_status(503)

@@ -16,6 +16,8 @@ from collections.abc import Iterable
 from tornado.httpserver import HTTPServer
 from tornado.web import Application
 
+from tornado_mcsession import SessionManager
+
 __all__ = ["serve", "stop_signal"]
 
 DRAIN_SECONDS = 5
@@ -52,7 +54,7 @@ async def serve(
     # The order matters: no new requests, then every save under way, then the
     # connections that wait for those saves, then the store.
     server.stop()
-    manager = app.settings["session_manager"]
+    manager = SessionManager.of(app)
     if not await manager.drain(DRAIN_SECONDS):
         logging.warning("some saves were not done within %d s", DRAIN_SECONDS)
     await server.close_all_connections()

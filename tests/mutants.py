@@ -1086,7 +1086,9 @@ MUTANTS = [
         "flags = 0\n    # Node",
     ),
     Mutant("interop", "interop/node.py", '_MARK = b" "', '_MARK = b""'),
-    Mutant("interop", "interop/node.py", "expired_for = 1.0", "expired_for = 300.0"),
+    Mutant(
+        "interop", "interop/node.py", "expired_for: float = 1.0", "expired_for = 300.0"
+    ),
     Mutant(
         "interop",
         "interop/node.py",

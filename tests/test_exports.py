@@ -10,6 +10,7 @@ import tornado_mcsession
 from tornado_mcsession import exceptions
 
 DESIGNED = {
+    "CookieSettings",
     "JSONSerializer",
     "MemcachedStore",
     "MemoryStore",
@@ -17,6 +18,7 @@ DESIGNED = {
     "Session",
     "SessionManager",
     "SessionMixin",
+    "SessionSettings",
     "SessionStatusHandler",
     "Store",
     # The errors.

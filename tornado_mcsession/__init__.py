@@ -39,13 +39,16 @@ from .mixin import SessionMixin, SessionStatusHandler
 from .session import Session
 from .sessions.revocation import UserSession
 from .sessions.serializers import JSONSerializer, MsgpackSerializer
+from .settings import SessionSettings
 from .stores.base import CasResult, Entry, Store
 from .stores.memcached import MemcachedStore
 from .stores.memory import MemoryStore
 from .web.access_log import access_log
+from .web.cookie import CookieSettings
 
 __all__ = [
     "CasResult",
+    "CookieSettings",
     "DecodeError",
     "EncodeError",
     "Entry",
@@ -61,6 +64,7 @@ __all__ = [
     "SessionMixin",
     "SessionNotLoaded",
     "SessionRefused",
+    "SessionSettings",
     "SessionStatusHandler",
     "SessionTooLarge",
     "Store",

@@ -8,15 +8,25 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any
+from types import NoneType, UnionType
+from typing import (
+    Any,
+    Literal,
+    NamedTuple,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 __all__ = [
+    "Kind",
+    "kind_of",
+    "kinds_of",
     "known",
     "number",
-    "of_types",
-    "one_of",
     "positive_int",
     "principal_name",
     "seconds",
@@ -44,17 +54,65 @@ def _nearest(word: str, words: Sequence[str]) -> str:
     return f"did you mean {near[0]!r}?" if near else ""
 
 
-def of_types(
-    settings: object, types: Mapping[str, tuple[Any, str]], where: str = ""
-) -> None:
-    """Raise `TypeError` unless the attributes in ``types`` have these types.
+class Kind(NamedTuple):
+    """What a type hint allows, and the words for it."""
 
-    Each type comes with the words that name it in the error.
+    types: tuple[type, ...]
+    words: tuple[str, ...]
+    allowed: str
+
+    def check(self, name: str, value: object) -> None:
+        """Raise `TypeError` or `ValueError` unless ``value`` is of this kind."""
+        if isinstance(value, self.types):
+            return
+        if not isinstance(value, str) or not self.words:
+            raise type_error(name, value, self.allowed)
+        if value not in self.words:
+            hint = _nearest(value, self.words)
+            raise ValueError(f"{name} must be {self.allowed}{hint and '; ' + hint}")
+
+
+# In the order in which messages name them, with the words of a `Literal` after the
+# truth values. What a callable takes and returns is seen when it is called.
+_NAMES: dict[Any, tuple[str, ...]] = {
+    bool: ("True", "False"),
+    str: ("text",),
+    Callable: ("a callable",),
+    NoneType: ("None",),
+}
+
+
+def kind_of(hint: Any) -> Kind:
+    """Return what a type hint allows.
+
+    It knows truth values, text, words (`~typing.Literal`), callables, `None` and
+    unions of these. What has another type needs a check of its own: here it passes.
     """
-    for name, (type_, allowed) in types.items():
-        value = getattr(settings, name)
-        if not isinstance(value, type_):
-            raise type_error(where + name, value, allowed)
+    parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    words: tuple[str, ...] = ()
+    types: list[Any] = []
+    for part in parts:
+        if get_origin(part) is Literal:
+            words += get_args(part)
+        else:
+            types.append(get_origin(part) or part)
+    if not set(types) <= set(_NAMES):
+        return Kind((object,), (), "")
+    names = [name for type_ in _NAMES if type_ in types for name in _NAMES[type_]]
+    before = 2 if bool in types else 0
+    names[before:before] = map(repr, words)
+    *first, last = names
+    allowed = f"{', '.join(first)} or {last}" if first else last
+    return Kind(tuple(types), words, allowed)
+
+
+def kinds_of(schema: type, **unknown: Any) -> dict[str, Kind]:
+    """Return what each key of a `~typing.TypedDict` allows, by `kind_of`.
+
+    ``unknown`` are types for names in its hints that are there for type checkers only.
+    """
+    hints = get_type_hints(schema, localns=unknown)
+    return {name: kind_of(hint) for name, hint in hints.items()}
 
 
 def number(name: str, value: object, allowed: str) -> int | float:
@@ -100,17 +158,6 @@ def principal_name(principal: object) -> str:
     if not name:
         raise ValueError("principal must not be empty")
     return name
-
-
-def one_of(name: str, value: object, allowed: Iterable[str]) -> None:
-    """Raise unless ``value`` is one of the ``allowed`` words."""
-    words = tuple(allowed)
-    listed = ", ".join(map(repr, words))
-    if not isinstance(value, str):
-        raise type_error(name, value, f"one of {listed}")
-    if value not in words:
-        hint = _nearest(value, words)
-        raise ValueError(f"{name} must be one of {listed}{hint and '; ' + hint}")
 
 
 def positive_int(name: str, value: object) -> None:

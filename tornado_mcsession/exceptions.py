@@ -59,7 +59,7 @@ class SessionConflict(SessionError):
     """
 
     status = 503
-    retry_after = 1
+    retry_after: int | None = 1
 
     def __init__(self, attempts: int) -> None:
         super().__init__(
@@ -109,7 +109,7 @@ class SessionTooLarge(SessionError):
         )
         self.size = size
         self.limit = limit
-        self.largest_keys = tuple(largest_keys)
+        self.largest_keys: tuple[tuple[str, int], ...] = tuple(largest_keys)
 
 
 class EncodeError(SessionError):
@@ -146,7 +146,7 @@ class StoreError(SessionError):
     """
 
     status = 503
-    retry_after = 1
+    retry_after: int | None = 1
 
     def __init__(self, operation: str, node: str, reason: str) -> None:
         where = f" on {node}" if node else ""

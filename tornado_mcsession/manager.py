@@ -9,7 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import msgspec
 from tornado.httputil import HTTPHeaders
@@ -23,6 +23,7 @@ from .exceptions import (
 )
 from .session import Session, WatchedSession
 from .sessions import ids
+from .sessions.codec import Codec
 from .sessions.lifetime import Lifetime
 from .sessions.lookup import NOTHING, Found, Lookup
 from .sessions.record import Record
@@ -32,21 +33,21 @@ from .sessions.rotation import Rotation
 from .sessions.serializers import check_items
 from .sessions.state import UNLOADED, Presented
 from .sessions.tasks import Tasks
-from .settings import Settings, build_codec, build_store
+from .settings import SessionSettings, Settings, build_codec, build_store
 from .stats import COUNTERS
-from .stores.base import NodeCallback
+from .stores.base import NodeCallback, Store
 from .stores.memcached import MemcachedStore
 from .stores.memory import MemoryStore
 from .unsaved import Unsaved, place_of_caller
 from .web.request import Requests, Step
-from .web.transport import Carried, build_transport
+from .web.transport import Carried, Transport, build_transport
 
 if TYPE_CHECKING:
     from tornado.web import Application, RequestHandler
 
-__all__ = ["SessionManager", "attached_manager"]
+__all__ = ["SessionManager"]
 
-logger = logging.getLogger("tornado_mcsession")
+logger: logging.Logger = logging.getLogger("tornado_mcsession")
 
 # Longer than any save may take with the default timeouts.
 DRAIN_TIMEOUT = 30.0
@@ -67,8 +68,9 @@ class SessionManager:
         app = Application(handlers, session={"store": "memcached://10.0.0.1"})
         SessionManager(app)
 
-    ``options`` are the settings, and override those of
-    ``application.settings["session"]``. A second manager of one application needs
+    ``options`` are the settings, see `.SessionSettings`, and override those of
+    ``application.settings["session"]``. `of` returns an application's manager. A
+    second manager of one application needs
     another ``name``, which is its cookie's name by default. Without an application
     it serves jobs and tests, by session id; ``cookie_secret`` and ``key_version``
     are then the application's settings of these names, which `revoke` needs.
@@ -85,7 +87,7 @@ class SessionManager:
         name: str = "session",
         cookie_secret: ids.CookieSecret | None = None,
         key_version: int | None = None,
-        **options: Any,
+        **options: Unpack[SessionSettings],
     ) -> None:
         if application is not None and not hasattr(application, "settings"):
             raise type_error("application", application, "a tornado.web.Application")
@@ -103,29 +105,30 @@ class SessionManager:
             key_version = attached.get("key_version")
         given = {**_configured(attached), **options}
         self.name = name
-        self.settings = settings = Settings.build(given, name=name)
-        self.transport = build_transport(
+        settings = Settings.build(given, name=name)
+        self.settings: Settings = settings
+        self.transport: Transport = build_transport(
             settings,
             name=name,
             secret=None if application is None else cookie_secret,
             key_version=key_version,
         )
         self.counts: Counter[str] = Counter()
-        self.tasks = Tasks()
-        self.store = build_store(settings)
+        self.tasks: Tasks = Tasks()
+        self.store: Store = build_store(settings)
         idle = settings.idle_timeout
-        self.lifetime = Lifetime(
+        self.lifetime: Lifetime = Lifetime(
             idle_timeout=None if callable(idle) else idle,
             lifetime=settings.lifetime,
             anonymous_timeout=settings.anonymous_timeout,
             renew_after=settings.renew_after,
             choose=self._choose_timeout if callable(idle) else None,
         )
-        self.codec = build_codec(settings, self.lifetime)
+        self.codec: Codec = build_codec(settings, self.lifetime)
         self._operations = Operations(
             self.store, trusted=type(self.store) in (MemcachedStore, MemoryStore)
         )
-        self.records = Repository(
+        self.records: Repository = Repository(
             self._operations,
             self.codec,
             self.lifetime,
@@ -134,7 +137,7 @@ class SessionManager:
             counts=self.counts,
         )
         keys = settings.encryption_keys
-        self.revocation = Revocation(
+        self.revocation: Revocation = Revocation(
             self._operations,
             self.codec,
             ids.linking_keys(keys, cookie_secret, key_version),
@@ -146,13 +149,15 @@ class SessionManager:
         self._on_begin: list[Callable[..., object]] = []
         self._on_end: list[Callable[..., object]] = []
         self._reported: set[tuple[str, str]] = set()
-        self.rotation = Rotation(
+        self.rotation: Rotation = Rotation(
             self.records, self.revocation, self.tasks, keep_for, self.report_end
         )
         self.store.on_connect(lambda _: self.rotation.pending.retry_soon())
-        self.unsaved = Unsaved(self.counts, debug=bool(attached.get("debug")))
-        self.lookup = Lookup(self.records, self.revocation, self.tasks)
-        self.requests = Requests(settings, self.transport, self.tasks, self.counts)
+        self.unsaved: Unsaved = Unsaved(self.counts, debug=bool(attached.get("debug")))
+        self.lookup: Lookup = Lookup(self.records, self.revocation, self.tasks)
+        self.requests: Requests = Requests(
+            settings, self.transport, self.tasks, self.counts
+        )
         if "store" not in given and not attached.get("debug"):
             logger.warning(
                 "sessions are kept in this process alone, and lost with it; set "
@@ -162,6 +167,39 @@ class SessionManager:
 
     def __repr__(self) -> str:
         return f"<SessionManager {self.name!r} store={self.store!r}>"
+
+    @classmethod
+    def of(
+        cls, owner: Application | RequestHandler, name: str | None = None
+    ) -> SessionManager:
+        """Return the manager of an application, or of a handler's application.
+
+        ``name`` is the manager's; by default it is the one that a handler's
+        ``session_manager_name`` names, else ``"session"``. If the application has no
+        manager of that name yet, one is attached, built from its settings.
+
+        Raises `RuntimeError` if there is none of another name, and what the
+        constructor raises.
+        """
+        application: Any = getattr(owner, "application", owner)
+        settings: dict[str, Any] | None = getattr(application, "settings", None)
+        if settings is None:
+            raise type_error("owner", owner, "an Application or a RequestHandler")
+        if name is None:
+            name = getattr(owner, "session_manager_name", "session")
+        # The usual one is found for each request: its slot need not be made.
+        slot = _SLOT if name == "session" else _slot(name)
+        manager = settings.get(slot)
+        if manager is None:
+            if name != "session":
+                raise RuntimeError(
+                    f"no SessionManager named {name!r} is attached: "
+                    f"SessionManager(application, name={name!r})"
+                )
+            return cls(application)
+        if not isinstance(manager, SessionManager):
+            raise TypeError(f"the setting {slot!r} must hold a SessionManager")
+        return manager
 
     # For requests: what SessionMixin calls.
 
@@ -352,6 +390,8 @@ class SessionManager:
             raise type_error("data", data, "a mapping")
         serializer = self.codec.serializer
         check_items(serializer, dict(data))
+        if self.codec.schema is not None:
+            self.codec.schema.check(data)
         encoded, now = serializer.dumps(dict(data)), self.settings.clock()
         lifespan = seconds("ttl", ttl)
         end = None if lifespan is None else now + lifespan
@@ -670,20 +710,3 @@ def _slot(name: str) -> str:
     if not text("name", name):
         raise ValueError("name must not be empty")
     return _SLOT if name == "session" else f"{_SLOT}:{name}"
-
-
-def attached_manager(application: Application, name: str) -> SessionManager:
-    """Return the application's manager of this name; attach one if there is none."""
-    # The usual one is found for each request: its slot need not be made.
-    slot = _SLOT if name == "session" else _slot(name)
-    manager = application.settings.get(slot)
-    if manager is None and name != "session":
-        raise RuntimeError(
-            f"no SessionManager named {name!r} is attached: "
-            f"SessionManager(application, name={name!r})"
-        )
-    if manager is None:
-        manager = SessionManager(application, name=name)
-    elif not isinstance(manager, SessionManager):
-        raise TypeError(f"the setting {slot!r} must hold a SessionManager")
-    return manager

@@ -7,20 +7,20 @@ import functools
 import logging
 import math
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from tornado.httputil import HTTPHeaders
 from tornado.web import Finish, HTTPError, RequestHandler
 from tornado.websocket import WebSocketHandler
 
-from .checks import one_of
+from .checks import kind_of
 from .exceptions import (
     SessionError,
     SessionGone,
     SessionNotLoaded,
     StoreUnavailable,
 )
-from .manager import SessionManager, attached_manager
+from .manager import SessionManager
 from .session import Session
 from .sessions.state import (
     CLOSED,
@@ -42,7 +42,7 @@ else:
 
 __all__ = ["SessionMixin", "SessionStatusHandler"]
 
-logger = logging.getLogger("tornado_mcsession")
+logger: logging.Logger = logging.getLogger("tornado_mcsession")
 
 _NEVER_PREPARED = (
     "the session was not loaded: SessionMixin.prepare() was not called; a handler that "
@@ -63,6 +63,15 @@ _READING = (
 )
 _FAILED = "the session was not loaded: the store could not tell"
 _PREPARED = ""
+_NOT_SET = object()
+_LOADS = kind_of(Literal["eager", "lazy", "off"])
+# What a class sets; a property of these names is seen when a request asks for it.
+_ATTRIBUTES = {
+    "session_load": _LOADS,
+    "session_renew": kind_of(bool),
+    "session_save": kind_of(bool | None),
+    "session_manager_name": kind_of(str),
+}
 
 
 class _Prepared:
@@ -118,7 +127,7 @@ class SessionMixin(_Handler):
     session cannot be saved is replaced by an error page, see `session_error`.
     """
 
-    session_load: str = "eager"
+    session_load: Literal["eager", "lazy", "off"] = "eager"
     """When the session is loaded: ``"eager"`` in `prepare`, ``"lazy"`` by
     `load_session`, ``"off"`` never. A logout handler should be lazy: it needs no
     loading, and then works while the store is slow."""
@@ -146,6 +155,10 @@ class SessionMixin(_Handler):
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
+        for name, kind in _ATTRIBUTES.items():
+            value = cls.__dict__.get(name, _NOT_SET)
+            if value is not _NOT_SET and not hasattr(value, "__get__"):
+                kind.check(f"{cls.__name__}.{name}", value)
         order = cls.__mro__
         if RequestHandler not in order:
             return
@@ -217,7 +230,7 @@ class SessionMixin(_Handler):
 
     def prepare(self) -> Awaitable[None]:
         """Load the session, then let other classes prepare."""
-        manager = attached_manager(self.application, self.session_manager_name)
+        manager = SessionManager.of(self)
         self.__manager = manager
         self.__task = task = asyncio.current_task()
         # Python 3.11 asks the system for the process each time it is asked for a loop.
@@ -232,7 +245,7 @@ class SessionMixin(_Handler):
                 return self.__load(manager, session)
             self.__carried = carried  # a session is made when it is used: most are not
             return _Prepared(self, _PREPARED, super().prepare)
-        one_of("session_load", self.session_load, ("eager", "lazy", "off"))
+        _LOADS.check("session_load", self.session_load)
         self.__reason = _NOT_AWAITED
         reason = _LAZY if self.session_load == "lazy" else _OFF
         return _Prepared(self, reason, super().prepare)
@@ -376,7 +389,7 @@ class SessionMixin(_Handler):
             raise SessionNotLoaded(reason)
         # An error page for a request that was refused before prepare().
         if manager is None:
-            manager = attached_manager(self.application, self.session_manager_name)
+            manager = SessionManager.of(self)
             self.__manager = manager
         session = Session(manager, self)
         session._failed()
@@ -446,7 +459,7 @@ class SessionStatusHandler(SessionMixin, RequestHandler):
     """
 
     session_renew = False
-    session_save = False
+    session_save: bool | None = False
 
     def get(self) -> None:
         """Tell the session's seconds."""
@@ -467,7 +480,7 @@ class SessionStatusHandler(SessionMixin, RequestHandler):
             raise StoreUnavailable("load", "", "the session could not be loaded")
         left = 0
         if session.exists:
-            manager = attached_manager(self.application, self.session_manager_name)
+            manager = SessionManager.of(self)
             now = manager.settings.clock()
             left = max(math.floor(session.expires_at.timestamp() - now), 0)
         self.set_header("Cache-Control", "no-store")

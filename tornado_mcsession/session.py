@@ -16,6 +16,7 @@ import msgspec
 from .checks import principal_name, seconds, text, type_error
 from .exceptions import (
     EncodeError,
+    SessionError,
     SessionGone,
     SessionNotLoaded,
     StoreError,
@@ -158,7 +159,13 @@ class Session(MutableMapping[str, Any]):
         self._loop = loop
         # Of what the request presented: what a logout must end besides this session.
         self._presented_ids = session_ids
-        self._draft = Draft(manager.codec)
+        try:
+            self._draft = Draft(manager.codec)
+        except AttributeError:
+            raise TypeError(
+                "a Session is not made by hand: a handler has self.session, which a "
+                "dict can be assigned to, and other code awaits manager.get(session_id)"
+            ) from None
 
     @classmethod
     def _showing(cls, manager: SessionManager, record: Record) -> Session:
@@ -185,14 +192,17 @@ class Session(MutableMapping[str, Any]):
         self._accessed = True
         if self._phase is UNLOADED:
             raise SessionNotLoaded(self._why_unloaded)
-        return self._draft.data
+        draft = self._draft
+        if draft.view is not None:
+            draft.view.sync(draft.data)
+        return draft.data
 
     def _write(self) -> dict[str, Any]:
         if self._reach is not OPEN:
             if self._reach is CLOSED:
                 raise RuntimeError(
-                    "the response is finished: too late to change the session. Code "
-                    "outside a request uses await manager.get(session_id)"
+                    "the response is finished: too late to change the session. "
+                    + _SOONER
                 )
             if self._phase is NEW:
                 self._refuse_sealed("begin a session")
@@ -203,6 +213,14 @@ class Session(MutableMapping[str, Any]):
             raise RuntimeError(
                 f"the headers have left: too late to {act}, since its cookie could not "
                 "be sent"
+            )
+
+    def _refuse_sealed_data(self) -> None:
+        # The mapping refuses it at once, but an object of the schema cannot.
+        if self._manager.codec.schema is not None and self._draft:
+            raise SessionError(
+                "the headers have left: too late to begin a session, since its cookie "
+                "could not be sent"
             )
 
     def __getitem__(self, key: str) -> Any:
@@ -274,6 +292,17 @@ class Session(MutableMapping[str, Any]):
         kept = self._write()
         kept.clear()
         kept.update(items)
+
+    def typed(self, schema: type[_T]) -> _T:
+        """Return the data as an object of the ``schema`` setting, which is this one.
+
+        A struct or a dataclass is the same object for the whole request. What is
+        changed in it is changed in the mapping, and the other way round. A TypedDict
+        is the data itself. Raises `TypeError` for another schema.
+        """
+        self._read()
+        typed: _T = self._draft.typed(schema)
+        return typed
 
     def __repr__(self) -> str:
         words = {
@@ -494,9 +523,13 @@ class Session(MutableMapping[str, Any]):
         """
         if when is not None:
             if not isinstance(when, datetime):
-                raise type_error("set_expiry", when, "an aware datetime or None")
+                error = type_error("set_expiry", when, "an aware datetime or None")
+                raise TypeError(f"{error}; for seconds there is set_idle_timeout()")
             if when.tzinfo is None or when.utcoffset() is None:
-                raise ValueError("set_expiry needs an aware datetime, with a time zone")
+                raise ValueError(
+                    "set_expiry needs an aware datetime, with a time zone, such as "
+                    "datetime.now(UTC) + timedelta(hours=1)"
+                )
         end = None if when is None else when.timestamp()
         self._set_option("set_expiry", "end", end)
 
@@ -575,7 +608,7 @@ class Session(MutableMapping[str, Any]):
         await self._look_before_saving()
         changes = self._changes()
         codec = self._manager.codec
-        transaction = Transaction(codec.serializer, fn)
+        transaction = Transaction(codec, fn)
         if self._stored is None:
             self._refuse_sealed("begin a session")
             encoded = transaction.run(codec.serializer.loads(changes.encoded))
@@ -1103,8 +1136,7 @@ class Session(MutableMapping[str, Any]):
         self._accessed = True
         if self._reach is CLOSED:
             raise RuntimeError(
-                f"the response is finished: too late to {verb}. Code outside a request "
-                "uses await manager.get(session_id)"
+                f"the response is finished: too late to {verb}. {_SOONER}"
             )
         if verb != "destroy":
             if self._phase is UNLOADED:
@@ -1247,6 +1279,10 @@ class WatchedSession(Session):
                 self._manager.unsaved.dropped(self, self._owner)
 
 
+_SOONER = (
+    "Change it before finish(), not in on_finish(); a background task, or other code "
+    "outside a request, uses await manager.get(session_id)"
+)
 _OTHER_NAMES = {
     "set": "session[key] = value",
     "delete": "del session[key]",
@@ -1258,6 +1294,11 @@ _OTHER_NAMES = {
     "cycle_key": "await session.regenerate()",
     "commit": "await session.save()",
     "is_empty": "not session",
+    "new": "session.is_new",
+    "session_id": "session.id",
+    "session_key": "session.id",
+    "permanent": "session.remember(True)",
+    "rotate": "await session.regenerate()",
     "max_age": "session.set_idle_timeout(seconds)",
 }
 

@@ -7,105 +7,177 @@ import dataclasses
 import inspect
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
-from .checks import known, number, of_types, one_of, positive_int, seconds, type_error
+from .checks import (
+    kind_of,
+    kinds_of,
+    known,
+    number,
+    positive_int,
+    seconds,
+    type_error,
+)
+from .exceptions import SessionError
 from .sessions.codec import Codec
 from .sessions.lifetime import Lifetime
 from .sessions.marker import MOST_SESSIONS
 from .sessions.repository import MAX_SIZE
+from .sessions.schema import Schema, Upgrade
 from .sessions.serializers import JSONSerializer, MsgpackSerializer, Serializer
 from .stores.base import Store
 from .stores.memcached import MemcachedStore
 from .stores.memory import MemoryStore
-from .web.cookie import CookieOptions
-from .web.transport import Transport
+from .web.cookie import CookieOptions, CookieSettings
+from .web.transport import OwnTransport, Transport
 
-__all__ = ["Settings", "build_codec", "build_serializer", "build_store"]
+if TYPE_CHECKING:
+    from .session import Session
+
+__all__ = [
+    "SessionSettings",
+    "Settings",
+    "build_codec",
+    "build_serializer",
+    "build_store",
+]
 
 DAY = 86_400.0
 KEY_LENGTH = 32  # AES-256
-_TYPES: dict[str, tuple[Any, str]] = {
-    "key_prefix": (str, "text"),
-    "signed": (bool | None, "True, False or None"),
-    "save_on_server_error": (bool, "True or False"),
-    "no_store": (bool, "True or False"),
-    "allow_empty": (bool, "True or False"),
-    "track_sessions": (bool, "True or False"),
-    "codec": (Callable | None, "a callable or None"),
-    "generate_id": (Callable | None, "a callable or None"),
-    "allow_new": (Callable | None, "a callable or None"),
-    "validate": (Callable | None, "a callable or None"),
-    "before_save": (Callable | None, "a callable or None"),
-    "clock": (Callable, "a callable"),
-}
+_SERIALIZERS = kind_of(Literal["msgpack", "json"])
 _HEADER = re.compile(r"header:[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 # A key of memcached has at most 250 bytes: 24 of them are for the digest, 64 for the
 # SHA-256. Braces would decide which node keeps a key.
 _PREFIX = re.compile(r"[\x21-\x7a|~]{0,160}")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """The settings of all sessions of one manager. Durations are in seconds."""
+Seconds = float | timedelta
+OneTransport = str | OwnTransport | Transport
+Phase = Literal["load", "save", "renew", "destroy"]
+Decision = Literal["raise", "degrade"]
 
-    store: Any = dataclasses.field(default="memory://", repr=False)
-    """A URL, or a `.Store`."""
-    idle_timeout: float | Callable[..., float | timedelta | None] | None = DAY
+
+class SessionSettings(TypedDict, total=False):
+    """The settings of a `.SessionManager`.
+
+    They are its keyword arguments, and the keys of ``Application(session={...})``.
+    Durations are in seconds, or timedeltas.
+    """
+
+    store: str | Store
+    """Where sessions are kept: a URL, or a `.Store`. ``"memory://"`` keeps them in
+    this process alone."""
+    idle_timeout: Seconds | Callable[[Session], Seconds | None] | None
     """A session ends after this time without a request; `None`: it does not. A
     function gets the session, which it cannot change, and returns the time."""
-    lifetime: float | None = 30 * DAY
+    lifetime: Seconds | None
     """A session ends this long after it began; `None`: it does not."""
-    anonymous_timeout: float | None = None
+    anonymous_timeout: Seconds | None
     """The idle timeout while nobody is logged in; `None`: ``idle_timeout``."""
-    renew_after: float | None = 0.1
-    """A session is renewed when this share of its idle timeout has passed."""
-    cookie: CookieOptions | Callable[..., Mapping[str, Any]] = dataclasses.field(
-        default_factory=CookieOptions
+    renew_after: float | None
+    """A session is renewed when this share of its idle timeout has passed, from 0 to
+    1; `None`: never."""
+    cookie: (
+        CookieSettings
+        | Callable[[Any], Mapping[str, Any]]
+        | Callable[[Any, Session | None], Mapping[str, Any]]
     )
     """The cookie's attributes, or a callable that returns them. It takes the handler,
     or the handler and the session, which may be `None`."""
-    signed: bool | None = None
-    """`None`: if the application has a ``cookie_secret``."""
-    transport: Any = "cookie"
+    signed: bool | None
+    """Whether the cookie is signed; `None`: if the application has a
+    ``cookie_secret``."""
+    transport: OneTransport | Sequence[OneTransport]
     """``"cookie"``, ``"header:Name"``, an object with ``read``, ``write`` and
     ``clear``, or a list of these, of which a request uses the first with an id."""
-    cross_site: str = "withhold"
-    """``"withhold"`` or ``"allow"``: whether a request that another site's page made
-    without the cookie may begin a session."""
-    no_store: bool = False
-    """Whether a response gets ``no-store`` if it used a logged-in session."""
-    allow_empty: bool = False
-    """Whether a session begins when it is first used, even without data."""
-    track_sessions: bool = False
-    """Whether the sessions of a user can be listed and ended one by one."""
-    max_sessions: int | None = None
-    """How many tracked sessions a user may have; a login ends the oldest."""
-    key_prefix: str = "mcsession:"
-    serializer: Any = "msgpack"
+    schema: type[Any] | None
+    """The shape of the sessions' data: a `msgspec.Struct`, a dataclass or a TypedDict.
+    It is checked when a session is loaded and saved."""
+    upgrade: Callable[[dict[str, Any]], dict[str, Any]] | None
+    """Takes the data of a session that was loaded, and returns it in the shape of
+    today's ``schema``."""
+    key_prefix: str
+    """What the store's keys begin with."""
+    serializer: Literal["msgpack", "json"] | Serializer
     """``"msgpack"``, ``"json"``, or an object with ``dumps`` and ``loads``."""
-    codec: Callable[[Callable[[], float], Lifetime], Codec] | None = None
+    codec: Callable[[Callable[[], float], Lifetime], Codec] | None
     """Returns what turns records into keys and bytes, given the clock and the lifetime
     rules; `None`: the package's own."""
-    encryption_keys: Sequence[Any] = dataclasses.field(default=(), repr=False)
+    encryption_keys: Sequence[bytes | str]
     """Each is 32 bytes, or their URL-safe base64 text; the first one encrypts."""
-    max_size: int = MAX_SIZE
+    max_size: int
     """The largest encoded session, in bytes."""
-    persist: str = "before_response"
+    persist: Literal["before_response", "on_finish"]
     """``"on_finish"``: a response may leave before its session's update is saved."""
-    on_error: str | Callable[..., str] = "raise"
-    """``"raise"``, ``"degrade"``, or ``callable(phase, error, handler)``."""
-    save_on_server_error: bool = False
+    on_error: Decision | Callable[[Phase, SessionError, Any], Decision]
+    """What to do if the store fails: ``"raise"``, ``"degrade"``, or a function of the
+    phase, the error and the handler that returns one of them."""
+    save_on_server_error: bool
     """Whether a request that ends in a 5xx keeps its changes."""
-    generate_id: Callable[..., Any] | None = None
-    allow_new: Callable[..., Any] | None = None
-    validate: Callable[..., Any] | None = None
-    before_save: Callable[..., Any] | None = None
-    clock: Callable[[], float] = time.time
+    generate_id: Callable[[Any], str | Awaitable[str]] | None
+    """Takes the handler, and returns the id of a new session."""
+    allow_new: Callable[[Any], bool | Awaitable[bool]] | None
+    """Takes the handler, and returns whether it may begin a session."""
+    cross_site: Literal["withhold", "allow"]
+    """Whether a request that another site's page made without the cookie may begin a
+    session."""
+    no_store: bool
+    """Whether a response gets ``no-store`` if it used a logged-in session."""
+    allow_empty: bool
+    """Whether a session begins when it is first used, even without data."""
+    track_sessions: bool
+    """Whether the sessions of a user can be listed and ended one by one."""
+    max_sessions: int | None
+    """How many tracked sessions a user may have; a login ends the oldest."""
+    validate: Callable[[Any, Session], bool | Awaitable[bool]] | None
+    """Takes the handler and the session that was loaded, and returns whether to
+    accept it."""
+    before_save: Callable[[Any, Session], object] | None
+    """Takes the handler and the session, which it may change before it is saved."""
+    clock: Callable[[], float]
     """Returns the seconds since 1970."""
+
+
+_KINDS = kinds_of(SessionSettings, Session=object)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """`SessionSettings`, checked, with a value for each. Durations are in seconds."""
+
+    store: str | Store = dataclasses.field(default="memory://", repr=False)
+    idle_timeout: float | Callable[[Session], Seconds | None] | None = DAY
+    lifetime: float | None = 30 * DAY
+    anonymous_timeout: float | None = None
+    renew_after: float | None = 0.1
+    cookie: CookieOptions | Callable[..., Mapping[str, Any]] = dataclasses.field(
+        default_factory=CookieOptions
+    )
+    signed: bool | None = None
+    transport: OneTransport | Sequence[OneTransport] = "cookie"
+    schema: type[Any] | None = None
+    upgrade: Upgrade | None = None
+    key_prefix: str = "mcsession:"
+    serializer: str | Serializer = "msgpack"
+    codec: Callable[[Callable[[], float], Lifetime], Codec] | None = None
+    encryption_keys: Sequence[bytes] = dataclasses.field(default=(), repr=False)
+    max_size: int = MAX_SIZE
+    persist: str = "before_response"
+    on_error: Decision | Callable[[Phase, SessionError, Any], Decision] = "raise"
+    save_on_server_error: bool = False
+    generate_id: Callable[[Any], str | Awaitable[str]] | None = None
+    allow_new: Callable[[Any], bool | Awaitable[bool]] | None = None
+    cross_site: str = "withhold"
+    no_store: bool = False
+    allow_empty: bool = False
+    track_sessions: bool = False
+    max_sessions: int | None = None
+    validate: Callable[[Any, Session], bool | Awaitable[bool]] | None = None
+    before_save: Callable[[Any, Session], object] | None = None
+    clock: Callable[[], float] = time.time
 
     @classmethod
     def build(cls, options: Mapping[str, Any], *, name: str) -> Settings:
@@ -114,7 +186,7 @@ class Settings:
         ``name`` is the manager's name. It is the default name of the cookie, and part
         of the default prefix. Raises `ValueError` or `TypeError`, which name the key.
         """
-        known(options, (field.name for field in dataclasses.fields(cls)), "session")
+        known(options, _KINDS, "session")
         prefix = "mcsession:" if name == "session" else f"mcsession:{name}:"
         options = {"key_prefix": prefix, "cookie": {}, **options}
         cookie = options["cookie"]
@@ -131,7 +203,8 @@ class Settings:
             if name != "idle_timeout" or not callable(value):
                 object.__setattr__(self, name, seconds(name, value))
         self._check_durations()
-        of_types(self, _TYPES)
+        for name, kind in _KINDS.items():
+            kind.check(name, getattr(self, name))
         if not _PREFIX.fullmatch(self.key_prefix):
             raise ValueError(
                 "key_prefix must be at most 160 printable ASCII characters "
@@ -142,11 +215,12 @@ class Settings:
         positive_int("max_size", self.max_size)
         if self.max_sessions is not None:
             self._check_max_sessions(self.max_sessions)
-        one_of("persist", self.persist, ("before_response", "on_finish"))
-        one_of("cross_site", self.cross_site, ("withhold", "allow"))
-        if not callable(self.on_error):
-            one_of("on_error", self.on_error, ("raise", "degrade"))
-        elif inspect.iscoroutinefunction(self.on_error):
+        if self.upgrade is not None:
+            if self.schema is None:
+                raise ValueError("upgrade needs schema, which is None")
+            if inspect.iscoroutinefunction(self.upgrade):
+                raise TypeError("upgrade must be a plain function, not async")
+        if inspect.iscoroutinefunction(self.on_error):
             raise TypeError(
                 "on_error must be a plain function, not async: nobody awaits it"
             )
@@ -156,7 +230,7 @@ class Settings:
             )
         _check_transport(self.transport)
         if isinstance(self.serializer, str):
-            one_of("serializer", self.serializer, ("msgpack", "json"))
+            _SERIALIZERS.check("serializer", self.serializer)
         elif not all(hasattr(self.serializer, m) for m in ("dumps", "loads")):
             raise type_error(
                 "serializer",
@@ -267,11 +341,15 @@ def build_store(settings: Settings) -> Store:
 
 
 def build_codec(settings: Settings, lifetime: Lifetime) -> Codec:
-    """Return what turns records into keys and bytes."""
+    """Return what turns records into keys and bytes, with the schema of the data."""
     if settings.codec is not None:
-        return settings.codec(settings.clock, lifetime)
-    serializer = build_serializer(settings)
-    return Codec(serializer, settings.key_prefix, settings.encryption_keys)
+        codec = settings.codec(settings.clock, lifetime)
+    else:
+        serializer = build_serializer(settings)
+        codec = Codec(serializer, settings.key_prefix, settings.encryption_keys)
+    if settings.schema is not None:
+        codec.schema = Schema(settings.schema, codec.serializer, settings.upgrade)
+    return codec
 
 
 def build_serializer(settings: Settings) -> Serializer:

@@ -6,6 +6,7 @@ import ast
 import asyncio
 import functools
 import html
+import inspect
 import itertools
 import re
 import subprocess
@@ -14,7 +15,8 @@ import textwrap
 import time
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import pytest
 from tornado.httpclient import HTTPRequest
@@ -25,12 +27,14 @@ from tornado.websocket import WebSocketHandler, websocket_connect
 import tornado_mcsession
 from tornado_mcsession import (
     CasResult,
+    CookieSettings,
     Entry,
     MemoryStore,
     Session,
     SessionError,
     SessionManager,
     SessionMixin,
+    SessionSettings,
     Store,
     StoreUnavailable,
 )
@@ -73,7 +77,8 @@ NAMES = {
 def run(block: str, **given: Any) -> dict[str, Any]:
     """The names that a block leaves."""
     names = {**NAMES, **given}
-    exec(block, names)
+    # As in a module of its own, without this module's __future__ imports.
+    exec(compile(block, "<a page>", "exec", dont_inherit=True), names)
     return names
 
 
@@ -131,16 +136,64 @@ def first_cells(text: str) -> set[str]:
     return {name for cell in cells for name in re.findall(r"`(\w+)", cell)}
 
 
-def test_all_settings_are_in_the_table() -> None:
-    """Each setting that the manager knows, and each attribute of the cookie."""
-    for given, known in (
-        ({"no_such_setting": 1}, r"known: (.*)$"),
-        ({"cookie": {"no_such_attribute": 1}}, r"known: (.*)$"),
-    ):
-        with pytest.raises(ValueError, match=known) as raised:
-            SessionManager(**given)
-        names = re.search(known, str(raised.value))[1].split(", ")
-        assert set(names) <= first_cells(text_of("settings.md"))
+def settings_of(schema: type) -> dict[str, Any]:
+    """The keys of a TypedDict, and their types."""
+    return get_type_hints(schema, localns={"Session": object})
+
+
+def words_in(hint: Any) -> set[str]:
+    """The words that a type allows."""
+    if get_origin(hint) is Literal:
+        return set(get_args(hint))
+    if get_origin(hint) in (Union, UnionType):
+        return set().union(*map(words_in, get_args(hint)))
+    return set()
+
+
+@pytest.mark.parametrize("schema", [SessionSettings, CookieSettings])
+def test_the_tables_have_the_settings_of_the_types(schema: type) -> None:
+    """Each in one row, which names every word that it may be."""
+    rows = re.findall(r"^\| (`.*) \|$", text_of("settings.md"), re.M)
+    for name, hint in settings_of(schema).items():
+        (row,) = [row for row in rows if re.search(rf"`{name}[`(]", row.split("|")[0])]
+        for word in words_in(hint):
+            assert f'`"{word}"`' in row, f"{name}: {word}"
+
+
+def test_the_tables_have_no_other_settings() -> None:
+    """What was renamed or removed is not left there."""
+    known = {*settings_of(SessionSettings), *settings_of(CookieSettings)}
+    assert first_cells(text_of("settings.md")) == known
+
+
+DEFAULTS = {"idle_timeout": "1 day", "lifetime": "30 days", "max_size": "900 KiB"}
+
+
+def test_the_tables_have_the_defaults() -> None:
+    """As Python writes them, but for durations and sizes."""
+    cells = re.findall(r"^\| (`[^|]*) \| ([^|]*) \|.*\|$", text_of("settings.md"), re.M)
+    told = {}
+    for names, defaults in cells:
+        keys = re.findall(r"`(\w+)`", names)
+        values = defaults.split(", ") if len(keys) > 1 else [defaults]
+        told.update(zip(keys, values, strict=True))
+    manager = SessionManager(Application(debug=True))
+    found = manager.settings
+    del told["cookie"], told["clock"]
+    for name, default in told.items():
+        owner = found if hasattr(found, name) else found.cookie
+        value = repr(getattr(owner, name)).replace("'", '"')
+        assert default.strip("`") == DEFAULTS.get(name, value), name
+
+
+@pytest.mark.parametrize("schema", [SessionSettings, CookieSettings])
+def test_each_setting_has_a_docstring(schema: type) -> None:
+    """Which editors show."""
+    body = ast.parse(textwrap.dedent(inspect.getsource(schema))).body[0].body
+    for name, text in itertools.pairwise(body):
+        if isinstance(name, ast.AnnAssign):
+            assert isinstance(text, ast.Expr), name.target.id
+    assert isinstance(body[-1], ast.Expr)
 
 
 def test_all_that_a_session_can_do_is_in_the_tables() -> None:
@@ -306,10 +359,11 @@ async def test_sessions_can_be_used_by_their_id() -> None:
 @pytest.mark.gen_test
 async def test_the_settings_are_accepted() -> None:
     """As they stand in the page's examples."""
-    settings, cookie, several = blocks("settings.md")
+    settings, typed, cookie, several = blocks("settings.md")
     names = run(settings)
     assert names["manager"].settings.idle_timeout == 3600
     assert names["manager"].settings.lifetime == 7 * 86_400
+    assert SessionManager.of(run(typed)["app"]).settings.persist == "on_finish"
     app = Application([])
     given = run(several, app=app)["admin"]
     assert given.settings.key_prefix == "mcsession:admin:"

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from tornado.httpserver import HTTPServer
 from tornado.testing import bind_unused_port
@@ -23,10 +24,11 @@ from ..support.processes import Process, free_port
 from ..support.requests import FakeHandler
 from .test_docs import ROOT, blocks, run, run_async
 
-GUIDES = ["timeouts.md", "events.md", "several-sessions.md"]
+GUIDES = ["timeouts.md", "events.md", "several-sessions.md", "typed-sessions.md"]
 TIME_FUNCTION, ADDED, TIMEOUTS = blocks("timeouts.md")
 CALLBACKS, EVENTS = blocks("events.md")
 TWO_MANAGERS, ANOTHER, SEVERAL = blocks("several-sessions.md")
+DECLARED, ADDS, UPGRADED, SHOP = blocks("typed-sessions.md")
 (CLUSTER,) = blocks("managed-clusters.md")
 
 
@@ -66,6 +68,37 @@ async def test_each_program_runs_as_it_stands(
         assert page.status == (404 if guide == "several-sessions.md" else 200)
     finally:
         server.kill()
+
+
+# docs/typed-sessions.md
+
+
+@pytest.mark.gen_test
+async def test_a_typed_session_is_saved_and_upgraded(serve: Any) -> None:
+    """By the program, which also reads what an older version has stored."""
+    names = run(SHOP)
+    store = MemoryStore()
+    make_app = names["make_app"]
+    names["Application"] = lambda *routes, **more: Application(
+        *routes, **{**more, "session": {"store": store, "signed": False}}
+    )
+    browser = serve({"make_app": make_app})
+    for name in ("<pen>", "<pen>", "book"):
+        await browser.post("/", form={"name": name})
+    page = (await browser.get("/")).text
+    assert "<li>2 × &lt;pen&gt;<li>1 × book" in page
+    await SessionManager(store=store).set("a" * 43, {"basket": ["ink"]})
+    headers = {"Cookie": f"session={'a' * 43}"}
+    page = (await Browser(browser.port).get("/", headers=headers)).text
+    assert "<li>1 × ink" in page
+
+
+def test_the_pieces_of_the_page_run() -> None:
+    """The declaration, a handler, and the change of the shape."""
+    names = run(DECLARED, app=Application(debug=True), msgspec=msgspec)
+    run(ADDS, **names)
+    changed = run(UPGRADED, app=Application(debug=True), Cart=names["Cart"])
+    assert changed["upgrade"]({"basket": ["pen"]}) == {"items": ["pen"]}
 
 
 # docs/timeouts.md

@@ -17,7 +17,15 @@ SHARED = "public, s-maxage=60, max-age=30"
 PRIVATE = 'private, no-cache="Set-Cookie"'
 SOON = datetime.fromtimestamp(1_800_000_000, UTC) + timedelta(hours=1)
 
+
+def refuses_typed(session):
+    """These sessions have no schema; to ask for it is a use all the same."""
+    with pytest.raises(TypeError):
+        session.typed(dict)
+
+
 READS = {
+    "typed": refuses_typed,
     "getitem": lambda s: s["a"],
     "get": lambda s: s.get("a"),
     "get missing": lambda s: s.get("missing"),

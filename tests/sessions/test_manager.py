@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from unittest.mock import Mock
 
 import pytest
-from tornado.web import Application
+from tornado.httputil import HTTPHeaders, HTTPServerRequest, RequestStartLine
+from tornado.web import Application, RequestHandler
 
-from tornado_mcsession import MemcachedStore, MemoryStore, SessionManager
-from tornado_mcsession.manager import attached_manager
+from tornado_mcsession import (
+    MemcachedStore,
+    MemoryStore,
+    SessionManager,
+    SessionMixin,
+)
 
 from ..support.requests import begin, key_of, visit
 from ..support.scripted import ScriptedStore, down
@@ -27,8 +33,8 @@ def test_it_attaches_itself():
     other = SessionManager(app, name="admin", store=MemoryStore())
     assert app.settings["session_manager"] is manager
     assert app.settings["session_manager:admin"] is other
-    assert attached_manager(app, "session") is manager
-    assert attached_manager(app, "admin") is other
+    assert SessionManager.of(app) is manager
+    assert SessionManager.of(app, "admin") is other
 
 
 def test_a_name_is_attached_once():
@@ -57,18 +63,49 @@ def test_a_name_is_text(name, error):
 def test_one_is_attached_where_none_is():
     """Built from the application's settings, once."""
     app = Application(session={"store": "memory://", "idle_timeout": 60})
-    manager = attached_manager(app, "session")
+    manager = SessionManager.of(app)
     assert manager.settings.idle_timeout == 60
-    assert attached_manager(app, "session") is manager
+    assert SessionManager.of(app) is manager
     with pytest.raises(RuntimeError, match="no SessionManager named 'admin'"):
-        attached_manager(app, "admin")
+        SessionManager.of(app, "admin")
+
+
+class Page(SessionMixin, RequestHandler):
+    pass
+
+
+class AdminPage(Page):
+    session_manager_name = "admin"
+
+
+def test_a_handler_leads_to_its_manager():
+    """By its `session_manager_name`, or by the name that is given."""
+    app = Application()
+    main = SessionManager(app, store=MemoryStore())
+    admin = SessionManager(app, name="admin", store=MemoryStore())
+    request = HTTPServerRequest(
+        headers=HTTPHeaders({"Host": "127.0.0.1"}),
+        connection=Mock(),
+        start_line=RequestStartLine("GET", "/", "HTTP/1.1"),
+    )
+    assert SessionManager.of(Page(app, request)) is main
+    assert SessionManager.of(AdminPage(app, request)) is admin
+    assert SessionManager.of(AdminPage(app, request), "session") is main
+    assert SessionManager.of(RequestHandler(app, request)) is main
+
+
+@pytest.mark.parametrize("owner", [None, "admin", {}])
+def test_what_has_no_manager_is_named(owner):
+    """With what is allowed."""
+    with pytest.raises(TypeError, match="an Application or a RequestHandler"):
+        SessionManager.of(owner)
 
 
 def test_something_else_in_the_slot_is_named():
     """A setting of the same name is an error that says so."""
     app = Application(session_manager="mine")
     with pytest.raises(TypeError, match="'session_manager' must hold a SessionManager"):
-        attached_manager(app, "session")
+        SessionManager.of(app)
 
 
 def test_keywords_override_settings():

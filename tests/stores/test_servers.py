@@ -191,7 +191,7 @@ def test_a_url_says_servers_and_options(url, servers, options):
         ("memcached://h?tls_ca=/x", "tls_ca needs tls=True"),
         ("memcacheds:///x.sock", "tls: a Unix socket has none"),
         ("memcached://h?weights=1,2", "weights must be as many"),
-        ("memcached://h?addresses=all", "addresses must be one of 'same'"),
+        ("memcached://h?addresses=all", "addresses must be 'same'"),
         ("memcached://h?weights=x", "weights must be numbers"),
         ("memcached://h?weights=-1", "a weight must be"),
         ("memcached://h?reconnect_timeout=-1", "reconnect_timeout must be"),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, MutableMapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, assert_type
+from typing import Any, Literal, TypedDict, assert_type
 
+import msgspec
 from prometheus_client import CollectorRegistry
 from tornado.httpclient import HTTPResponse
 from tornado.httputil import HTTPHeaders
@@ -14,6 +16,7 @@ from tornado.websocket import WebSocketHandler
 
 from tornado_mcsession import (
     CasResult,
+    CookieSettings,
     EncodeError,
     Entry,
     JSONSerializer,
@@ -24,6 +27,7 @@ from tornado_mcsession import (
     SessionConflict,
     SessionManager,
     SessionMixin,
+    SessionSettings,
     SessionStatusHandler,
     SessionTooLarge,
     Store,
@@ -203,6 +207,78 @@ async def manage(app: Application) -> None:
         manager.on_begin(began)
         manager.on_end(ended)
         manager.on_disconnect(lambda node: None)
+
+
+class Cart(msgspec.Struct):
+    items: list[str] = []
+
+
+@dataclasses.dataclass
+class Profile:
+    color: str = ""
+
+
+class Plain(TypedDict, total=False):
+    count: int
+
+
+def upgrade(data: dict[str, Any]) -> dict[str, Any]:
+    return data
+
+
+class Shop(SessionMixin, RequestHandler):
+    @property
+    def cart(self) -> Cart:
+        return self.session.typed(Cart)
+
+    def get(self) -> None:
+        assert_type(self.cart.items, list[str])
+        assert_type(self.session.typed(Profile), Profile)
+        assert_type(self.session.typed(Plain).get("count"), int | None)
+
+
+SHOP: SessionSettings = {"schema": Cart, "upgrade": upgrade}
+SessionManager(schema=Profile)
+SessionManager(schema=Plain)
+SETTINGS: SessionSettings = {
+    "store": "memcached://127.0.0.1",
+    "idle_timeout": timedelta(hours=1),
+    "transport": ["header:X-Session", "cookie"],
+    "cookie": {"name": "__Host-session", "samesite": "Strict"},
+    "persist": "on_finish",
+}
+
+
+def cookie(handler: Page, session: Session | None) -> CookieSettings:
+    return {"samesite": "Strict" if session and session.principal else "Lax"}
+
+
+async def accept(handler: Page | None, session: Session) -> bool:
+    return session.principal is not None
+
+
+def decide(
+    phase: str, error: Exception, handler: Page | None
+) -> Literal["raise", "degrade"]:
+    return "degrade" if phase == "load" else "raise"
+
+
+def configure(app: Application, read_from_a_file: dict[str, Any]) -> None:
+    Application(session=SETTINGS)
+    assert_type(SessionManager(app, **SETTINGS), SessionManager)
+    SessionManager(app, **read_from_a_file)
+    SessionManager(cookie=cookie, validate=accept, on_error=decide, clock=lambda: 0.0)
+    SessionManager(cookie=lambda handler: {"path": "/app"}, encryption_keys=[b"", ""])
+    assert_type(SessionManager.of(app), SessionManager)
+    assert_type(SessionManager.of(app, "admin"), SessionManager)
+
+
+class Admin(SessionMixin, RequestHandler):
+    session_manager_name = "admin"
+
+    async def post(self) -> None:
+        assert_type(SessionManager.of(self), SessionManager)
+        await SessionManager.of(self).revoke("ann")
 
 
 def explain(error: Exception) -> None:

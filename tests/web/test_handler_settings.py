@@ -94,10 +94,12 @@ async def test_what_was_not_loaded_cannot_be_used(serve, store, load, why):
 
 @pytest.mark.gen_test
 async def test_a_load_mode_that_does_not_exist_is_an_error(serve, uncaught):
-    """A spelling mistake is a 500 that names the choices, not another mode."""
+    """Where each request chooses it, a spelling mistake is a 500."""
 
     class Handler(SessionMixin, RequestHandler):
-        session_load = "lasy"
+        @property
+        def session_load(self):
+            return "lasy"
 
     assert (await serve(Handler).get()).status == 500
     assert len(uncaught()) == 1

@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from uuid import UUID
 
 import pytest
-from tornado.web import HTTPError, RequestHandler
+from tornado.web import (
+    Application,
+    HTTPError,
+    RequestHandler,
+    create_signed_value,
+)
 from tornado.websocket import WebSocketHandler
 
-from tornado_mcsession import Session, SessionManager, SessionMixin
+from tornado_mcsession import (
+    EncodeError,
+    MemcachedStore,
+    Session,
+    SessionManager,
+    SessionMixin,
+)
 
 from ..support.site import is_cleared, session_cookie
 
@@ -419,22 +433,37 @@ async def test_a_callable_that_uses_the_session_is_told_how(
 # Names of other libraries, and values that are documented.
 
 
+OTHERS = {
+    "set": "session[key] = value",
+    "delete": "del session[key]",
+    "remove": "session.pop(key, None)",
+    "has_key": "key in session",
+    "invalidate": "await session.destroy()",
+    "clear_session": "await session.destroy()",
+    "flush": "await session.destroy()",
+    "cycle_key": "await session.regenerate()",
+    "rotate": "await session.regenerate()",
+    "commit": "await session.save()",
+    "is_empty": "not session",
+    "new": "session.is_new",
+    "session_id": "session.id",
+    "session_key": "session.id",
+    "permanent": "session.remember(True)",
+    "max_age": "session.set_idle_timeout(seconds)",
+}
+
+
 @pytest.mark.gen_test
-@pytest.mark.parametrize(
-    ("name", "ours"),
-    [
-        ("set", r"session\["),
-        ("delete", r"session\[|destroy"),
-        ("invalidate", "destroy|regenerate"),
-    ],
-)
-async def test_names_of_other_libraries_name_ours(name, ours):
+@pytest.mark.parametrize("name", OTHERS)
+async def test_names_of_other_libraries_name_ours(name):
     """An AttributeError that says what it is called here."""
-    manager = SessionManager()
+    manager = SessionManager(store="memory://")
     await manager.set("x" * 43, {"a": 1})
     session = await manager.get("x" * 43)
-    with pytest.raises(AttributeError, match=ours):
+    with pytest.raises(AttributeError) as raised:
         getattr(session, name)
+    assert f"'{name}'" in str(raised.value)
+    assert str(raised.value).endswith(f"use {OTHERS[name]}")
     assert not hasattr(session, name)
     await manager.close()
 
@@ -507,3 +536,338 @@ async def test_a_number_of_a_user_is_kept_as_text(serve):
     response = await serve(Number).get()
     assert response.json() == {"principal": "7"}
     assert "text" in Session.login.__doc__
+
+
+# Mistakes where an application is put together. Each message has what is wrong, and
+# what to write instead.
+
+
+def cookie_value():
+    return create_signed_value("secret", "session", "x" * 43).decode()
+
+
+def with_attribute(name, value):
+    return lambda: type("Page", (SessionMixin, RequestHandler), {name: value})
+
+
+AT_START = {
+    "mixin order": (
+        lambda: type("Page", (RequestHandler, SessionMixin), {}),
+        TypeError,
+        ["Page", "class Page(SessionMixin, RequestHandler)"],
+    ),
+    "misspelt mode": (
+        with_attribute("session_load", "lasy"),
+        ValueError,
+        ["Page.session_load", "did you mean 'lazy'"],
+    ),
+    "mode of a wrong type": (
+        with_attribute("session_load", False),
+        TypeError,
+        ["Page.session_load", "'eager', 'lazy' or 'off'", "not bool"],
+    ),
+    "text for a truth value": (
+        with_attribute("session_renew", "no"),
+        TypeError,
+        ["Page.session_renew", "True or False", "not str"],
+    ),
+    "number for a truth value": (
+        with_attribute("session_save", 0),
+        TypeError,
+        ["Page.session_save", "True, False or None", "not int"],
+    ),
+    "manager for its name": (
+        with_attribute("session_manager_name", object()),
+        TypeError,
+        ["Page.session_manager_name", "text"],
+    ),
+    "a Session by hand": (
+        lambda: Session({"a": 1}),
+        TypeError,
+        ["self.session", "manager.get(session_id)"],
+    ),
+    "semicolon": (
+        lambda: SessionManager(store="memcached://a;b"),
+        ValueError,
+        ["store URL", "separated by commas"],
+    ),
+    "semicolon after a port": (
+        lambda: SessionManager(store="memcached://a:11211;b:11211"),
+        ValueError,
+        ["store URL", "separated by commas"],
+    ),
+    "bar": (
+        lambda: SessionManager(store="memcached://a|b"),
+        ValueError,
+        ["store URL", "host name", "letters, digits"],
+    ),
+    "memcache": (
+        lambda: SessionManager(store="memcache://a"),
+        ValueError,
+        ["store URL", "did you mean memcached://?"],
+    ),
+    "capitals": (
+        lambda: SessionManager(store="Memcacheds://a"),
+        ValueError,
+        ["store URL", "did you mean memcacheds://?"],
+    ),
+    "no scheme": (
+        lambda: SessionManager(store="127.0.0.1:11211"),
+        ValueError,
+        ["store URL", "did you mean memcached://?"],
+    ),
+    "redis": (
+        lambda: SessionManager(store="redis://a"),
+        ValueError,
+        ["store URL", "memcached", "a Store of your own"],
+    ),
+    "a URL as a server": (
+        lambda: MemcachedStore("memcached://a"),
+        ValueError,
+        ["host:port", "MemcachedStore.from_url()"],
+    ),
+    "settings as the application": (
+        lambda: SessionManager({"store": "memory://"}),
+        TypeError,
+        ["application must be", "Application", "not dict"],
+    ),
+    "settings in a keyword": (
+        lambda: SessionManager(session={"store": "memory://"}),
+        ValueError,
+        ["unknown session setting 'session'"],
+    ),
+    "manager of a name": (
+        lambda: SessionManager.of("admin"),
+        TypeError,
+        ["an Application or a RequestHandler", "not str"],
+    ),
+    "manager that is not there": (
+        lambda: SessionManager.of(Application(), "admin"),
+        RuntimeError,
+        ["'admin'", "SessionManager(application, name='admin')"],
+    ),
+    "misspelt setting": (
+        lambda: SessionManager(Application(session={"idle_timout": 60})),
+        ValueError,
+        ["'idle_timout'", "did you mean 'idle_timeout'"],
+    ),
+    "text for seconds": (
+        lambda: SessionManager(store="memory://", idle_timeout="60"),
+        TypeError,
+        ["idle_timeout", "seconds, a timedelta or None", "not str"],
+    ),
+    "misspelt cookie attribute": (
+        lambda: SessionManager(store="memory://", cookie={"http_only": True}),
+        ValueError,
+        ["'http_only'", "did you mean 'httponly'"],
+    ),
+    "pickle": (
+        lambda: SessionManager(store="memory://", serializer="pickle"),
+        ValueError,
+        ["serializer", "'msgpack' or 'json'"],
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", AT_START)
+def test_a_mistake_at_the_start_is_told(mistake):
+    """When the class or the manager is made, not by the first visitor."""
+    act, error, words = AT_START[mistake]
+    with pytest.raises(error) as raised:
+        act()
+    for word in words:
+        assert word in str(raised.value)
+
+
+def test_an_attribute_may_be_chosen_by_each_request():
+    """A property is no mistake."""
+    with_attribute("session_save", property(lambda self: None))()
+
+
+# Mistakes in a handler's code.
+
+
+def assigns(session, value):
+    session["cart"] = value
+
+
+async def in_a_loop_of_its_own(session):
+    await asyncio.to_thread(lambda: asyncio.run(session.save()))
+
+
+WRONG_ACTS = {
+    "seconds for an expiry": (
+        lambda session: session.set_expiry(3600),
+        TypeError,
+        ["set_expiry", "not int", "set_idle_timeout()"],
+    ),
+    "naive expiry": (
+        lambda session: session.set_expiry(datetime(2040, 1, 1)),
+        ValueError,
+        ["set_expiry", "datetime.now(UTC) + timedelta(hours=1)"],
+    ),
+    "key that is no text": (
+        lambda session: session.__setitem__(1, "a"),
+        EncodeError,
+        ["session", "a key that is no text: int"],
+    ),
+    "no principal": (
+        lambda session: session.login(None),
+        TypeError,
+        ["principal", "text or a whole number", "not NoneType"],
+    ),
+    "remember for some time": (
+        lambda session: session.remember(3600),
+        TypeError,
+        ["remember", "True or False", "not int"],
+    ),
+    "a new dict in a transaction": (
+        lambda session: session.transact(lambda data: {**data, "n": 1}),
+        TypeError,
+        ["transact", "change the dict that it gets, in place"],
+    ),
+    "a verb in a thread": (
+        in_a_loop_of_its_own,
+        RuntimeError,
+        ["cannot save on another event loop", "run_coroutine_threadsafe"],
+    ),
+}
+WRONG_VALUES = {
+    "tuple": ((1, 2), "use a list"),
+    "set": ({1}, "use a list"),
+    "UUID": (UUID(int=1), "use its text: str(value)"),
+    "Decimal": (Decimal(1), "use its text: str(value)"),
+    "date": (date(2040, 1, 1), "use its text: value.isoformat()"),
+    "timedelta": (timedelta(1), "use its seconds: value.total_seconds()"),
+    "datetime": (datetime(2040, 1, 1), "use one that is aware"),
+}
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("mistake", WRONG_ACTS)
+async def test_a_mistake_in_a_handler_is_told(serve, mistake):
+    """Where it stands, as an error."""
+    act, error, words = WRONG_ACTS[mistake]
+    told = []
+
+    class Handler(SessionMixin, RequestHandler):
+        async def get(self):
+            with pytest.raises(error) as raised:
+                await as_result(act(self.session))
+            told.append(str(raised.value))
+
+    site = serve(Handler)
+    assert (await site.get(headers=await site.client(a=1))).status == 200
+    assert [word for word in words if word not in told[0]] == []
+
+
+async def as_result(value):
+    return await value if inspect.isawaitable(value) else value
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("type_name", WRONG_VALUES)
+async def test_a_value_that_would_not_come_back_is_told(serve, caplog, type_name):
+    """With its key, its type and what to store instead."""
+    value, advice = WRONG_VALUES[type_name]
+
+    class Handler(SessionMixin, RequestHandler):
+        def get(self):
+            assigns(self.session, value)
+
+    assert (await serve(Handler).get()).status == 500
+    assert f"session['cart'] holds a {type_name} " in caplog.text
+    assert advice in caplog.text
+
+
+LATE = {
+    "set": lambda session: session.__setitem__("b", 1),
+    "save": lambda session: session.save(),
+    "login": lambda session: session.login("ann"),
+}
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("where", ["after finish", "on_finish", "background task"])
+@pytest.mark.parametrize("act", LATE)
+async def test_a_change_after_the_response_is_told(serve, act, where):
+    """With what to use there: the session by its id."""
+    told = asyncio.get_running_loop().create_future()
+
+    async def change(session):
+        try:
+            await as_result(LATE[act](session))
+        except RuntimeError as error:
+            told.set_result(str(error))
+        else:
+            told.set_result("nothing was raised")
+
+    class Handler(SessionMixin, RequestHandler):
+        async def get(self):
+            len(self.session)
+            if where == "background task":
+                self.settings["task"] = asyncio.create_task(self.later())
+            elif where == "after finish":
+                await self.finish()
+                await change(self.session)
+
+        async def later(self):
+            await self.settings["sent"].wait()
+            await change(self.session)
+
+        def on_finish(self):
+            super().on_finish()
+            if where == "on_finish":
+                self.settings["task"] = asyncio.ensure_future(change(self.session))
+
+    sent = asyncio.Event()
+    site = serve(Handler, sent=sent)
+    client = await site.client(a=1)
+    assert (await site.get(headers=client)).status == 200
+    sent.set()
+    message = await told
+    assert "the response is finished: too late to" in message
+    assert "before finish(), not in on_finish()" in message
+    assert "await manager.get(session_id)" in message
+    assert await site.stored(client) == {"a": 1}
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("given", [cookie_value(), "short", None, 5, "é" * 30])
+async def test_what_is_no_session_id_is_told(given):
+    """The value of a signed cookie is none; it is not shown."""
+    manager = SessionManager(store="memory://")
+    for verb in (manager.get, manager.destroy):
+        with pytest.raises(ValueError, match=r"self\.session\.id is one") as raised:
+            await verb(given)
+        assert "the value of a cookie is not" in str(raised.value)
+        assert str(given) not in str(raised.value)
+    await manager.close()
+
+
+class Uses(SessionMixin, RequestHandler):
+    def prepare(self):
+        pass
+
+    def get(self):
+        self.session["a"] = 1
+
+
+@pytest.mark.gen_test
+async def test_a_prepare_without_super_is_told(serve, caplog, uncaught):
+    """Where the session is used."""
+    assert (await serve(Uses).get()).status == 500
+    assert "SessionMixin.prepare() was not called" in caplog.text
+    assert "must await super().prepare()" in caplog.text
+
+
+@pytest.mark.gen_test
+async def test_a_setting_without_a_manager_is_told_by_the_first_request(
+    serve, caplog, uncaught
+):
+    """``SessionManager(app)`` tells at the start; the next request is told, too."""
+    site = serve(Writes, attached=False, session={"idle_timout": 60})
+    for _ in range(2):
+        assert (await site.get()).status == 500
+        assert "did you mean 'idle_timeout'" in caplog.text
+        caplog.clear()

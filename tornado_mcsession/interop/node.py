@@ -89,7 +89,7 @@ class NodeCodec(Codec):
     # take that for "no session".
     tombstone_flags = _NUMBER
     # For Node, a session ends when the store drops it.
-    expired_for = 1.0
+    expired_for: float = 1.0
 
     # A record that Python wrote last ends with a space. JSON allows it, and
     # JSON.stringify never writes it.

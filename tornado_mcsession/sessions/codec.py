@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 import secrets
 from collections.abc import Sequence
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
 
@@ -14,6 +14,9 @@ from .ids import record_key
 from .lifetime import EXPIRED_FOR
 from .record import NewerRecord, Record
 from .serializers import Serializer, is_too_deep
+
+if TYPE_CHECKING:
+    from .schema import Schema
 
 __all__ = ["Codec", "Layout"]
 
@@ -77,6 +80,8 @@ class Codec:
     needless to count nonces.
     """
 
+    schema: Schema | None = None
+    """The shape of the data, if the application declares one."""
     flags = 0
     """The flags that memcached stores with a record."""
     tombstone_flags = 0
@@ -143,7 +148,8 @@ class Codec:
     def values(self, record: Record) -> dict[str, Any]:
         """Return the session's mapping in ``record``, a new one at each call.
 
-        Raises `.DecodeError` if the serializer cannot read it.
+        Raises `.DecodeError` if the serializer cannot read it, or if it does not fit
+        the schema.
         """
         try:
             values = self.serializer.loads(record.data)
@@ -156,7 +162,7 @@ class Codec:
             raise DecodeError("with data that is no mapping of text")
         if is_too_deep(self.serializer, record.data, values):
             raise DecodeError("with data nested too deep")
-        return values
+        return values if self.schema is None else self.schema.read(values)
 
     def empty(self) -> bytes:
         """Return the data of a session that holds nothing."""

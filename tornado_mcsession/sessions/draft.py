@@ -13,6 +13,7 @@ import msgspec
 from ..exceptions import DecodeError, EncodeError
 from .codec import Codec
 from .record import Flash, Record
+from .schema import View
 from .serializers import (
     Serializer,
     check_items,
@@ -84,7 +85,10 @@ class Changes(msgspec.Struct, frozen=True, gc=False):
                 data = self.encoded
             else:
                 serializer = codec.serializer
-                data = serializer.dumps(self.made_to(codec.values(record), serializer))
+                merged = self.made_to(codec.values(record), serializer)
+                if codec.schema is not None:
+                    codec.schema.check(merged)
+                data = serializer.dumps(merged)
         flashes = record.flashes
         if self.flashed or self.read:
             flashes = self.flashes(flashes)
@@ -132,17 +136,38 @@ class Draft:
     """The ids of stored messages that this request has read."""
     options: Mapping[str, Any] = NO_OPTIONS
     """The fields of the record that this request has set."""
+    view: View | None = None
+    """The data as an object of the schema's type, if the request asked for it."""
 
     def __init__(self, codec: Codec) -> None:
         self._codec = codec
         self.data: dict[str, Any] = {}
 
     def __bool__(self) -> bool:
+        if self.view is not None:
+            self.view.sync(self.data)
         return bool(self.data or self.flashed)
+
+    def typed(self, type: type[Any]) -> Any:
+        """Return the data as an object of the schema's ``type``, or as that mapping."""
+        schema = self._codec.schema
+        if schema is None or schema.type is not type:
+            name = getattr(type, "__name__", "this")
+            raise TypeError(
+                f"{name} is not the schema of these sessions: set "
+                f"session={{'schema': {name}}}"
+            )
+        if schema.is_mapping:
+            return self.data
+        if self.view is None:
+            self.view = View(schema, self.data)
+        return self.view.object
 
     def drop(self) -> None:
         """Drop all that it holds."""
         self.data.clear()
+        if self.view is not None:
+            self.view.reset(self.data)
         self.flashed, self.flashes_read, self.options = (), _NO_KEYS, NO_OPTIONS
 
     # Messages for the next page.
@@ -199,6 +224,8 @@ class Draft:
             return self.changes(record, accessed=accessed)
         if not accessed:
             return None
+        if self.view is not None:
+            self.view.sync(self.data)
         try:
             encoded = self._codec.serializer.dumps(self.data)
         except Exception as error:
@@ -213,7 +240,9 @@ class Draft:
         """
         if record is not None and not accessed:
             return self._as_changes(_NO_KEYS, _NO_KEYS, record.data, record.data)
-        serializer = self._codec.serializer
+        if self.view is not None:
+            self.view.sync(self.data)
+        codec, serializer = self._codec, self._codec.serializer
         try:
             encoded = serializer.dumps(self.data)
         except Exception as error:
@@ -221,6 +250,8 @@ class Draft:
         if record is not None:
             return self._compared(record, encoded)
         check_items(serializer, self.data, encoded=True)
+        if codec.schema is not None:
+            codec.schema.check(self.data)
         return self._as_changes(frozenset(self.data), _NO_KEYS, b"", encoded)
 
     def _refused(self, error: Exception) -> EncodeError:
@@ -254,6 +285,8 @@ class Draft:
             )
         }
         check_items(serializer, changed, encoded=True)
+        if self._codec.schema is not None:
+            self._codec.schema.check(data)
         deleted = frozenset(stored.keys() - data.keys())
         if not changed and not deleted:
             encoded = base
@@ -264,6 +297,8 @@ class Draft:
 
         What is written later differs from it, and so is found again.
         """
+        if self.view is not None:
+            self.view.sync(self.data)
         try:
             encoded = self._codec.serializer.dumps(self.data)
         except Exception:
@@ -321,10 +356,14 @@ class Draft:
         self._drop_seen(seen)
 
     def _merge(self, values: dict[str, Any], seen: Changes) -> None:
+        if self.view is not None:
+            self.view.sync(self.data)
         loads = self._codec.serializer.loads
         before = loads(seen.encoded) if seen.encoded else dict(self.data)
         merged = merge(before, self.data, values, self._comparable)
         replace_values(self.data, merged, self._comparable)
+        if self.view is not None:
+            self.view.sync(self.data)
 
     def _comparable(self, value: Any) -> object:
         try:
@@ -346,10 +385,9 @@ class Draft:
 class Transaction:
     """Runs ``fn`` for `.Session.transact`; ``result`` is what it last returned."""
 
-    def __init__(
-        self, serializer: Serializer, fn: Callable[[dict[str, Any]], Any]
-    ) -> None:
-        self._serializer = serializer
+    def __init__(self, codec: Codec, fn: Callable[[dict[str, Any]], Any]) -> None:
+        self._serializer = codec.serializer
+        self._schema = codec.schema
         self._fn = fn
         self.result: Any = None
 
@@ -398,6 +436,8 @@ class Transaction:
             {k: draft[k] for k, value in current.items() if stored.get(k) != value},
             encoded=True,
         )
+        if self._schema is not None:
+            self._schema.check(draft)
         return after
 
 

@@ -13,7 +13,7 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from ..checks import type_error
 from .record import Record
@@ -40,7 +40,9 @@ DIGEST_LENGTH = 22  # 128 bits, likewise
 # A ``generate_id`` hook may make ids of any length, and a separator precedes the
 # digest. If such an id has no digest, but the length of one with a digest, it ends with
 # the separator.
-is_valid = re.compile(r"[A-Za-z0-9_-]{22,200}(?:\.(?:[A-Za-z0-9_-]{22})?)?").fullmatch
+is_valid: Callable[[str], re.Match[str] | None] = re.compile(
+    r"[A-Za-z0-9_-]{22,200}(?:\.(?:[A-Za-z0-9_-]{22})?)?"
+).fullmatch
 """Returns a match if a text has the form of an id, else `None`."""
 LONGEST_ID = 200 + 1 + DIGEST_LENGTH
 

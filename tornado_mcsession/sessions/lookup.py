@@ -13,6 +13,7 @@ import msgspec
 from ..exceptions import DecodeError
 from ..stores.base import Entry
 from . import ids
+from .codec import Codec
 from .marker import Standing
 from .repository import MAX_STEPS, Place, Repository, Stored
 from .revocation import Revocation
@@ -23,7 +24,7 @@ __all__ = ["NOTHING", "Found", "Lookup"]
 
 _REMEMBERED = 1024
 
-logger = logging.getLogger("tornado_mcsession")
+logger: logging.Logger = logging.getLogger("tornado_mcsession")
 
 
 class Found(msgspec.Struct, frozen=True, gc=False):
@@ -126,6 +127,9 @@ class Lookup:
             if is_over:
                 return Found(Presented.EXPIRED, expired=stored)
             values = records.codec.values(record)
+            schema = records.codec.schema
+            if schema is not None and schema.upgrade is not None:
+                stored = _in_shape(stored, values, records.codec)
         except DecodeError as error:
             records.note_foreign(error)
             return _UNKNOWN
@@ -157,6 +161,21 @@ class Lookup:
         if until is None or self._records.clock() >= until:
             return None
         return ids.successor_of(tombstone.id, record)
+
+
+def _in_shape(stored: Stored, values: dict[str, Any], codec: Codec) -> Stored:
+    """Return what was found with ``values``, which may be in a newer shape.
+
+    So a request that changes nothing writes nothing, and changes are merged with those
+    of other requests in the shape of today.
+    """
+    try:
+        data = codec.serializer.dumps(values)
+    except Exception as error:
+        name = type(error).__name__
+        raise DecodeError(f"with data of which upgrade made a {name}") from None
+    record = msgspec.structs.replace(stored.record, data=data)
+    return msgspec.structs.replace(stored, record=record)
 
 
 _UNKNOWN = Found(Presented.UNKNOWN)

@@ -50,7 +50,7 @@ __all__ = [
     "Stored",
 ]
 
-logger = logging.getLogger("tornado_mcsession")
+logger: logging.Logger = logging.getLogger("tornado_mcsession")
 
 _T = TypeVar("_T")
 
@@ -121,7 +121,7 @@ class Replaced(SessionGone):
 
     def __init__(self, session_id: str, tombstone: Record) -> None:
         super().__init__("session was ended or given a new id by another request")
-        self.has_new_id = ids.successor_of(session_id, tombstone) is not None
+        self.has_new_id: bool = ids.successor_of(session_id, tombstone) is not None
 
 
 class Operations:
@@ -134,7 +134,7 @@ class Operations:
 
     def __init__(self, store: Store, *, trusted: bool) -> None:
         self.store = store
-        self.limit = 2 * store.timeout + store.reconnect_timeout
+        self.limit: float = 2 * store.timeout + store.reconnect_timeout
         """The seconds that a load or a change may take in all."""
         self.observers: list[Observer] = []
         self._trusted = trusted

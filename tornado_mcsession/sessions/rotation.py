@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Moved", "Rotation"]
 
-logger = logging.getLogger("tornado_mcsession")
+logger: logging.Logger = logging.getLogger("tornado_mcsession")
 
 
 class Moved(NamedTuple):
@@ -62,7 +62,9 @@ class Rotation:
     ) -> None:
         self._records = records
         self._revocation = revocation
-        self.pending = PendingEnds(self, records, tasks, keep_for, report_end)
+        self.pending: PendingEnds = PendingEnds(
+            self, records, tasks, keep_for, report_end
+        )
 
     def _tombstone(
         self,

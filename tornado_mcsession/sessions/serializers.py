@@ -69,8 +69,12 @@ class MsgpackSerializer:
     """
 
     def __init__(self) -> None:
-        self.dumps = msgspec.msgpack.Encoder(enc_hook=_as_plain).encode
-        self.loads = msgspec.msgpack.Decoder(ext_hook=_refuse_extension).decode
+        self.dumps: Callable[[Any], bytes] = msgspec.msgpack.Encoder(
+            enc_hook=_as_plain
+        ).encode
+        self.loads: Callable[[bytes], Any] = msgspec.msgpack.Decoder(
+            ext_hook=_refuse_extension
+        ).decode
 
 
 class JSONSerializer:
@@ -81,8 +85,10 @@ class JSONSerializer:
     """
 
     def __init__(self) -> None:
-        self.dumps = msgspec.json.Encoder(enc_hook=_as_plain).encode
-        self.loads = msgspec.json.Decoder().decode
+        self.dumps: Callable[[Any], bytes] = msgspec.json.Encoder(
+            enc_hook=_as_plain
+        ).encode
+        self.loads: Callable[[bytes], Any] = msgspec.json.Decoder().decode
 
 
 # A value as it stands in an encoded mapping. Two of them can be compared.

@@ -6,6 +6,7 @@ What is not in `TRANSITIONS` cannot happen. The documentation draws it from ther
 from __future__ import annotations
 
 import enum
+from typing import TYPE_CHECKING
 
 __all__ = [
     "CLOSED",
@@ -29,7 +30,8 @@ __all__ = [
 class Phase(enum.Enum):
     """What a request knows of its session."""
 
-    __hash__ = object.__hash__  # faster than Enum's own, which is Python
+    if not TYPE_CHECKING:
+        __hash__ = object.__hash__  # faster than Enum's own, which is Python
 
     UNLOADED = "not loaded yet"
     NEW = "no session is stored"
@@ -41,7 +43,8 @@ class Phase(enum.Enum):
 class Event(enum.Enum):
     """What happens to a session in a request."""
 
-    __hash__ = object.__hash__
+    if not TYPE_CHECKING:
+        __hash__ = object.__hash__
 
     FOUND = "the store has it"
     NOT_FOUND = "the store has none"

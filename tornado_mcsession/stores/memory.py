@@ -27,7 +27,7 @@ from .base import (
 
 __all__ = ["MemoryStore"]
 
-logger = logging.getLogger("tornado_mcsession")
+logger: logging.Logger = logging.getLogger("tornado_mcsession")
 
 # What an entry costs beside its key and data: the tuple, two dictionary and
 # heap slots, and the objects' heads.

@@ -18,7 +18,7 @@ from tornado.netutil import bind_sockets
 from tornado.web import Application, RequestHandler
 
 from ..checks import type_error
-from ..manager import SessionManager, attached_manager
+from ..manager import SessionManager
 from ..session import Session
 from ..web.transport import Carried, CookieTransport
 
@@ -86,7 +86,7 @@ class SessionClient:
         setting ``allow_empty``, such a session is not stored. Raises `.SessionError`
         if it cannot be stored.
         """
-        manager = attached_manager(self.application, name)
+        manager = SessionManager.of(self.application, name)
         handler = self._handler(manager)
         session = manager.session_for(handler, Carried(), None)
         session.update(data or {})
@@ -105,7 +105,7 @@ class SessionClient:
 
         It is read from the store now. It can be changed and saved, too.
         """
-        manager = attached_manager(self.application, name)
+        manager = SessionManager.of(self.application, name)
         carried = manager.transport.present(self._handler(manager))
         return await manager.get(carried.ids[0]) if carried.ids else None
 

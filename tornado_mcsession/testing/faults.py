@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, NamedTuple, TypeVar, get_args
 
-from ..checks import one_of, positive_int
+from ..checks import kind_of, positive_int
 from ..exceptions import StoreUnavailable
 from ..stores.base import CasResult, Entry, NodeCallback, Store
 from ..stores.memory import MemoryStore
@@ -18,6 +18,7 @@ Operation = Literal["get", "add", "cas", "touch", "delete"]
 """What a fault may be about. ``"get"`` stands for `.Store.get_many`, too."""
 
 OPERATIONS: tuple[Operation, ...] = get_args(Operation)
+_OPERATION = kind_of(Operation)
 NODE = "faulty"
 # Longer than any test waits for an operation to begin.
 PATIENCE = 30.0
@@ -272,7 +273,7 @@ def _fault(
     operations: tuple[Operation, ...], skip: int, times: int | None, what: T
 ) -> Fault[T]:
     for operation in operations:
-        one_of("operation", operation, OPERATIONS)
+        _OPERATION.check("operation", operation)
     if skip:
         positive_int("skip", skip)
     if times is not None:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
-from ..checks import known, of_types, one_of, type_error
+from ..checks import kinds_of, known, type_error
 
 if TYPE_CHECKING:
     from tornado.httputil import HTTPServerRequest
 
-__all__ = ["MAX_SIZE", "MOST_IDS", "CookieOptions", "cookie_values", "doubts"]
+__all__ = [
+    "MAX_SIZE",
+    "MOST_IDS",
+    "CookieOptions",
+    "CookieSettings",
+    "cookie_values",
+    "doubts",
+]
 
 # RFC 6265bis 4.1.1: a name is an RFC 9110 token; attribute values end at ";".
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -29,49 +35,64 @@ _DOMAIN = re.compile(
     r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 )
 _EPOCH = "Thu, 01 Jan 1970 00:00:00 GMT"
-_TYPES: dict[str, tuple[Any, str]] = {
-    "name": (str, "text"),
-    "path": (str, "text"),
-    "domain": (str | None, "text or None"),
-    "samesite": (str | None, "text or None"),
-    "priority": (str | None, "text or None"),
-    "httponly": (bool, "True or False"),
-    "partitioned": (bool, "True or False"),
-    "persistent": (bool, "True or False"),
-    "secure": (bool | str, "True, False or 'auto'"),
-}
+
+
+class CookieSettings(TypedDict, total=False):
+    """The attributes of the session cookie; RFC 6265bis says what each does."""
+
+    name: str
+    """The name; by default that of the manager, ``"session"``."""
+    path: str
+    """The path below which it is sent: ``"/"``."""
+    domain: str | None
+    """A host name: the cookie is sent to its subdomains, too. `None`: to this host."""
+    secure: bool | Literal["auto"]
+    """Whether it is sent over https only; ``"auto"``: if this request was."""
+    httponly: bool
+    """Whether scripts of the page cannot read it: `True`."""
+    samesite: Literal["Strict", "Lax", "None"] | None
+    """Which requests of other sites carry it; ``"Lax"``: links that are followed."""
+    partitioned: bool
+    """Whether it belongs to the site that frames this one: `False`."""
+    persistent: bool
+    """Whether it outlives the browser: `True`. `.Session.remember` overrides it."""
+    priority: Literal["Low", "Medium", "High"] | None
+    """Which cookies Chromium drops last, if a site has too many. Other browsers
+    ignore it."""
+
+
+_KINDS = kinds_of(CookieSettings)
 
 
 @dataclass(frozen=True, kw_only=True)
 class CookieOptions:
-    """The attributes of the session cookie; RFC 6265bis says what each does."""
+    """`CookieSettings`, checked, with a value for each."""
 
     name: str = "session"
     path: str = "/"
     domain: str | None = None
-    secure: bool | str = "auto"
-    """``"auto"``: if the request came over https."""
+    secure: bool | Literal["auto"] = "auto"
     httponly: bool = True
-    samesite: str | None = "Lax"
+    samesite: Literal["Strict", "Lax", "None"] | None = "Lax"
     partitioned: bool = False
     persistent: bool = True
-    """Whether the cookie outlives the browser; `.Session.remember` overrides it."""
-    priority: str | None = None
-    """``"Low"``, ``"Medium"`` or ``"High"``: which cookies Chromium drops last, if a
-    site has too many. Other browsers ignore it."""
+    priority: Literal["Low", "Medium", "High"] | None = None
 
     @classmethod
     def build(cls, options: Mapping[str, Any], **defaults: Any) -> CookieOptions:
         """Return the options of a ``cookie`` setting, checked."""
         if not isinstance(options, Mapping):
             raise type_error("cookie", options, "a dict or a callable")
-        known(options, (f.name for f in dataclasses.fields(cls)), "cookie")
+        known(options, _KINDS, "cookie")
         return cls(**{**defaults, **options})
 
     def __post_init__(self) -> None:
-        of_types(self, _TYPES, "cookie ")
-        if isinstance(self.secure, str) and self.secure != "auto":
-            raise ValueError("cookie secure must be True, False or 'auto'")
+        for name in ("samesite", "priority"):
+            word = getattr(self, name)
+            if isinstance(word, str):
+                object.__setattr__(self, name, word.capitalize())
+        for name, kind in _KINDS.items():
+            kind.check(f"cookie {name}", getattr(self, name))
         if not _TOKEN.fullmatch(self.name):
             raise ValueError("cookie name must be an RFC 9110 token")
         for attribute in ("path", "domain"):
@@ -92,12 +113,6 @@ class CookieOptions:
                 "cookie domain must be a host name such as 'example.com', without "
                 "scheme, port or wildcard; browsers ignore a cookie with another one"
             )
-        if self.samesite is not None:
-            object.__setattr__(self, "samesite", self.samesite.capitalize())
-            one_of("cookie samesite", self.samesite, ("Strict", "Lax", "None"))
-        if self.priority is not None:
-            object.__setattr__(self, "priority", self.priority.capitalize())
-            one_of("cookie priority", self.priority, ("Low", "Medium", "High"))
         if self.samesite == "None" and self.secure is not True:
             raise ValueError("cookie samesite='None' needs secure=True")
         if self.partitioned and not self.secure:

@@ -22,6 +22,7 @@ from ..sessions.state import (
     CLOSED,
     DETACHED,
     ENDED,
+    NEW,
     OPEN,
     SEALED,
     STORED,
@@ -39,11 +40,11 @@ if TYPE_CHECKING:
     from tornado.web import RequestHandler
 
     from ..session import Session
-    from ..settings import Settings
+    from ..settings import Phase, Settings
 
 __all__ = ["Head", "RequestSession", "Requests", "default_page"]
 
-logger = logging.getLogger("tornado_mcsession")
+logger: logging.Logger = logging.getLogger("tornado_mcsession")
 
 
 class Head(NamedTuple):
@@ -205,11 +206,8 @@ class Requests:
             await session._look_before_saving()
             await session._store(session._changes(), renew=renew)
 
-    def decide(self, phase: str, error: SessionError, handler: Any) -> str:
-        """Return what ``on_error`` says: ``"raise"`` or ``"degrade"``.
-
-        ``phase`` is load, save, renew or destroy.
-        """
+    def decide(self, phase: Phase, error: SessionError, handler: Any) -> str:
+        """Return what ``on_error`` says: ``"raise"`` or ``"degrade"``."""
         self.counts[f"errors_{phase}"] += 1
         choose = self.settings.on_error
         chosen = choose if isinstance(choose, str) else choose(phase, error, handler)
@@ -256,7 +254,7 @@ class Requests:
             forbid_storing(headers)
 
 
-_PHASES = {Step.DESTROY: "destroy", Step.RENEW: "renew"}
+_PHASES: dict[Step, Phase] = {Step.DESTROY: "destroy", Step.RENEW: "renew"}
 
 
 class RequestSession:
@@ -298,6 +296,8 @@ class RequestSession:
         session, requests = self.session, self._requests
         renew = self._may_renew()
         if final and session._reach is not DETACHED:
+            if session._reach is SEALED and session._phase is NEW:
+                session._refuse_sealed_data()
             session._reach = CLOSED
         failed = status >= 500 or self.failed
         if session._moving:

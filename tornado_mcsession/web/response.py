@@ -16,11 +16,12 @@ from tornado.httputil import (
 )
 from tornado.iostream import StreamClosedError
 
+from ..exceptions import SessionError
 from .request import Head, Pending, RequestSession
 
 __all__ = ["HeldResponse"]
 
-logger = logging.getLogger("tornado_mcsession")
+logger: logging.Logger = logging.getLogger("tornado_mcsession")
 
 
 class Stage(enum.Enum):
@@ -358,7 +359,7 @@ class HeldResponse(HTTPConnection):
             # The client sees that the response ends before its end.
             logger.error(
                 "a session could not be saved, too late for an error page: %s",
-                type(error).__name__,
+                error if isinstance(error, SessionError) else type(error).__name__,
             )
             self._break_off(error)
             return

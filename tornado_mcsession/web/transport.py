@@ -25,9 +25,15 @@ if TYPE_CHECKING:
     from ..session import Session
     from ..settings import Settings
 
-__all__ = ["Carried", "Transport", "build_transport", "is_from_another_site"]
+__all__ = [
+    "Carried",
+    "OwnTransport",
+    "Transport",
+    "build_transport",
+    "is_from_another_site",
+]
 
-logger = logging.getLogger("tornado_mcsession")
+logger: logging.Logger = logging.getLogger("tornado_mcsession")
 
 # The requests of a page carry the same cookies. Checking a signature takes 10 µs,
 # remembering what a header says 1. A signature that is too old may be noticed this much
@@ -151,7 +157,7 @@ class CookieTransport(Transport):
     cookie that was copied from another tenant.
     """
 
-    vary = ("Cookie",)
+    vary: tuple[str, ...] = ("Cookie",)
 
     def __init__(
         self,
@@ -338,7 +344,7 @@ class CheckedTransport(Transport):
         vary = getattr(own, "vary", None)
         if vary is not None and not isinstance(vary, str):
             raise type_error(f"vary of {type(own).__name__}", vary, "text or None")
-        self.vary = (vary,) if vary else ()
+        self.vary: tuple[str, ...] = (vary,) if vary else ()
 
     def present(self, handler: RequestHandler) -> Carried:
         value = self._own.read(handler)
@@ -371,7 +377,9 @@ class SeveralTransports(Transport):
 
     def __init__(self, transports: Sequence[Transport]) -> None:
         self._transports = transports
-        self.vary = tuple(dict.fromkeys(name for t in transports for name in t.vary))
+        self.vary: tuple[str, ...] = tuple(
+            dict.fromkeys(name for t in transports for name in t.vary)
+        )
 
     def of(self, handler: RequestHandler) -> Transport:
         for transport in self._transports:

@@ -33,7 +33,7 @@ from ..base import (
     tell_of_forks,
 )
 from . import protocol
-from .connection import Access, Connector, checked_seconds
+from .connection import Access, Addresses, Connector, checked_seconds
 from .executor import Limits
 from .node import Node
 
@@ -46,7 +46,7 @@ __all__ = [
     "parse_weights",
 ]
 
-logger = logging.getLogger("tornado_mcsession")
+logger: logging.Logger = logging.getLogger("tornado_mcsession")
 
 # protocol.txt: a larger number of seconds is taken for a Unix time.
 _MONTH = 60 * 60 * 24 * 30
@@ -111,12 +111,12 @@ class MemcachedStore(Store):
         tls_key: str | None = None,
         weights: Sequence[float] | None = None,
         reconnect_timeout: float = 0.0,
-        addresses: str | None = None,
+        addresses: Addresses | None = None,
         router: Callable[[Mapping[str, float]], Router] | None = None,
         executor: Executor | None = None,
     ) -> None:
-        self.timeout = checked_seconds("timeout", timeout)
-        self.reconnect_timeout = _patience(reconnect_timeout)
+        self.timeout: float = checked_seconds("timeout", timeout)
+        self.reconnect_timeout: float = _patience(reconnect_timeout)
         positive_int("threads", threads)
         positive_int("max_pending", max_pending)
         limits = Limits(self.timeout, self.reconnect_timeout, threads, max_pending)
@@ -280,12 +280,12 @@ SCHEMES = ("memcached", "memcacheds")
 _SERVER = re.compile(
     r"(?: \[ (?P<address>[0-9A-Fa-f.]*:[0-9A-Fa-f:.]+)"
     r"        (?: %(?P<zone>[A-Za-z0-9._~-]+) )? \]"
-    r"  | (?P<host>[^\s:\[\]@/=]+) )"
+    r"  | (?P<host>[^\s:;\[\]@/=]+) )"
     r"(?: : (?P<port>[0-9]{1,5}) )?",
     re.VERBOSE,
 )
 # Without what separates the parts of a URL.
-_HOST = re.compile(r"[^\s:\[\]@/=,]+", re.ASCII)
+_HOST = re.compile(r"[A-Za-z0-9._-]+")
 # Sessions are placed by it, and it is shown in logs.
 _NAME = re.compile(r"[A-Za-z0-9._:%\[\]-]{1,250}")
 
@@ -360,6 +360,12 @@ def _address(place: str) -> tuple[str, int] | str:
         return place
     match = _SERVER.fullmatch(place)
     if match is None:
+        if ";" in place or " " in place:
+            raise ValueError("servers must be separated by commas: 'host:port,host2'")
+        if "://" in place:
+            raise ValueError(
+                "a server must be 'host:port'; a URL is for MemcachedStore.from_url()"
+            )
         raise ValueError("a server must be 'host:port' or '[IPv6 address]:port'")
     port = int(match["port"] or DEFAULT_PORT)
     if not 0 < port < 65536:
@@ -391,7 +397,8 @@ def _canonical(host: str) -> str:
             raise UnicodeError
     except UnicodeError:
         raise ValueError(
-            "a server's host name must be made of labels of 1 to 63 characters"
+            "a server's host name must be made of labels of 1 to 63 letters, digits, "
+            "- and _"
         ) from None
     try:
         return socket.inet_ntoa(socket.inet_aton(name))  # 127.1 is 127.0.0.1
@@ -420,6 +427,7 @@ def parse_url(url: str) -> tuple[list[str], dict[str, Any]]:
     if not colon or scheme not in SCHEMES:
         raise ValueError(
             "store URL must begin with memory://, memcached:// or memcacheds://"
+            + _meant(scheme if colon else "")
         )
     rest, _, query = rest.partition("?")
     place, slash, path = rest.partition("/")
@@ -442,6 +450,18 @@ def parse_url(url: str) -> tuple[list[str], dict[str, Any]]:
         )
     # RFC 6874: the % before the zone of an IPv6 address is encoded in a URL.
     return [host.strip().replace("%25", "%") for host in hosts.split(",")], options
+
+
+def _meant(scheme: str) -> str:
+    """Return what to write instead of a URL with another scheme."""
+    # It is not shown: a password may stand there.
+    if scheme.lower() in ("redis", "rediss", "valkey", "unix"):
+        return (
+            "; sessions are kept in memcached, and anything else needs a Store of your "
+            "own"
+        )
+    near = difflib.get_close_matches(scheme.lower(), (*SCHEMES, "memory"), n=1)
+    return f"; did you mean {near[0] if near else 'memcached'}://?"
 
 
 def _options(query: str) -> dict[str, Any]:

@@ -18,16 +18,16 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, Literal
 
 from pymemcache.exceptions import MemcacheUnknownError
 
-from ...checks import one_of, seconds, type_error
+from ...checks import kind_of, seconds, type_error
 from .errors import AuthenticationFailed, NotConnected, NotSent, SeveralAddresses
 
 __all__ = ["Access", "Connector", "Link", "checked_seconds"]
 
-logger = logging.getLogger("tornado_mcsession")
+logger: logging.Logger = logging.getLogger("tornado_mcsession")
 
 # A firewall forgets a connection that is idle for some minutes, without telling it.
 # The system's own times are hours. macOS has another name for the first.
@@ -45,6 +45,9 @@ _MAX_LINE = 1024
 # More than memcached sends for a batch of 64 keys, each a session of the largest
 # default size.
 MAX_ANSWER = 128 * 1024 * 1024
+
+Addresses = Literal["same"]
+_ADDRESSES = kind_of(Addresses | None)
 
 Found = Sequence[tuple[Any, ...]]
 
@@ -73,13 +76,14 @@ class Access:
         tls_ca: str | None = None,
         tls_cert: str | None = None,
         tls_key: str | None = None,
-        addresses: str | None = None,
+        addresses: Addresses | None = None,
     ) -> None:
-        if addresses is not None:
-            one_of("addresses", addresses, ["same"])
-        self.are_same = addresses is not None
+        _ADDRESSES.check("addresses", addresses)
+        self.are_same: bool = addresses is not None
         """Whether all addresses of a host name lead to the same sessions."""
-        self.connect_timeout = checked_seconds("connect_timeout", connect_timeout)
+        self.connect_timeout: float = checked_seconds(
+            "connect_timeout", connect_timeout
+        )
         self.credentials: tuple[str, str] | None = None
         if username is not None or password is not None:
             self.credentials = (
@@ -87,7 +91,7 @@ class Access:
                 _credential("password", password),
             )
         files = {"tls_ca": tls_ca, "tls_cert": tls_cert, "tls_key": tls_key}
-        self.tls = TLS(tls, files) if _wants_tls(tls, files) else None
+        self.tls: TLS | None = TLS(tls, files) if _wants_tls(tls, files) else None
 
 
 def _credential(name: str, value: object) -> str:
@@ -384,7 +388,7 @@ class Link:
 
     def __init__(self, sock: socket.socket, peer: str, deadline: float) -> None:
         self.deadline = deadline
-        self.made = time.monotonic()
+        self.made: float = time.monotonic()
         self.peer = peer
         """The address that it leads to."""
         self.socket = sock

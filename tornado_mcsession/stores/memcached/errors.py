@@ -58,7 +58,11 @@ class SeveralAddresses(OSError):
 
 
 # A connection that was idle while the server restarted shows it on first use.
-STALE = (MemcacheUnexpectedCloseError, BrokenPipeError, ConnectionResetError)
+STALE: tuple[type[Exception], ...] = (
+    MemcacheUnexpectedCloseError,
+    BrokenPipeError,
+    ConnectionResetError,
+)
 
 
 def is_silence(error: Exception) -> bool:

@@ -22,7 +22,7 @@ from ...exceptions import StoreUnavailable
 
 __all__ = ["BATCH", "Call", "Executor", "Limits", "TimedOut", "begun"]
 
-logger = logging.getLogger("tornado_mcsession")
+logger: logging.Logger = logging.getLogger("tornado_mcsession")
 
 # How many calls one thread takes at a time: enough that a hop is shared, few
 # enough that the other threads get some.
@@ -111,7 +111,7 @@ class Executor:
         self._threads = limits.threads
         self._max_pending = limits.max_pending
         self._given = given
-        self.is_stopped = False
+        self.is_stopped: bool = False
         """Whether `stop` was called."""
         self._begin()
 

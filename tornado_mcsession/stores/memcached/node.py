@@ -72,7 +72,7 @@ class Node:
         executor: GivenExecutor | None,
     ) -> None:
         self.name = name
-        self.reason = ""
+        self.reason: str = ""
         """Why it did not respond, the last time that it did not."""
         self._address = address
         self._connector = connector
@@ -433,7 +433,7 @@ class Breaker:
         self._failures = 0
         self._try_at = 0.0
         self._answered_at = -math.inf
-        self.state = CLOSED
+        self.state: str = CLOSED
         self.answers: bool | None = None
         """Whether the node does; `None` before it was first asked."""
 

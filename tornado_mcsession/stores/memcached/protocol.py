@@ -12,7 +12,6 @@ from collections.abc import Iterable, Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from pymemcache.client.base import Client as PymemcacheClient
 from pymemcache.exceptions import (
     MemcacheClientError,
     MemcacheServerError,
@@ -27,6 +26,14 @@ from .errors import CasDisabled
 if TYPE_CHECKING:
     from .connection import Link
     from .executor import Call
+
+    class PymemcacheClient:  # pymemcache has no py.typed
+        def __init__(self, server: tuple[str, int] | str, **options: Any) -> None: ...
+        def close(self) -> None: ...
+        def __getattr__(self, name: str) -> Any: ...
+
+else:
+    from pymemcache.client.base import Client as PymemcacheClient
 
 __all__ = ["Client", "add", "cas", "delete", "touch"]
 
@@ -79,7 +86,7 @@ def delete(key: str) -> bytes:
     return b"delete %b\r\n" % key.encode("ascii")
 
 
-class Client(PymemcacheClient):  # type: ignore[misc]  # pymemcache has no py.typed
+class Client(PymemcacheClient):
     """One connection, and the commands of sessions on it.
 
     pymemcache takes any line that is no error for "not there": a proxy's nonsense
