@@ -6,7 +6,14 @@ import asyncio
 import functools
 import sys
 import weakref
-from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterator,
+    Mapping,
+    MutableMapping,
+)
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast, overload
@@ -978,8 +985,8 @@ class Session(MutableMapping[str, Any]):
         stored = await self._change(renewing if renews or chooses else edit, attempt)
         self._became(stored, changes)
         self._manager.counts["saves"] += 1
-        if renews:
-            await self._renewed(stored)
+        if renews and (rest := self._renewed(stored)):
+            await rest
 
     async def _change(self, edit: Edit, attempt: Attempt | None = None) -> Stored:
         assert self._stored is not None
@@ -989,11 +996,13 @@ class Session(MutableMapping[str, Any]):
         except SessionGone:
             raise self._is_gone() from None
 
-    async def _renew(self, *, must: bool = False) -> None:
+    async def _renew(
+        self, *, must: bool = False, attempt: Attempt | None = None
+    ) -> None:
         """Put off the session's end.
 
         Where another request came in between, it is left at that, unless it
-        ``must`` be done.
+        ``must`` be done. ``attempt`` is the try, where it is under way.
         """
         at, records = self._stored, self._manager.records
         assert at is not None
@@ -1002,10 +1011,11 @@ class Session(MutableMapping[str, Any]):
             # What others saved meanwhile is taken in: it is no change of this request.
             self._became(stored, Changes.none(at.record.data))
         else:
-            if at.token is None or records.is_over(at.record):
-                return
             loop = asyncio.get_running_loop()
-            attempt = records.begin(at, self._put_off(at.record), loop)
+            if attempt is None:
+                if at.token is None or records.is_over(at.record):
+                    return
+                attempt = records.begin(at, self._put_off(at.record), loop)
             if attempt is None:
                 return
             try:
@@ -1016,7 +1026,8 @@ class Session(MutableMapping[str, Any]):
                 return
         self._stored = stored
         self._manager.counts["renewals"] += 1
-        await self._renewed(stored)
+        if rest := self._renewed(stored):
+            await rest
 
     def _renewal_is_due(self) -> bool:
         stored = self._stored
@@ -1040,10 +1051,13 @@ class Session(MutableMapping[str, Any]):
         # A job has no response, and a stream's headers may have left.
         return self._handler is not None and self._reach in (OPEN, CLOSED)
 
-    async def _renewed(self, stored: Stored) -> None:
+    def _renewed(self, stored: Stored) -> Coroutine[Any, Any, None] | None:
+        """Note that the cookie is due; return what else is to be done, if anything."""
         if self._sends_cookie():
             self._delivery = Delivery.SEND
-        await self._manager.revocation.keep(stored.id, stored.record)
+        if stored.record.principal is None:
+            return None
+        return self._manager.revocation.keep(stored.id, stored.record)
 
     async def _move(
         self,

@@ -54,6 +54,48 @@ async def test_a_future_is_waited_for_without_a_task(serve, store):
     assert store.calls == ["get", "cas"]
 
 
+class Reads(SessionMixin, RequestHandler):
+    def get(self):
+        self.write(str(self.session["n"]))
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("handler", [Reads, Counts])
+async def test_a_renewal_is_waited_for_without_a_task(serve, store, handler):
+    """Alone, and with the request's changes. The cookie goes when it is stored."""
+    site = serve(handler, session={"renew_after": 0})
+    client = await site.client(n=0)
+    async with held(site, store, client) as wire:
+        names = {task.get_coro().__qualname__ for task in asyncio.all_tasks()}
+        assert ("HeldResponse._save" in names) is (not store.by_future), names
+        store.release("cas")
+        response = await wire.receive()
+    assert "Max-Age" in response.headers["Set-Cookie"]
+    assert store.calls == ["get", "cas"]
+    counter = "renewals" if handler is Reads else "saves"
+    assert site.manager.stats()[counter] == 1
+
+
+@pytest.mark.gen_test
+async def test_a_renewal_that_another_was_before_is_left_at_that(serve, store):
+    """It is dropped, the response goes without the cookie, and the next may write."""
+    site = serve([("/", Reads), ("/count", Counts)], session={"renew_after": 0})
+    client = await site.client(n=0)
+    other = SessionManager(store=store.inner, clock=site.manager.settings.clock)
+    async with held(site, store, client) as wire:
+        session = await other.get(client["Cookie"][8:])
+        session["m"] = 1
+        await session.save()
+        store.release("cas")
+        response = await wire.receive()
+    assert response.status == 200
+    assert "Set-Cookie" not in response.headers
+    assert store.calls == ["get", "cas"]
+    assert site.manager.stats()["renewals"] == 0
+    assert (await site.get("/count", headers=client)).body == b"1"
+    assert await site.stored(client) == {"n": 1, "m": 1}
+
+
 @pytest.mark.gen_test
 async def test_drain_waits_for_it(serve, store):
     """It is one of the running saves until its answer is known."""

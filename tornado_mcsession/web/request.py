@@ -160,7 +160,7 @@ class Requests:
         step = plan.step
         try:
             if step is Step.RENEW:
-                await session._renew()
+                await session._renew(attempt=attempt)
             elif step is Step.DESTROY:
                 await self._destroy(session, renew)
             else:
@@ -255,6 +255,7 @@ class Requests:
 
 
 _PHASES: dict[Step, Phase] = {Step.DESTROY: "destroy", Step.RENEW: "renew"}
+_ONE_OPERATION = (Step.UPDATE, Step.RENEW)
 
 
 class RequestSession:
@@ -269,6 +270,7 @@ class RequestSession:
         self.session = session
         self.failed = False
         self._begun: tuple[Plan, bool, Attempt] | None = None
+        self._renews = False  # what has begun puts the session's end off
 
     def seal(self) -> None:
         """Note that the headers have left."""
@@ -336,22 +338,27 @@ class RequestSession:
         task. Otherwise `Requests.commit` goes on from it.
         """
         session, at, changes = self.session, self.session._stored, plan.changes
+        manager = session._manager
         if (
-            plan.step is not Step.UPDATE
+            plan.step not in _ONE_OPERATION
             or session._reach is not CLOSED
             or session._turn is not None
             or self._requests.settings.before_save is not None
+            or manager.lifetime.choose is not None
             or at is None
             or at.token is None
-            or changes is None
-            or changes.options
-            or session._manager.lifetime.choose is not None
-            or (renew and session._renewal_is_due())
+            or (changes is not None and changes.options)
         ):
             return None
-        manager = session._manager
+        self._renews = changes is None or (renew and session._renewal_is_due())
+        if self._renews and manager.records.is_over(at.record):
+            return None
         try:
-            record = changes.edited(at.record, manager.codec)
+            record = at.record
+            if changes is not None:
+                record = changes.edited(record, manager.codec)
+            if self._renews:
+                record = session._put_off(record)
             loop = session._loop or asyncio.get_running_loop()
             return manager.records.begin(at, record, loop)
         except SessionError:
@@ -369,11 +376,14 @@ class RequestSession:
             or answer.result() is not CasResult.STORED
         ):
             return requests.commit(session, plan, renew=renew, attempt=attempt)
-        assert plan.changes is not None
         stored = session._manager.records.done(attempt, answer.get_loop())
-        session._became(stored, plan.changes)
-        requests.counts["saves"] += 1
-        return None
+        if plan.changes is None:
+            session._stored = stored
+            requests.counts["renewals"] += 1
+        else:
+            session._became(stored, plan.changes)
+            requests.counts["saves"] += 1
+        return session._renewed(stored) if self._renews else None
 
     def _may_renew(self) -> bool:
         # Record and cookie expire together: not without headers for the cookie, which
