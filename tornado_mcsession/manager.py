@@ -39,6 +39,7 @@ from .stores.base import NodeCallback, Store
 from .stores.memcached import MemcachedStore
 from .stores.memory import MemoryStore
 from .unsaved import Unsaved, place_of_caller
+from .web.caching import FOR_SHARED_CACHES
 from .web.request import Requests, Step
 from .web.transport import Carried, Transport, build_transport
 
@@ -275,6 +276,8 @@ class SessionManager:
 
         With ``handler``, the cookie is then put into its response, which must not
         have been flushed: for a second session in one request, which `open` returned.
+        No cache may keep that response, whatever the handler said before. An error
+        page in its place has the cookie too, if the handler is a `.SessionMixin`.
         Raises `.SessionConflict`, `.SessionTooLarge`, `.EncodeError` or
         `.StoreError`; changes to a session that another request ended are dropped
         and counted.
@@ -288,8 +291,18 @@ class SessionManager:
         if handler is not None:
             headers = HTTPHeaders()
             self.deliver(handler, headers, session)
-            for name, value in headers.get_all():
-                handler.add_header(name, value)
+            if "Set-Cookie" in headers:
+                # What the handler allowed before cannot be read, so all of it goes.
+                for name in FOR_SHARED_CACHES:
+                    handler.clear_header(name)
+                handler.clear_header("Cache-Control")
+                headers["Cache-Control"] = "no-store"
+            tell = getattr(handler, "tell_client", None)
+            if tell is not None:
+                tell(headers)
+            else:
+                for name, value in headers.get_all():
+                    handler.add_header(name, value)
 
     def deliver(
         self, handler: RequestHandler, headers: HTTPHeaders, session: Session

@@ -6,7 +6,7 @@ import asyncio
 import functools
 import logging
 import math
-from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from tornado.httputil import HTTPHeaders
@@ -145,7 +145,7 @@ class SessionMixin(_Handler):
     __response: HeldResponse | None = None
     __reason: str = _NEVER_PREPARED
     __carried: Carried | None = None
-    __handshake: Sequence[tuple[str, str]] = ()
+    __told: tuple[tuple[str, str], ...] = ()  # headers of each page, errors too
     __task: asyncio.Task[Any] | None = None
     __loop: asyncio.AbstractEventLoop | None = None
     __flushed: bool = False  # headers have been sent to the connection
@@ -322,9 +322,7 @@ class SessionMixin(_Handler):
                 self.__request = RequestSession(self, manager.requests, session)
             headers = HTTPHeaders()
             await self.__request.before_handshake(headers)
-            self.__handshake = list(headers.get_all())
-            for name, value in self.__handshake:
-                self.add_header(name, value)
+            self.tell_client(headers)
             if self.__response is None:
                 self.__request.finished()
         result = super().get(*arguments, **keywords)
@@ -352,11 +350,22 @@ class SessionMixin(_Handler):
             self.__request.failed |= status_code >= 500
         super().send_error(status_code, **kwargs)
 
+    def tell_client(self, headers: HTTPHeaders) -> None:
+        """Put ``headers`` into the response, and into the error page in its place.
+
+        What was stored must be told, whatever becomes of the request:
+        `.SessionManager.commit` puts the cookie of a further session here.
+        """
+        told = [*headers.get_all()]
+        self.__told = (*self.__told, *told)
+        for name, value in told:
+            self.add_header(name, value)
+
     def clear(self) -> None:
         """Begin the response anew; that an error page may be retried stays said."""
         super().clear()
-        for name, value in self.__handshake:
-            self.add_header(name, value)  # what was stored must be told
+        for name, value in self.__told:
+            self.add_header(name, value)
         if self.__retry_after is not None:
             self.set_header("Retry-After", str(self.__retry_after))
             self.set_header("Cache-Control", "no-store")
@@ -483,8 +492,9 @@ class SessionStatusHandler(SessionMixin, RequestHandler):
             manager = SessionManager.of(self)
             now = manager.settings.clock()
             left = max(math.floor(session.expires_at.timestamp() - now), 0)
+        logged_in = session.exists and session.principal is not None
         self.set_header("Cache-Control", "no-store")
-        self.write({"seconds_left": left, "logged_in": session.principal is not None})
+        self.write({"seconds_left": left, "logged_in": logged_in})
 
 
 def _waiting(name: str, method: Callable[..., Any]) -> Callable[..., Any]:

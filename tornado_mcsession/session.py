@@ -719,7 +719,12 @@ class Session(MutableMapping[str, Any]):
                     return
                 except SessionGone:
                     pass  # a logout came first: this login stands for itself
-            await self._create(changes, identity, changes.alone(codec.serializer))
+            own = self._record
+            is_theirs = own is not None and (
+                own.principal not in (None, who) or own.aside is not None
+            )
+            data = changes.alone(codec.serializer)
+            await self._create(changes, identity, data, emptied=is_theirs)
         except Exception:
             if identity.handle is not None and identity.handle != self._handle:
                 await revocation.take_back(identity.digest, identity.handle)
@@ -918,16 +923,21 @@ class Session(MutableMapping[str, Any]):
         changes: Changes,
         identity: Identity | None = None,
         data: bytes | None = None,
+        *,
+        emptied: bool = False,
     ) -> None:
         """Store a session for the first time, with ``data`` instead of the own.
 
-        Whatever else the request presented is ended, so that one session is left.
-        An end that cannot be confirmed is tried again later.
+        With ``emptied`` nothing that the request had before goes along: it was
+        another user's. Whatever else the request presented is ended, so that one
+        session is left. An end that cannot be confirmed is tried again later.
         """
         manager = self._manager
         await manager.admit(self)
         now = manager.settings.clock()
         record = changes.first(now, changes.encoded if data is None else data)
+        if emptied:
+            record = changes.emptied(record, manager.codec)
         if identity is None:
             record = manager.lifetime.renewed(record, now)
         else:
@@ -942,7 +952,7 @@ class Session(MutableMapping[str, Any]):
                 "save", "", f"{ID_ATTEMPTS} new ids in a row were taken"
             )
         others, self._others = self._others, ()
-        self._became(stored, changes)
+        self._became(stored, changes, before=self._before if emptied else None)
         self._delivery = Delivery.SEND
         manager.counts["saves"] += 1
         manager.report_begin(record.principal, self)
@@ -1074,6 +1084,7 @@ class Session(MutableMapping[str, Any]):
         at, manager = self._stored, self._manager
         assert at is not None
         new_id = await manager.mint(self, digest)
+        is_new = True
         try:
             moved = await manager.rotation.move(at, new_id, edit, grace)
         except Replaced:
@@ -1081,12 +1092,14 @@ class Session(MutableMapping[str, Any]):
                 raise self._is_gone() from None
             # Another request has just given it a new id, which serves for both.
             moved = Moved(await self._change(lambda stored: edit(stored.record)))
+            is_new = False
         except SessionGone:
             raise self._is_gone() from None
         self._became(moved.stored, changes, before=self._before)
         self._delivery = Delivery.SEND
         manager.counts["saves"] += 1
-        manager.report_end("rotated", at.record.principal, self)
+        if is_new:
+            manager.report_end("rotated", at.record.principal, self)
         if moved.stored.record.login is not None:
             await manager.revocation.keep(moved.stored.id, moved.stored.record)
         if moved.failure is not None:
@@ -1199,10 +1212,15 @@ class Session(MutableMapping[str, Any]):
         reach = self._reach
         if reach is CLOSED:
             self._reach = OPEN
+        found = self._draft.snapshot()
         try:
             await self._manager.before_save(self)
         finally:
             self._reach = reach
+        if self._before is not None:
+            # What it wrote belongs to the data of before: where that does not go along
+            # with a login, neither does this.
+            self._before = self._draft.with_changes(self._before, found)
 
     # Loading.
 

@@ -225,3 +225,56 @@ async def test_the_link_between_ids_needs_the_key(store, clock):
         manager = SessionManager(store=store, clock=clock, encryption_keys=keys)
         ends.add((await logged_in(manager))[-22:])
     assert len(ends) == 2
+
+
+# One user's data is not another's.
+
+
+def summed(handler, session):
+    session["total"] = sum(session.get("cart", ()))
+
+
+@pytest.mark.parametrize("verb", ["login", "impersonate"])
+@pytest.mark.gen_test
+async def test_what_a_hook_wrote_for_one_user_is_not_kept_for_another(
+    make, store, verb
+):
+    """It is of the data that does not go along."""
+    manager = make(store, before_save=summed)
+    ann = await logged_in(manager, "ann", cart=[7])
+    late = await visit(manager, ann)
+    late.session["cart"] = [8]
+    await getattr(late.session, verb)("eve")
+    assert late.session.principal == "eve"
+    assert late.session == {}
+    await late.leave()
+    assert await data_of(manager, late.session.id) == {}
+
+
+@pytest.mark.gen_test
+async def test_what_is_written_beside_a_login_stays_in_spite_of_a_hook(make, store):
+    """It was written after the call."""
+    manager = make(store, before_save=summed)
+    late = await visit(manager, await logged_in(manager, "ann", cart=[7]))
+    login = asyncio.ensure_future(late.session.login("eve"))
+    await asyncio.sleep(0)
+    late.session["seen"] = True
+    await login
+    assert late.session.get("seen") is True
+    assert "cart" not in late.session
+
+
+@pytest.mark.gen_test
+async def test_a_logout_in_between_leaves_nothing_to_another_user(manager):
+    """The session that the login begins is empty, its messages too."""
+    ann = await logged_in(manager, "ann")
+    late = await visit(manager, ann)
+    late.session["anns"] = 1
+    late.session.flash("to ann")
+    await manager.destroy(ann)
+    await late.session.login("bob")
+    assert late.session == {}
+    assert late.session.flashes() == []
+    await late.leave()
+    stored = await manager.get(late.session.id)
+    assert (stored.principal, dict(stored), stored.flashes()) == ("bob", {}, [])

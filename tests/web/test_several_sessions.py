@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tornado.web import RequestHandler
+from tornado.web import HTTPError, RequestHandler
 
 from tornado_mcsession import SessionManager, SessionMixin
 
@@ -69,7 +69,7 @@ async def test_each_has_its_own_cookie_and_data(site, clock):
     assert names(response) == {"one"}
     assert response.json() == {"one": {"n": 1, "who": None}, "two": nobody}
     caching = ", ".join(response.all_headers("Cache-Control"))
-    assert 'private, no-cache="Set-Cookie"' in caching
+    assert caching.startswith("no-store")
     assert names(await browser.get("/two/login")) == {"two"}
     response = await browser.get("/one/write")
     assert names(response) == set()
@@ -92,3 +92,62 @@ async def test_each_is_renewed_with_its_cookie(site, clock):
     assert names(await browser.get("/one/read")) == set(NAMES)
     clock.advance(86_400 - 10)
     assert (await browser.get("/one/read")).json()["two"]["n"] == 1
+
+
+ALLOWING = {
+    "Cache-Control": "public, s-maxage=600",
+    "CDN-Cache-Control": "max-age=600",
+    "Cloudflare-CDN-Cache-Control": "max-age=600",
+    "Surrogate-Control": "max-age=600",
+    "Expires": "Thu, 01 Jan 2099 00:00:00 GMT",
+}
+
+
+class Fails:
+    """Logs in on a further session, and then fails."""
+
+    async def get(self):
+        for name, value in ALLOWING.items():
+            self.set_header(name, value)
+        manager = self.settings["session_manager:one"]
+        session = await manager.open(self)
+        await session.login("ann")
+        await manager.commit(session, self)
+        if self.get_argument("status", ""):
+            raise HTTPError(int(self.get_argument("status")))
+
+
+class FailsPlain(Fails, RequestHandler):
+    pass
+
+
+class FailsMixed(Fails, SessionMixin, RequestHandler):
+    pass
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("handler", [FailsPlain, FailsMixed])
+async def test_no_shared_cache_keeps_the_cookie_of_a_further_session(
+    serve, clock, handler
+):
+    """Whatever the handler allowed before."""
+    site = serve(handler)
+    SessionManager(site.application, name="one", store=site.store.inner, clock=clock)
+    response = await site.get()
+    assert names(response) == {"one"}
+    assert response.headers["Cache-Control"].split(", ")[0] == "no-store"
+    assert not (ALLOWING.keys() - {"Cache-Control"}) & set(response.headers)
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("status", [400, 500])
+async def test_an_error_page_tells_the_new_id_of_a_further_session(
+    serve, clock, status
+):
+    """The old one is dead: what is stored must be told."""
+    site = serve(FailsMixed)
+    SessionManager(site.application, name="one", store=site.store.inner, clock=clock)
+    response = await site.get(f"/?status={status}")
+    assert response.status == status
+    assert names(response) == {"one"}
+    assert response.headers["Cache-Control"] == "no-store"

@@ -108,8 +108,8 @@ async def test_it_tells_whether_somebody_is_logged_in(site):
 
 @pytest.mark.gen_test
 async def test_a_session_that_ends_meanwhile_has_no_seconds(site):
-    """Between its load and its renewal."""
-    client = await site.client(n=1)
+    """Between its load and its renewal; and nobody is logged in any more."""
+    client = {"Cookie": f"session={await site.login('ann')}"}
     site.store.hold("cas")
     async with await site.open() as wire:
         await wire.ask("POST", "/status", headers=client, body=b"")

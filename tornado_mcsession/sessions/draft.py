@@ -305,6 +305,30 @@ class Draft:
             encoded = b""
         return self._as_changes(_NO_KEYS, _NO_KEYS, b"", encoded)
 
+    def with_changes(self, earlier: Changes, found: Changes) -> Changes:
+        """Return the snapshot ``earlier`` with what was changed since ``found``."""
+        now = self.snapshot()
+        encoded = earlier.encoded
+        if found.encoded and now.encoded and encoded:
+            serializer = self._codec.serializer
+            base, mine, theirs = map(
+                serializer.loads, (found.encoded, now.encoded, encoded)
+            )
+            encoded = serializer.dumps(merge(base, mine, theirs, self._comparable))
+        added = [each for each in now.flashed if each not in found.flashed]
+        options = {
+            name: value
+            for name, value in now.options.items()
+            if found.options.get(name, self) != value
+        }
+        return msgspec.structs.replace(
+            earlier,
+            encoded=encoded,
+            flashed=(*earlier.flashed, *added),
+            read=earlier.read | (now.read - found.read),
+            options={**earlier.options, **options} or NO_OPTIONS,
+        )
+
     def _as_changes(
         self,
         changed: frozenset[str],

@@ -6,7 +6,13 @@ import re
 
 from tornado.httputil import HTTPHeaders
 
-__all__ = ["add_vary", "drop_representation", "forbid_shared_caching", "forbid_storing"]
+__all__ = [
+    "FOR_SHARED_CACHES",
+    "add_vary",
+    "drop_representation",
+    "forbid_shared_caching",
+    "forbid_storing",
+]
 
 # RFC 9111 5.2: directives may carry a quoted string, which may hold commas.
 _DIRECTIVE = re.compile(r'\s*([^\s,="]+)(?:\s*=\s*("(?:[^"\\]|\\.)*"|[^\s,"]*))?\s*')
@@ -16,16 +22,19 @@ _NO_COOKIE = 'no-cache="Set-Cookie"'
 # (RFC 9213, and the names that Fastly, Varnish, nginx and Akamai document). They are
 # spelled as `~tornado.httputil.HTTPHeaders` does. A response that sets the session
 # cookie must not have them.
-_FOR_SHARED_CACHES = {
+FOR_SHARED_CACHES = {
     "Akamai-Cache-Control",
     "Cdn-Cache-Control",
+    "Cloudflare-Cdn-Cache-Control",
     "Edge-Control",
     "Expires",
     "Fastly-Cache-Control",
+    "Netlify-Cdn-Cache-Control",
     "Surrogate-Control",
+    "Vercel-Cdn-Cache-Control",
     "X-Accel-Expires",
 }
-_OF_ONE_CDN = "-Cdn-Cache-Control"  # of Cloudflare, Netlify, Vercel
+_OF_ONE_CDN = "-Cdn-Cache-Control"  # of others than those above
 
 # What describes the body or target of the response that an error page replaces.
 _REPRESENTATION = {
@@ -76,7 +85,7 @@ def forbid_storing(headers: HTTPHeaders) -> None:
 def _drop_for_shared_caches(headers: HTTPHeaders) -> bool:
     dropped = False
     for name in list(headers):
-        if name in _FOR_SHARED_CACHES or name.endswith(_OF_ONE_CDN):
+        if name in FOR_SHARED_CACHES or name.endswith(_OF_ONE_CDN):
             dropped = dropped or name != "Expires"
             del headers[name]
     return dropped
