@@ -34,9 +34,8 @@ class Page(SessionMixin, RequestHandler):
     """What all pages share: who the visitor is, error pages, safe headers."""
 
     outage = (
-        "We cannot reach your session now",
-        "You have not been logged out. What you just did was perhaps not saved. "
-        "Please try again in a few seconds.",
+        "We cannot reach your session right now",
+        "What you just did may not have been saved. Please try again in a few seconds.",
     )
 
     def set_default_headers(self) -> None:
@@ -132,7 +131,8 @@ class Shop(Page):
             # and the panel is to tell what the visitor did, not what the page does.
             panel=describe(self.session),
             flashes=self.session.flashes(),
-            logged_out=self.get_query_argument("logged-out", None) is not None,
+            logged_out=not self.session.exists
+            and self.get_query_argument("logged-out", None) is not None,
             slow_seconds=SLOW_SECONDS,
         )
 
@@ -206,6 +206,7 @@ class Login(Page):
     def show(self, name: str = "", problem: str | None = None) -> None:
         self.render(
             "login.html",
+            flashes=self.session.flashes(),
             name=name,
             problem=problem,
             next_page=self.next_page(),

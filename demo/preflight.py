@@ -60,7 +60,7 @@ def silent_nodes(store: str) -> Iterator[tuple[str, str]]:
         split = urlsplit(f"//{node}")
         host, port = split.hostname or "127.0.0.1", split.port or DEFAULT_PORT
         if not _answers((host, port)):
-            yield f"{host}:{port}", f"memcached -l {host} -p {port}"
+            yield f"{host}:{port}", f"memcached -u nobody -l {host} -p {port}"
 
 
 def _answers(node: str | tuple[str, int]) -> bool:

@@ -195,7 +195,7 @@ PYTHON
 }
 
 # The demos need the package and nothing of the tests.
-DEMO_VENV=$ROOT/.venv
+DEMO_VENV=$ROOT/.venv-demo
 
 is_demo_ready() {
     [ "$DEMO_VENV/ready" -nt pyproject.toml ] &&

@@ -6,10 +6,14 @@ curl -i http://127.0.0.1:8880/cart
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import signal
 import subprocess  # nosec B404 # for the type of a process
 from collections.abc import Callable, Iterable
 from pathlib import Path
+
+from tornado.httpclient import AsyncHTTPClient, HTTPError
 
 from demo.koa.site import PAGES
 
@@ -17,6 +21,9 @@ __all__ = ["Proxy"]
 
 TEMPLATE = (Path(__file__).parent / "nginx.conf").read_text("utf-8")
 PATTERNS = {"home": "/", "cart": "~^/cart(/|$)", "account": "~^/account(/|$)"}
+
+
+TRIES, PAUSE = 100, 0.03
 
 
 class Proxy:
@@ -29,6 +36,7 @@ class Proxy:
         self._places = {"directory": directory, **places}
         self._moved = {page for page in PAGES if page in moved}
         self._process: subprocess.Popen[bytes] | None = None
+        self._generation = 0
 
     def start(self, start: Callable[..., subprocess.Popen[bytes]]) -> None:
         """Start nginx by calling ``start`` with its name and arguments."""
@@ -36,17 +44,31 @@ class Proxy:
         files = ["-p", str(self._places["directory"]), "-c", str(self._configuration)]
         self._process = start("nginx", *files, "-e", "stderr")
 
-    def move(self, page: str, to: str) -> None:
-        """Let the application called ``to`` make ``page`` from now on."""
+    async def move(self, page: str, to: str) -> None:
+        """Let the application called ``to`` make ``page`` from now on.
+
+        Returns when nginx does so, which takes some milliseconds.
+        """
         if to == "Python":
             self._moved.add(page)
         else:
             self._moved.discard(page)
+        self._generation += 1
         self._write()
-        if self._process is not None:
-            self._process.send_signal(signal.SIGHUP)
+        if self._process is None:
+            return
+        self._process.send_signal(signal.SIGHUP)
+        url = f"http://127.0.0.1:{self._places['port']}/generation"
+        for _ in range(TRIES):
+            with contextlib.suppress(OSError, HTTPError):
+                response = await AsyncHTTPClient().fetch(url)
+                if response.body == str(self._generation).encode():
+                    return
+            await asyncio.sleep(PAUSE)
 
     def _write(self) -> None:
         lines = [f"        {PATTERNS[page]} Python;" for page in sorted(self._moved)]
-        text = TEMPLATE.format(**self._places, moved="\n".join(lines))
+        text = TEMPLATE.format(
+            **self._places, generation=self._generation, moved="\n".join(lines)
+        )
         self._configuration.write_text(text, "utf-8")

@@ -7,7 +7,7 @@ curl -i http://127.0.0.1:8880/cart
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ PAGES = ["home", "cart", "account"]
 
 
 def make_app(
-    store: str, keys: Sequence[str], move: Callable[[str, str], None]
+    store: str, keys: Sequence[str], move: Callable[[str, str], Awaitable[None]]
 ) -> Application:
     """Return the site. ``move(page, to)`` lets the other application make a page."""
     app = Application(
@@ -130,7 +130,7 @@ class Logout(Page):
 class Move(RequestHandler):
     """Lets the other application make a page from now on."""
 
-    def post(self) -> None:
+    async def post(self) -> None:
         if self.request.headers.get("Sec-Fetch-Site", "none") not in (
             "none",
             "same-origin",
@@ -139,5 +139,5 @@ class Move(RequestHandler):
         page, to = self.get_body_argument("page"), self.get_body_argument("to")
         if page not in PAGES or to not in ("Node", "Python"):
             raise HTTPError(400)
-        self.settings["move"](page, to)
+        await self.settings["move"](page, to)
         self.redirect("/" if page == "home" else f"/{page}")
