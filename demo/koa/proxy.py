@@ -23,7 +23,7 @@ TEMPLATE = (Path(__file__).parent / "nginx.conf").read_text("utf-8")
 PATTERNS = {"home": "/", "cart": "~^/cart(/|$)", "account": "~^/account(/|$)"}
 
 
-TRIES, PAUSE = 100, 0.03
+TRIES, ENOUGH, PAUSE = 200, 5, 0.02
 
 
 class Proxy:
@@ -59,10 +59,14 @@ class Proxy:
             return
         self._process.send_signal(signal.SIGHUP)
         url = f"http://127.0.0.1:{self._places['port']}/generation"
+        seen = 0
         for _ in range(TRIES):
             with contextlib.suppress(OSError, HTTPError):
                 response = await AsyncHTTPClient().fetch(url)
-                if response.body == str(self._generation).encode():
+                # The old worker still takes connections for a moment.
+                is_new = response.body == str(self._generation).encode()
+                seen = seen + 1 if is_new else 0
+                if seen == ENOUGH:
                     return
             await asyncio.sleep(PAUSE)
 
