@@ -272,7 +272,7 @@ async def test_no_ending_of_a_request_is_one(serve, warnings, how):
 @pytest.mark.parametrize("operation", ["get", "cas"])
 @pytest.mark.gen_test
 async def test_no_outage_is_one(serve, store, warnings, on_error, operation):
-    """What is lost then is told by a status or in the log, as ever."""
+    """A status, or the log, says what is lost then, as for any other session."""
     site = serve(Uses, session={"on_error": on_error}, **DEBUG)
     client = await site.client(a=1)
     store.fail(operation)
