@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tornado_mcsession import DecodeError, SessionManager
 from tornado_mcsession.sessions.record import Aside, Flash, Login, Record
 
-from .conftest import KOA
+from .conftest import EXPRESS, KOA
 
 pytestmark = pytest.mark.integration
 
@@ -40,6 +40,10 @@ FOREIGN = {
     "odd message categories": (
         2,
         b"{" + COOKIE + b',"mcsession":{"flashes":[[1,"b","00"]]}}',
+    ),
+    "odd categories of Node's messages": (
+        2,
+        b"{" + COOKIE + b',"mcsession":{"flashes":[[null,"b"]]}}',
     ),
     "odd message ids": (
         2,
@@ -124,6 +128,48 @@ def test_any_bytes_are_a_session_or_a_decode_error(data, mark, flags):
         assert codec.values(codec.decode(again, 2, key)) == codec.values(record)
     ended = msgspec.structs.replace(record, retired=True)
     assert codec.decode(codec.encode(ended, key), 8, key).retired
+
+
+MESSAGES = st.lists(
+    st.lists(VALUES | st.sampled_from(["info", "00", "0a0b"]), max_size=4)
+    | st.tuples(st.sampled_from(["info", "error"]), VALUES)
+    | VALUES,
+    max_size=4,
+)
+
+
+@given(messages=MESSAGES | VALUES, mark=st.sampled_from([b"", b" "]))
+@example([[None, "hi"]], b"")
+@example([[5, "hi"]], b"")
+@example([[{}, "hi"], ["info", {}, []]], b"")
+@example([["info", 10**400]], b"")
+@example([["info", 10**30]], b"")
+@example([["info", float("inf")]], b"")
+@example(["ab"], b"")
+def test_any_messages_are_a_session_or_a_decode_error(messages, mark):
+    """Those that are read can be written, and read again."""
+    manager = SessionManager(**KOA.shared("memory://"))
+    codec, key = manager.codec, "koa:sess:" + "a" * 65
+    record = {"cookie": {"maxAge": 1000}, "mcsession": {"flashes": messages}}
+    try:
+        found = codec.decode(json.dumps(record).encode() + mark, 2, key)
+    except DecodeError:
+        return
+    again = codec.decode(codec.encode(found, key), 2, key)
+    assert again.flashes == found.flashes
+
+
+@pytest.mark.parametrize("kind", [KOA, EXPRESS], ids=["koa", "express"])
+@pytest.mark.parametrize("lifetime", [None, 86_400])
+@pytest.mark.parametrize("age", [3.2e14, 2**53 - 1, 1e15, 1e300])
+def test_a_session_can_be_written_whatever_its_age(kind, lifetime, age):
+    """Also one that Node lets live beyond the year 9999."""
+    manager = SessionManager(**kind.shared("memory://", lifetime=lifetime))
+    codec, key = manager.codec, "sess:" + "a" * 65
+    cookie = {"maxAge": age, "originalMaxAge": age, "expires": None}
+    found = codec.decode(json.dumps({"cookie": cookie, "a": 1}).encode(), 2, key)
+    again = codec.decode(codec.encode(found, key), 2, key)
+    assert codec.values(again) == {"a": 1}
 
 
 @pytest.mark.gen_test

@@ -7,10 +7,10 @@ import functools
 import hmac
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, unquote
 
+from ..sessions.lifetime import utc
 from ..stores.base import Store
 from ..web.cookie import CookieOptions
 from ..web.transport import CookieTransport
@@ -103,8 +103,8 @@ class ExpressCodec(NodeCodec):
 
 
 def _iso(timestamp: float) -> str:
-    """Return a time as JavaScript's Date.toISOString writes it."""
-    when = datetime.fromtimestamp(timestamp, UTC).replace(tzinfo=None)
+    """Return a time as JavaScript's Date.toISOString writes it, with four digits."""
+    when = utc(timestamp).replace(tzinfo=None)
     return when.isoformat(timespec="milliseconds") + "Z"
 
 

@@ -231,6 +231,8 @@ class NodeCodec(Codec):
         taken = {bytes.fromhex(each[2]) for each in own.flashes if len(each) > 2}
         flashes: list[Flash] = []
         for category, message, *rest in own.flashes:
+            if not isinstance(category, str):
+                raise TypeError
             value = self._dumps(message)
             if rest:
                 known = bytes.fromhex(rest[0])
@@ -239,8 +241,6 @@ class NodeCodec(Codec):
                 while known in taken:
                     known = _digest(known, value)
                 taken.add(known)
-            if not isinstance(category, str):
-                raise TypeError
             if isinstance(message, str):
                 flashes.append(Flash(known, category, message))
             else:
