@@ -144,6 +144,7 @@ class SessionManager:
             ids.linking_keys(keys, cookie_secret, key_version),
             knows_all=bool(keys or application or cookie_secret is not None),
             most_sessions=settings.most_sessions,
+            lifetime=settings.lifetime,
             clock=settings.clock,
         )
         keep_for = math.inf if settings.lifetime is None else settings.lifetime
@@ -425,7 +426,8 @@ class SessionManager:
         blank = self.lifetime.renewed(blank, now)
         for _ in range(_ATTEMPTS):
             if found.stored is not None:
-                await self.records.change(at, edit)
+                stored = await self.records.change(at, edit)
+                await self.revocation.keep(stored.id, stored.record)
                 return
             created = await self.records.create(session_id, blank)
             # What has ended is kept a moment longer, and so is what nobody can read.

@@ -9,6 +9,10 @@ from datetime import datetime
 
 import pytest
 
+from tornado_mcsession import MemoryStore, SessionManager
+from tornado_mcsession.interop.koa import koa_session
+
+from ..support.requests import FakeHandler
 from .conftest import EXPRESS, KOA
 
 pytestmark = pytest.mark.integration
@@ -235,3 +239,29 @@ async def test_nodes_choice_of_a_browser_session_is_kept(meet, framework):
     await user.node("change", c=3)
     assert "expires" not in user.browser.cookie(framework.cookie).attributes
     assert await user.python("read") == {"a": 1, "b": 2, "c": 3}
+
+
+@pytest.mark.gen_test
+async def test_a_tracked_session_that_only_node_renews_stays_on_the_list(clock):
+    """Also when the user logs in on another device."""
+    store = MemoryStore(clock=clock)
+    options = {"clock": clock, "signed": False, "idle_timeout": 3600, "lifetime": None}
+    shared = koa_session(store=store, track_sessions=True, **options)
+    manager = SessionManager(cookie_secret="s", **shared)
+
+    async def log_in(label):
+        session = await manager.open(FakeHandler())
+        await session.login("ann", label=label)
+        return session.id
+
+    session_id = await log_in("mine")
+    key = manager.codec.key(session_id)
+    for number in range(4):
+        clock.advance(3000)
+        entry = await store.get(key)
+        saved = json.dumps({**json.loads(entry.data), "n": number}).encode()
+        await store.cas(key, saved, 3600, entry.token, entry.flags)
+    assert [each.label for each in await manager.sessions("ann")] == ["mine"]
+    await log_in("another device")
+    session = await manager.get(session_id)
+    assert (session.principal, session["n"]) == ("ann", 3)

@@ -21,6 +21,8 @@ from tornado_mcsession import (
     StoreUnavailable,
     UserSession,
 )
+from tornado_mcsession.sessions.codec import Codec
+from tornado_mcsession.sessions.serializers import JSONSerializer
 
 from ..support.clock import ManualClock
 from ..support.requests import data_of, is_alive, key_of, pending_done, visit
@@ -469,6 +471,67 @@ async def test_a_renewal_that_could_not_be_noted_ends_nothing(
     clock.advance(0.9 * DAY)
     await log_in(manager, "another device")
     assert await is_alive(manager, session_id)
+
+
+@pytest.mark.parametrize("lifetime", [None, 30 * DAY])
+@pytest.mark.gen_test
+async def test_a_session_that_a_job_keeps_alive_stays_listed(
+    make: Make, store: ScriptedStore, clock: ManualClock, lifetime: float | None
+) -> None:
+    """`SessionManager.set` renews it, and so notes its use."""
+    manager = make(store, track_sessions=True, idle_timeout=3600, lifetime=lifetime)
+    session_id = await log_in(manager, "mine")
+    for number in range(4):
+        clock.advance(3000)
+        await manager.set(session_id, {"n": number})
+        (listed,) = await manager.sessions("ann")
+        assert listed.last_used == utc(clock())
+    await log_in(manager, "another device")
+    assert await is_alive(manager, session_id)
+    assert sorted(await labels(manager)) == ["another device", "mine"]
+
+
+class SharedCodec(Codec):
+    """Of sessions that other programs renew, too."""
+
+    renewed_by_others = True
+
+
+@pytest.mark.parametrize("lifetime", [None, 2 * DAY])
+@pytest.mark.gen_test
+async def test_a_session_that_another_program_renews_is_not_dropped(
+    make: Make, store: ScriptedStore, clock: ManualClock, lifetime: float | None
+) -> None:
+    """The list is not told of it: only the lifetime says that a session is over."""
+
+    def codec(clock: Any, lifetime: Any) -> Codec:
+        return SharedCodec(JSONSerializer(), "session:")
+
+    manager, node = (
+        make(
+            store, track_sessions=tracks, codec=codec, idle_timeout=3600,
+            lifetime=lifetime,
+        )
+        for tracks in (True, False)
+    )  # fmt: skip
+    session_id = await log_in(manager, "mine")
+    key = marker_key(manager, session_id)
+    entry = await store.inner.get(key)
+    assert entry is not None
+    for _ in range(4):
+        clock.advance(3000)
+        await node.set(session_id, {})
+        await store.rewrite(key, lambda _: entry.data)  # the program notes nothing
+    assert await is_alive(manager, session_id)
+    assert await labels(manager) == ["mine"]
+    other = await log_in(manager, "another device")
+    assert await is_alive(manager, session_id)
+    await manager.destroy(other)
+    assert await labels(manager) == ["mine"]
+    handle = await handle_of(manager, session_id)
+    clock.advance(2 * DAY)
+    assert await labels(manager) == ([] if lifetime else ["mine"])
+    assert await manager.end("ann", handle)
 
 
 def test_senseless_settings_are_refused() -> None:

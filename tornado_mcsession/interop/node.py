@@ -90,6 +90,7 @@ class NodeCodec(Codec):
     tombstone_flags = _NUMBER
     # For Node, a session ends when the store drops it.
     expired_for: float = 1.0
+    renewed_by_others = True
 
     # A record that Python wrote last ends with a space. JSON allows it, and
     # JSON.stringify never writes it.

@@ -88,6 +88,8 @@ class Codec:
     """The flags that it stores with a tombstone."""
     expired_for = EXPIRED_FOR
     """How many seconds a record stays in the store after its end."""
+    renewed_by_others = False
+    """Whether other programs may put off the end of a session."""
 
     def __init__(
         self,

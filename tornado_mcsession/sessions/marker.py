@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -40,9 +40,9 @@ class Listed(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """As `.Codec.seal` made it."""
 
     def is_over(self, now: float) -> bool:
-        """Return whether the session has certainly expired.
+        """Return whether the session has expired, also if it was renewed once more.
 
-        A renewal that could not be noted here may have put its end off once more.
+        That renewal may not have been noted here.
         """
         return now >= self.until + max(self.until - self.used, 0)
 
@@ -80,19 +80,25 @@ class Marker(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return Standing.DEAD
 
     def with_session(
-        self, new: Listed, most: int, instead_of: bytes | None, now: float
+        self,
+        new: Listed,
+        most: int,
+        instead_of: bytes | None,
+        now: float,
+        is_over: Callable[[Listed], bool],
     ) -> Marker:
-        """Return the marker with ``new`` in the list.
+        """Return the marker with ``new`` in the list, without those that are over.
 
-        At most ``most`` sessions stay in it: those go first that have expired, then
-        the oldest. The session that ``new`` is ``instead_of`` does not count. A
-        session that was added before, and perhaps ended since, is not added again.
+        At most ``most`` sessions stay in it: those go first that seem to have
+        expired, then the oldest. The session that ``new`` is ``instead_of`` does not
+        count. A session that was added before, and perhaps ended since, is not added
+        again.
         """
         known = {each.handle for each in self.sessions}
         known |= {each.handle for each in self.ended}
         if new.handle in known:
             return self
-        listed = [each for each in self.sessions if not each.is_over(now)]
+        listed = [each for each in self.sessions if not is_over(each)]
         counted = [each for each in listed if each.handle != instead_of]
         counted.sort(key=lambda each: each.until > now)
         surplus = counted[: max(len(counted) + 1 - most, 0)]
@@ -104,7 +110,7 @@ class Marker(msgspec.Struct, frozen=True, array_like=True, gc=False):
         gone = [each for each in self.sessions if each.handle == handle]
         if not gone:
             return self
-        kept = [e for e in self.sessions if e.handle != handle and not e.is_over(now)]
+        kept = [each for each in self.sessions if each.handle != handle]
         return self._listing(kept, gone, now)
 
     def _listing(

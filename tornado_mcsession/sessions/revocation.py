@@ -90,7 +90,8 @@ class Revocation:
     ``keys`` are those of `.ids.linking_keys`. With ``knows_all`` no session counts
     as alive whose digest none of the keys makes: `revoke` would not reach it.
     ``most_sessions`` is how many a principal may have that are listed; 0: new ones
-    are not listed. Those that are in a list go on whatever it is.
+    are not listed. Those that are in a list go on whatever it is. ``lifetime`` is
+    the longest life of a session in seconds; None: it has no limit.
     """
 
     def __init__(
@@ -101,6 +102,7 @@ class Revocation:
         *,
         knows_all: bool,
         most_sessions: int,
+        lifetime: float | None,
         clock: Callable[[], float],
     ) -> None:
         self._operations = operations
@@ -108,6 +110,7 @@ class Revocation:
         self._prefix = codec.key_prefix
         self._knows_all = knows_all
         self._most = most_sessions
+        self._lifetime = lifetime
         self._clock = clock
         self._layout = Layout[Marker](Marker, NewerMarker)
         # Each request of a logged-in session asks for its principal's.
@@ -189,10 +192,12 @@ class Revocation:
                 marker = msgspec.structs.replace(marker, used=True)
             if new is not None:
                 now, before = self._clock(), marker
-                marker = before.with_session(new, self._most, instead_of, now)
+                marker = before.with_session(
+                    new, self._most, instead_of, now, self._is_over
+                )
                 if marker is not before:
                     ended = sum(
-                        each.until > now and each not in marker.sessions
+                        not self._has_expired(each) and each not in marker.sessions
                         for each in before.sessions
                     )
             return self._kept(marker, until)
@@ -206,6 +211,23 @@ class Revocation:
         name = self._codec.seal(label[:LONGEST_LABEL].encode(), key)
         handle = secrets.token_bytes(_HANDLE)
         return Listed(handle, now, now, math.ceil(until), name)
+
+    def _is_over(self, listed: Listed) -> bool:
+        """Return whether a session has certainly ended by itself."""
+        if self._codec.renewed_by_others:
+            return self._has_expired(listed)
+        return listed.is_over(self._clock())
+
+    def _has_expired(self, listed: Listed) -> bool:
+        """Return whether a session has ended by itself, as far as the list knows.
+
+        Where others renew it without a note, only its lifetime ends it for certain.
+        """
+        until: float = listed.until
+        if self._codec.renewed_by_others:
+            lifetime = self._lifetime
+            until = math.inf if lifetime is None else listed.begun + lifetime + 1
+        return self._clock() >= until
 
     async def keep(self, session_id: str, record: Record) -> None:
         """Let the marker outlive a session that was just renewed, and note its use.
@@ -326,7 +348,7 @@ class Revocation:
         for key in keys:
             marker = self._read(entries.get(key))
             for listed in marker.sessions if marker else ():
-                if now >= listed.until:
+                if self._has_expired(listed):
                     continue
                 try:
                     label = self._codec.unseal(listed.label, key)
