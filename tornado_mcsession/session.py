@@ -695,40 +695,71 @@ class Session(MutableMapping[str, Any]):
         self._refuse_sealed("log in")
         await self._look_before_saving()
         changes = self._changes()
-        codec, now = self._manager.codec, self._manager.settings.clock()
+        manager, revocation = self._manager, self._manager.revocation
+        at = self._stored if self._phase is STORED else None
+        if at is None:
+            await manager.admit(self)
+        codec, now = manager.codec, manager.settings.clock()
         blank = msgspec.structs.replace(
             changes.first(now, changes.encoded), principal=who
         )
-        until = self._manager.lifetime.renewed(blank, now).expires_at
-        revocation = self._manager.revocation
-        identity = await revocation.identify(
-            who, until, label=name, instead_of=self._handle
-        )
-        for _ in range(identity.ended):
-            self._manager.report_end("revoked", who, self)
+        until = manager.lifetime.renewed(blank, now).expires_at
+        identity = revocation.like(who)
 
         def edit(record: Record) -> Record:
             kept = record.principal in (None, who) and record.aside is None
             edited = (changes.edited if kept else changes.emptied)(record, codec)
             return self._logged_in(edited, changes, identity, now)
 
+        before = self._record
+        is_theirs = before is not None and (
+            before.principal not in (None, who) or before.aside is not None
+        )
+        # What can be refused is refused before another session is ended for it.
+        new_id = await manager.mint(self, identity.digest)
+        if identity.handle is not None:
+            if at is not None:
+                record = edit(at.record)
+            else:
+                record = changes.first(now, changes.alone(codec.serializer))
+                if is_theirs:
+                    record = changes.emptied(record, codec)
+                record = self._logged_in(record, changes, identity, now)
+            manager.records.check(new_id, record)
+        own = None if at is None else at.record.handle
+        identity = await self._identify(who, until, name, own)
         try:
-            if self._phase is STORED:
+            if at is not None:
                 try:
-                    await self._move(changes, edit, identity.digest)
+                    await self._move(changes, edit, identity.digest, new_id=new_id)
                     return
                 except SessionGone:
-                    pass  # a logout came first: this login stands for itself
-            own = self._record
-            is_theirs = own is not None and (
-                own.principal not in (None, who) or own.aside is not None
-            )
+                    # Another request came first: this login stands for itself.
+                    await manager.admit(self)
+                    new_id = await manager.mint(self, identity.digest)
+                if own is not None and identity.handle is not None:
+                    # The session under its newer id may be alive, and counts.
+                    await revocation.take_back(identity.digest, identity.handle)
+                    identity = await self._identify(who, until, name)
             data = changes.alone(codec.serializer)
-            await self._create(changes, identity, data, emptied=is_theirs)
+            await self._create(
+                changes, identity, data, emptied=is_theirs, new_id=new_id
+            )
         except Exception:
             if identity.handle is not None and identity.handle != self._handle:
                 await revocation.take_back(identity.digest, identity.handle)
             raise
+
+    async def _identify(
+        self, who: str, until: float, label: str, instead_of: bytes | None = None
+    ) -> Identity:
+        """Return what makes a session that of ``who``, and tell what was ended."""
+        identity = await self._manager.revocation.identify(
+            who, until, label=label, instead_of=instead_of
+        )
+        for _ in range(identity.ended):
+            self._manager.report_end("revoked", who, self)
+        return identity
 
     def _logged_in(
         self, record: Record, changes: Changes, identity: Identity, now: float
@@ -925,15 +956,18 @@ class Session(MutableMapping[str, Any]):
         data: bytes | None = None,
         *,
         emptied: bool = False,
+        new_id: str | None = None,
     ) -> None:
         """Store a session for the first time, with ``data`` instead of the own.
 
         With ``emptied`` nothing that the request had before goes along: it was
-        another user's. Whatever else the request presented is ended, so that one
-        session is left. An end that cannot be confirmed is tried again later.
+        another user's. That of an ``identity`` was admitted before, and ``new_id`` is
+        for it. Whatever else the request presented is ended, so that one session is
+        left. An end that cannot be confirmed is tried again later.
         """
         manager = self._manager
-        await manager.admit(self)
+        if identity is None:
+            await manager.admit(self)
         now = manager.settings.clock()
         record = changes.first(now, changes.encoded if data is None else data)
         if emptied:
@@ -943,10 +977,13 @@ class Session(MutableMapping[str, Any]):
         else:
             record = self._logged_in(record, changes, identity, now)
         for _ in range(ID_ATTEMPTS):
-            new_id = await manager.mint(self, identity.digest if identity else "")
+            if new_id is None:
+                digest = identity.digest if identity else ""
+                new_id = await manager.mint(self, digest)
             stored = await manager.records.create(new_id, record)
             if stored is not None:
                 break
+            new_id = None
         else:
             raise StoreRejected(
                 "save", "", f"{ID_ATTEMPTS} new ids in a row were taken"
@@ -1075,6 +1112,8 @@ class Session(MutableMapping[str, Any]):
         edit: Callable[[Record], Record],
         digest: str,
         grace: float = 0.0,
+        *,
+        new_id: str | None = None,
     ) -> None:
         """Put ``edit(record)`` under a new id with this ``digest``, if any.
 
@@ -1083,7 +1122,8 @@ class Session(MutableMapping[str, Any]):
         """
         at, manager = self._stored, self._manager
         assert at is not None
-        new_id = await manager.mint(self, digest)
+        if new_id is None:
+            new_id = await manager.mint(self, digest)
         is_new = True
         try:
             moved = await manager.rotation.move(at, new_id, edit, grace)

@@ -14,10 +14,12 @@ import pytest
 from tornado.web import Application
 
 from tornado_mcsession import (
+    EncodeError,
     MemoryStore,
     SessionGone,
     SessionManager,
     SessionRefused,
+    SessionTooLarge,
     StoreUnavailable,
     UserSession,
 )
@@ -25,7 +27,7 @@ from tornado_mcsession.sessions.codec import Codec
 from tornado_mcsession.sessions.serializers import JSONSerializer
 
 from ..support.clock import ManualClock
-from ..support.requests import data_of, is_alive, key_of, pending_done, visit
+from ..support.requests import begin, data_of, is_alive, key_of, pending_done, visit
 from ..support.scripted import ScriptedStore, after, before, done, down, dropped, lost
 
 DAY = 86_400.0
@@ -387,6 +389,111 @@ async def test_a_device_that_logs_in_again_ends_no_other(
     await request.session.login("ann")
     assert await is_alive(manager, ids[0])
     assert await is_alive(manager, await request.leave())
+
+
+@pytest.mark.parametrize("verb", ["regenerate", "logout"])
+@pytest.mark.parametrize("notices", [True, False])
+@pytest.mark.gen_test
+async def test_a_login_under_an_id_that_was_replaced_keeps_to_the_limit(
+    make: Make, store: ScriptedStore, verb: str, notices: bool
+) -> None:
+    """Another request's new id is one session, and this login's another."""
+    manager = make(store, track_sessions=True, max_sessions=1)
+    session_id = await log_in(manager)
+    first, second = await visit(manager, session_id), await visit(manager, session_id)
+    await getattr(first.session, verb)()
+    if notices:
+        with pytest.raises(SessionGone):
+            await second.session.touch()
+    await second.session.login("ann", label="mine")
+    assert await is_alive(manager, await second.leave())
+    assert not await is_alive(manager, first.session.id)
+    assert await labels(manager) == ["mine"]
+
+
+@pytest.mark.gen_test
+async def test_a_login_under_an_id_that_was_replaced_ends_none_where_there_is_room(
+    make: Make, store: ScriptedStore
+) -> None:
+    """The client may have either of the two ids."""
+    manager = make(store, track_sessions=True, max_sessions=3)
+    device, session_id = await log_in(manager), await log_in(manager)
+    first, second = await visit(manager, session_id), await visit(manager, session_id)
+    await first.session.regenerate()
+    await second.session.login("ann")
+    for each in (device, await first.leave(), await second.leave()):
+        assert await is_alive(manager, each)
+    assert len(await manager.sessions("ann")) == 3
+
+
+@pytest.mark.gen_test
+async def test_a_login_that_is_not_allowed_ends_no_other_session(
+    make: Make, store: ScriptedStore
+) -> None:
+    """Also one whose session was ended meanwhile; each is asked about once."""
+    asked = []
+
+    def allow(handler: Any) -> bool:
+        asked.append(handler)
+        return is_allowed
+
+    is_allowed = True
+    manager = make(store, track_sessions=True, max_sessions=2, allow_new=allow)
+    device, session_id = await log_in(manager), await log_in(manager)
+    assert len(asked) == 2
+    request = await visit(manager, session_id)
+    is_allowed = False
+    with pytest.raises(SessionRefused):
+        await log_in(manager)
+    await manager.destroy(session_id)
+    newer = await visit(manager, device)
+    await newer.session.regenerate()
+    late = await visit(manager, None)
+    for refused in (request, late):
+        with pytest.raises(SessionRefused):
+            await refused.session.login("ann")
+    assert await is_alive(manager, await newer.leave())
+    assert len(await manager.sessions("ann")) == 1
+    assert len(asked) == 5
+
+
+@pytest.mark.parametrize("stored", [True, False])
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [("x" * 5000, SessionTooLarge), (object(), EncodeError)],
+    ids=["too large", "no data"],
+)
+@pytest.mark.gen_test
+async def test_a_login_that_cannot_be_stored_ends_no_other_session(
+    make: Make, store: ScriptedStore, stored: bool, value: Any, error: Any
+) -> None:
+    """Neither does a new session, nor one that was there before."""
+    manager = make(store, track_sessions=True, max_sessions=1, max_size=2000)
+    device = await log_in(manager)
+    request = await visit(manager, await begin(manager, n=1) if stored else None)
+    request.session["large"] = value
+    with pytest.raises(error):
+        await request.session.login("ann")
+    assert await is_alive(manager, device)
+    assert len(await manager.sessions("ann")) == 1
+
+
+@pytest.mark.gen_test
+async def test_a_login_without_an_id_ends_no_other_session(
+    make: Make, store: ScriptedStore
+) -> None:
+    """The application makes the ids, and fails."""
+
+    def generate(handler: Any) -> str:
+        return secrets.token_urlsafe(32) if works else ""
+
+    works = True
+    manager = make(store, track_sessions=True, max_sessions=1, generate_id=generate)
+    device = await log_in(manager)
+    works = False
+    with pytest.raises(ValueError, match="generate_id|id"):
+        await log_in(manager)
+    assert await is_alive(manager, device)
 
 
 @pytest.mark.gen_test

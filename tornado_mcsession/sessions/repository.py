@@ -344,6 +344,12 @@ class Repository:
 
     # Creating.
 
+    def check(self, session_id: str, record: Record) -> None:
+        """Raise what `create` raises for a ``record`` that cannot be stored."""
+        before = record if record.written else None
+        record = record.stamped(before, self.clock(), self._memory)
+        self._encoded(record, self.codec.key(session_id))
+
     async def create(self, session_id: str, record: Record) -> Stored | None:
         """Add ``record`` under a new id; return it, or None if the id is taken.
 

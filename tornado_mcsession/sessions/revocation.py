@@ -160,6 +160,12 @@ class Revocation:
         age = self._clock() - marker.since
         return Standing.OVERTAKEN if abs(age) < TOMBSTONE_SECONDS else Standing.DEAD
 
+    def like(self, principal: str) -> Identity:
+        """Return an `Identity` of the size of the one that `identify` makes."""
+        digest = self._digests(principal)[0]
+        handle = bytes(_HANDLE) if self._most else None
+        return Identity(principal, digest, bytes(_VALUE), handle)
+
     async def identify(
         self,
         principal: str,
