@@ -491,7 +491,7 @@ async def test_a_login_without_an_id_ends_no_other_session(
     manager = make(store, track_sessions=True, max_sessions=1, generate_id=generate)
     device = await log_in(manager)
     works = False
-    with pytest.raises(ValueError, match="generate_id|id"):
+    with pytest.raises(ValueError, match="id"):
         await log_in(manager)
     assert await is_alive(manager, device)
 
