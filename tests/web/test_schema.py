@@ -391,6 +391,36 @@ async def test_an_object_cannot_begin_a_session_after_the_headers(typed, caplog)
     assert site.sessions() == 0
 
 
+class Streams(SessionMixin, RequestHandler):
+    """Writes to a new session that will not be stored, and goes on."""
+
+    async def _answer(self):
+        self.session["coupon"] = "a"
+        self.write("a")
+        await self.flush()
+        self.write("b")
+
+    get = post = _answer
+
+
+class StreamsUnsaved(Streams):
+    session_save = False
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("schema", [None, Cart])
+async def test_a_stream_goes_on_where_no_session_is_to_begin(serve, caplog, schema):
+    """The handler saves nothing, or the request came from another site."""
+    routes = [("/unsaved", StreamsUnsaved), ("/", Streams)]
+    site = serve(routes, session={"schema": schema})
+    assert (await site.get("/unsaved")).body == b"ab"
+    from_elsewhere = {"Sec-Fetch-Site": "cross-site"}
+    response = await site.request("POST", "/", headers=from_elsewhere, body=b"")
+    assert response.body == b"ab"
+    assert site.sessions() == 0
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
 # Older shapes.
 
 
