@@ -130,6 +130,23 @@ async def test_the_object_and_the_mapping_are_one(typed):
 
 
 @pytest.mark.gen_test
+async def test_the_object_may_change_while_the_mapping_is_iterated(typed):
+    """As the first change of a field adds its key."""
+
+    class Walks(Page):
+        def get(self):
+            self.session["coupon"] = "a"
+            cart, met = self.cart, []
+            for key, _ in self.session.items():
+                cart.seen.add("pen")
+                met.append(key)
+                self.session.get(key)
+            self.tell([met, sorted(self.session)])
+
+    assert (await typed(("/", Walks)).get()).json() == [["coupon"], ["coupon", "seen"]]
+
+
+@pytest.mark.gen_test
 async def test_parallel_changes_are_merged(typed, store):
     """And the object has the other request's change after a save."""
     seen = []
