@@ -330,6 +330,41 @@ async def test_data_that_does_not_fit_counts_as_foreign(typed, caplog, stored, t
     assert session_cookie(response).value != client["Cookie"].removeprefix("session=")
 
 
+@dataclasses.dataclass
+class Order:
+    items: list[str] = dataclasses.field(default_factory=list)
+    number: int = 0
+
+
+class Loses(SessionMixin, RequestHandler):
+    """Deletes an attribute of the object."""
+
+    def get(self):
+        order = self.session.typed(Order)
+        order.number = 5
+        del order.items
+        assert self.session["number"] == 5
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("debug", [True, False])
+async def test_a_deleted_attribute_is_told(serve, caplog, uncaught, known, debug):
+    """By the save, also of a session that is watched; the connection goes on."""
+    site = serve(Loses, session={"schema": Order}, debug=debug, autoreload=False)
+    client = await site.client(number=1) if known else {}
+    async with await site.open() as wire:
+        for _ in range(2):
+            assert (await wire.request("GET", "/", client)).status == 500
+    told = "session holds a Order whose field 'items' was deleted"
+    assert told in caplog.text
+    assert "AttributeError" not in caplog.text
+    if known:
+        assert await site.stored(client) == {"number": 1}
+    else:
+        assert site.sessions() == 0
+
+
 class Spoils(Page):
     """Saves what is no cart."""
 

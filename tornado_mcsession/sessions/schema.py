@@ -92,10 +92,10 @@ class Schema:
         """
         encoded: dict[str, object] = {}
         for key, attribute in self.fields.items():
-            value = getattr(item, attribute)
-            if value is msgspec.UNSET:
-                continue
             try:
+                value = getattr(item, attribute)
+                if value is msgspec.UNSET:
+                    continue
                 plain = msgspec.to_builtins(
                     value, builtin_types=self._carried, str_keys=True
                 )
@@ -165,11 +165,13 @@ class View:
                 data.pop(key, None)
                 seen.pop(key, None)
                 continue
-            seen[key] = mine
             if isinstance(mine, bytes):
                 data[key] = schema.serializer.loads(mine)
-            else:
+            elif hasattr(self.object, attribute):
                 data[key] = getattr(self.object, attribute)
+            else:
+                continue
+            seen[key] = mine
         self._was = now
         found = self._encoded(data)
         if found == seen:
@@ -182,6 +184,21 @@ class View:
             if found.get(key) != seen.get(key):
                 setattr(self.object, attribute, getattr(fresh, attribute))
         self._seen, self._was = found, schema.encoded(self.object)
+
+    def deleted(self) -> str | None:
+        """Return the name of an attribute that was deleted from the object."""
+        for attribute in self._schema.fields.values():
+            if not hasattr(self.object, attribute):
+                return attribute
+        return None
+
+    def check(self) -> None:
+        """Raise `.EncodeError` if an attribute was deleted from the object."""
+        name = self.deleted()
+        if name is not None:
+            raise EncodeError(
+                "session", self._schema.name, f"whose field {name!r} was deleted"
+            )
 
     def reset(self, data: dict[str, Any]) -> None:
         """Make the object equal to ``data``, whatever was changed in it."""
