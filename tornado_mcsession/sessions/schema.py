@@ -162,7 +162,8 @@ class View:
         """Make both equal; where both have changed, the object's change counts.
 
         A dict, list, set or nested object that changes is changed in place, since a
-        handler may hold it: its next change must count as well. A value that cannot be stored is left to the save, which will tell.
+        handler may hold it: its next change must count as well. A value that cannot
+        be stored is left to the save, which will tell.
         """
         schema, now, seen = self._schema, self._schema.encoded(self.object), self._seen
         for key, attribute in schema.fields.items():
