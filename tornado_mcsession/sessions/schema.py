@@ -262,8 +262,10 @@ class View:
             held.update(new)
         elif names := _attributes(held):
             for name in names:
-                value = self._followed(getattr(held, name, None), getattr(new, name))
-                setattr(held, name, value)
+                if hasattr(new, name):  # nothing may have set a dataclass's field
+                    value = getattr(new, name)
+                    value = self._followed(getattr(held, name, None), value)
+                    setattr(held, name, value)
         else:
             return new
         return held
