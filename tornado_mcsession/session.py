@@ -242,7 +242,9 @@ class Session(MutableMapping[str, Any]):
         del self._write()[key]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._read())
+        data = self._read()
+        # Each access makes data and object equal, which may add a key.
+        return iter(data if self._draft.view is None else list(data))
 
     def __len__(self) -> int:
         return len(self._read())

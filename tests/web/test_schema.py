@@ -130,6 +130,23 @@ async def test_the_object_and_the_mapping_are_one(typed):
 
 
 @pytest.mark.gen_test
+async def test_the_object_may_change_while_the_mapping_is_iterated(typed):
+    """As the first change of a field adds its key."""
+
+    class Walks(Page):
+        def get(self):
+            self.session["coupon"] = "a"
+            cart, met = self.cart, []
+            for key, _ in self.session.items():
+                cart.seen.add("pen")
+                met.append(key)
+                self.session.get(key)
+            self.tell([met, sorted(self.session)])
+
+    assert (await typed(("/", Walks)).get()).json() == [["coupon"], ["coupon", "seen"]]
+
+
+@pytest.mark.gen_test
 async def test_parallel_changes_are_merged(typed, store):
     """And the object has the other request's change after a save."""
     seen = []
@@ -153,6 +170,148 @@ async def test_parallel_changes_are_merged(typed, store):
     assert (await site.get(headers=client)).status == 200
     assert seen == [("mine", ["pen"])]
     assert await site.stored(client) == {"items": [{"name": "pen"}], "coupon": "mine"}
+
+
+class Room(msgspec.Struct):
+    width: int = 0
+    tags: list[str] = []
+
+
+class House(msgspec.Struct):
+    room: Room = msgspec.field(default_factory=Room)
+    rooms: list[Room] = []
+    names: list[str] = []
+    marks: set[str] = set()
+    more: dict[str, Any] = {}
+    count: int = 0
+
+
+def grow(held):
+    """Change a value that a handler holds."""
+    if isinstance(held, list):
+        held.append("held")
+    elif isinstance(held, set):
+        held.add("held")
+    elif isinstance(held, dict):
+        held["held"] = 1
+    else:
+        held.width = 9
+
+
+class Holds(SessionMixin, RequestHandler):
+    """Changes what it holds after another request has changed it, and saved."""
+
+    async def get(self, path):
+        house = self.session.typed(House)
+        held = house
+        for name in path.split("/"):
+            held = held[name] if isinstance(held, dict) else getattr(held, name)
+        await self.settings["other"](self.session.id)
+        house.count = 1
+        await self.session.save()
+        grow(held)
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize(
+    ("path", "theirs", "stored"),
+    [
+        ("names", {"names": ["b"]}, {"names": ["b", "held"]}),
+        ("marks", {"marks": []}, {"marks": ["held"]}),
+        ("more", {"more": {"b": 1}}, {"more": {"b": 1, "held": 1}}),
+        (
+            "more/in",
+            {"more": {"in": {"b": 1}}},
+            {"more": {"in": {"b": 1, "held": 1}}},
+        ),
+        (
+            "room",
+            {"room": {"width": 2, "tags": ["b"]}},
+            {"room": {"width": 9, "tags": ["b"]}},
+        ),
+        (
+            "room/tags",
+            {"room": {"width": 2, "tags": ["b"]}},
+            {"room": {"width": 2, "tags": ["b", "held"]}},
+        ),
+    ],
+)
+async def test_what_is_held_of_the_object_stays_part_of_it(serve, path, theirs, stored):
+    """After another request has changed it: a change of it is saved."""
+    site = serve([("/(.*)", Holds)], session={"schema": House})
+    client = await site.client(
+        room={"width": 1, "tags": []}, names=["a"], marks=["a"], more={"in": {"a": 1}}
+    )
+    site.seen["other"] = lambda session_id: site._observer.set(session_id, theirs)
+    assert (await site.get(f"/{path}", headers=client)).status == 200
+    assert await site.stored(client) == {**theirs, **stored, "count": 1}
+
+
+class Turns(SessionMixin, RequestHandler):
+    """Changes the object and the mapping in turn, with what it holds of both."""
+
+    def get(self, how):
+        house = self.session.typed(House)
+        if how == "list":
+            held = self.session["names"]
+            house.names.append("b")
+            self.session.get("count")
+            held.append("c")
+            self.session.get("count")
+            house.names.append("d")
+        elif how == "dict":
+            held, mine = self.session["more"]["in"], house.more["in"]
+            mine["b"] = 1
+            self.session.get("count")
+            held["c"] = 1
+            self.session.get("count")
+            mine["d"] = 1
+        elif how == "element":
+            room = house.rooms[0]
+            self.session["rooms"].append({"width": 5})
+            self.session.get("count")
+            room.width = 2
+        elif how == "wrap":  # one side becomes part of the other
+            house.more = {"in": self.session["more"]}
+            self.session.get("count")
+            self.session["more"] = {"in": house.more}
+        elif how == "twice":
+            both = {"x": 1}
+            self.session["more"] = {"a": both, "b": both}
+            self.session.get("count")
+            house.more["a"]["y"] = 2
+        elif how == "swap":
+            more = self.session["more"] = {"a": {"x": 1}, "b": {"y": 1}}
+            self.session.get("count")
+            house.more = {"a": more["b"], "b": more["a"]}
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize(
+    ("how", "stored"),
+    [
+        ("list", {"names": ["a", "b", "c", "d"]}),
+        ("dict", {"more": {"in": {"a": 1, "b": 1, "c": 1, "d": 1}}}),
+        (
+            "element",
+            {"rooms": [{"width": 2, "tags": []}, {"width": 5, "tags": []}]},
+        ),
+        ("wrap", {"more": {"in": {"in": {"in": {"a": 1}}}}}),
+        ("twice", {"more": {"a": {"x": 1, "y": 2}, "b": {"x": 1}}}),
+        ("swap", {"more": {"a": {"y": 1}, "b": {"x": 1}}}),
+    ],
+)
+async def test_what_is_held_of_both_is_saved(serve, how, stored):
+    """Whichever was changed, and wherever a part of one was put into the other."""
+    site = serve([("/(.*)", Turns)], session={"schema": House})
+    before = {
+        "names": ["a"],
+        "more": {"in": {"a": 1}},
+        "rooms": [{"width": 1, "tags": []}],
+    }
+    client = await site.client(**before)
+    assert (await site.get(f"/{how}", headers=client)).status == 200
+    assert await site.stored(client) == {**before, **stored}
 
 
 @pytest.mark.gen_test
@@ -313,6 +472,41 @@ async def test_data_that_does_not_fit_counts_as_foreign(typed, caplog, stored, t
     assert session_cookie(response).value != client["Cookie"].removeprefix("session=")
 
 
+@dataclasses.dataclass
+class Order:
+    items: list[str] = dataclasses.field(default_factory=list)
+    number: int = 0
+
+
+class Loses(SessionMixin, RequestHandler):
+    """Deletes an attribute of the object."""
+
+    def get(self):
+        order = self.session.typed(Order)
+        order.number = 5
+        del order.items
+        assert self.session["number"] == 5
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("debug", [True, False])
+async def test_a_deleted_attribute_is_told(serve, caplog, uncaught, known, debug):
+    """By the save, also of a session that is watched; the connection goes on."""
+    site = serve(Loses, session={"schema": Order}, debug=debug, autoreload=False)
+    client = await site.client(number=1) if known else {}
+    async with await site.open() as wire:
+        for _ in range(2):
+            assert (await wire.request("GET", "/", client)).status == 500
+    told = "session holds a Order whose field 'items' was deleted"
+    assert told in caplog.text
+    assert "AttributeError" not in caplog.text
+    if known:
+        assert await site.stored(client) == {"number": 1}
+    else:
+        assert site.sessions() == 0
+
+
 class Spoils(Page):
     """Saves what is no cart."""
 
@@ -389,6 +583,36 @@ async def test_an_object_cannot_begin_a_session_after_the_headers(typed, caplog)
             await wire.receive()
     assert "the headers have left" in caplog.text
     assert site.sessions() == 0
+
+
+class Streams(SessionMixin, RequestHandler):
+    """Writes to a new session that will not be stored, and goes on."""
+
+    async def _answer(self):
+        self.session["coupon"] = "a"
+        self.write("a")
+        await self.flush()
+        self.write("b")
+
+    get = post = _answer
+
+
+class StreamsUnsaved(Streams):
+    session_save = False
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("schema", [None, Cart])
+async def test_a_stream_goes_on_where_no_session_is_to_begin(serve, caplog, schema):
+    """The handler saves nothing, or the request came from another site."""
+    routes = [("/unsaved", StreamsUnsaved), ("/", Streams)]
+    site = serve(routes, session={"schema": schema})
+    assert (await site.get("/unsaved")).body == b"ab"
+    from_elsewhere = {"Sec-Fetch-Site": "cross-site"}
+    response = await site.request("POST", "/", headers=from_elsewhere, body=b"")
+    assert response.body == b"ab"
+    assert site.sessions() == 0
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 # Older shapes.

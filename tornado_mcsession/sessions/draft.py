@@ -146,6 +146,8 @@ class Draft:
     def __bool__(self) -> bool:
         if self.view is not None:
             self.view.sync(self.data)
+            if self.view.deleted() is not None:
+                return True  # the save will tell
         return bool(self.data or self.flashed)
 
     def typed(self, type: type[Any]) -> Any:
@@ -226,6 +228,7 @@ class Draft:
             return None
         if self.view is not None:
             self.view.sync(self.data)
+            self.view.check()
         try:
             encoded = self._codec.serializer.dumps(self.data)
         except Exception as error:
@@ -242,6 +245,7 @@ class Draft:
             return self._as_changes(_NO_KEYS, _NO_KEYS, record.data, record.data)
         if self.view is not None:
             self.view.sync(self.data)
+            self.view.check()
         codec, serializer = self._codec, self._codec.serializer
         try:
             encoded = serializer.dumps(self.data)
@@ -297,9 +301,9 @@ class Draft:
 
         What is written later differs from it, and so is found again.
         """
-        if self.view is not None:
-            self.view.sync(self.data)
         try:
+            if self.view is not None:
+                self.view.sync(self.data)
             encoded = self._codec.serializer.dumps(self.data)
         except Exception:
             encoded = b""

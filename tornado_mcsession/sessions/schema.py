@@ -92,17 +92,24 @@ class Schema:
         """
         encoded: dict[str, object] = {}
         for key, attribute in self.fields.items():
-            value = getattr(item, attribute)
-            if value is msgspec.UNSET:
-                continue
             try:
-                plain = msgspec.to_builtins(
-                    value, builtin_types=self._carried, str_keys=True
-                )
-                encoded[key] = self.serializer.dumps(plain)
-            except Exception:
+                value = getattr(item, attribute)
+            except AttributeError:
                 encoded[key] = object()
+                continue
+            if value is not msgspec.UNSET:
+                encoded[key] = self.dumps(value)
         return encoded
+
+    def dumps(self, value: Any) -> object:
+        """Return a value as it is stored, or an object that equals no other."""
+        try:
+            plain = msgspec.to_builtins(
+                value, builtin_types=self._carried, str_keys=True
+            )
+            return self.serializer.dumps(plain)
+        except Exception:
+            return object()
 
     def read(self, values: dict[str, Any]) -> dict[str, Any]:
         """Return data that was loaded, in today's shape. Raises `.DecodeError`."""
@@ -148,13 +155,15 @@ class View:
         self._schema = schema
         self._seen = self._encoded(data)
         schema.check(data)
-        self.object: Any = schema.convert(data)
+        self.object: Any = schema.convert(self._copied(data, self._seen))
         self._was = schema.encoded(self.object)
 
     def sync(self, data: dict[str, Any]) -> None:
         """Make both equal; where both have changed, the object's change counts.
 
-        A value that cannot be stored is left to the save, which will tell.
+        A dict, list, set or nested object that changes is changed in place, since a
+        handler may hold it: its next change must count as well. A value that cannot
+        be stored is left to the save, which will tell.
         """
         schema, now, seen = self._schema, self._schema.encoded(self.object), self._seen
         for key, attribute in schema.fields.items():
@@ -165,23 +174,48 @@ class View:
                 data.pop(key, None)
                 seen.pop(key, None)
                 continue
-            seen[key] = mine
             if isinstance(mine, bytes):
-                data[key] = schema.serializer.loads(mine)
-            else:
+                value = getattr(self.object, attribute)
+                data[key] = self._follow(
+                    data.get(key), schema.serializer.loads(mine), value
+                )
+            elif hasattr(self.object, attribute):
                 data[key] = getattr(self.object, attribute)
+            else:
+                continue
+            seen[key] = mine
         self._was = now
         found = self._encoded(data)
         if found == seen:
             return
         try:
-            fresh = schema.convert(data)
+            fresh = schema.convert(self._copied(data, found))
         except Exception:
             return
         for key, attribute in schema.fields.items():
             if found.get(key) != seen.get(key):
-                setattr(self.object, attribute, getattr(fresh, attribute))
+                value = self._follow(
+                    getattr(self.object, attribute, None),
+                    getattr(fresh, attribute),
+                    data.get(key),
+                )
+                setattr(self.object, attribute, value)
         self._seen, self._was = found, schema.encoded(self.object)
+
+    def deleted(self) -> str | None:
+        """Return the name of an attribute that was deleted from the object."""
+        for attribute in self._schema.fields.values():
+            if not hasattr(self.object, attribute):
+                return attribute
+        return None
+
+    def check(self) -> None:
+        """Raise `.EncodeError` if an attribute was deleted from the object."""
+        name = self.deleted()
+        if name is not None:
+            raise EncodeError(
+                "session", self._schema.name, f"whose field {name!r} was deleted"
+            )
 
     def reset(self, data: dict[str, Any]) -> None:
         """Make the object equal to ``data``, whatever was changed in it."""
@@ -189,6 +223,52 @@ class View:
         for attribute in self._schema.fields.values():
             setattr(self.object, attribute, getattr(fresh, attribute))
         self._seen, self._was = self._encoded(data), self._schema.encoded(fresh)
+
+    def _copied(
+        self, data: Mapping[str, Any], encoded: Mapping[str, object]
+    ) -> dict[str, Any]:
+        # What is converted shares values of the type Any with what it is made of.
+        loads = self._schema.serializer.loads
+        return {
+            key: loads(value) if isinstance(value, bytes) else data[key]
+            for key, value in encoded.items()
+        }
+
+    def _follow(self, held: Any, new: Any, other: Any) -> Any:
+        """Return ``held``, made equal to ``new`` in place, or else ``new``.
+
+        ``other`` is the value on the other side: where a handler has put parts of
+        one side into the other, nothing is changed in place.
+        """
+        return self._followed(held, new) if _are_apart(held, other) else new
+
+    def _followed(self, held: Any, new: Any) -> Any:
+        kind = type(held)
+        if kind is not type(new):
+            return new
+        if kind is dict:
+            for key in [key for key in held if key not in new]:
+                del held[key]
+            for key, value in new.items():
+                held[key] = self._followed(held.get(key), value)
+        elif kind is list:
+            dumps = self._schema.dumps
+            for at, (mine, value) in enumerate(zip(held, new, strict=False)):
+                if dumps(mine) == dumps(value):
+                    new[at] = mine
+            held[:] = new
+        elif kind is set:
+            held.clear()
+            held.update(new)
+        elif names := _attributes(held):
+            for name in names:
+                if hasattr(new, name):  # nothing may have set a dataclass's field
+                    value = getattr(new, name)
+                    value = self._followed(getattr(held, name, None), value)
+                    setattr(held, name, value)
+        else:
+            return new
+        return held
 
     def _encoded(self, data: Mapping[str, Any]) -> dict[str, object]:
         return {
@@ -200,6 +280,37 @@ class View:
             return self._schema.serializer.dumps(value)
         except Exception:
             return object()
+
+
+def _attributes(value: Any) -> tuple[str, ...]:
+    """Return the names of an object's fields, where they can be set."""
+    kind = type(value)
+    if issubclass(kind, msgspec.Struct):
+        return () if kind.__struct_config__.frozen else kind.__struct_fields__
+    if dataclasses.is_dataclass(kind):
+        described: Any = kind
+        if not described.__dataclass_params__.frozen:
+            return tuple(field.name for field in dataclasses.fields(kind))
+    return ()
+
+
+def _are_apart(*values: Any) -> bool:
+    """Return whether nothing that can be changed is in ``values`` twice."""
+    waiting, met = list(values), set()
+    while waiting:
+        value = waiting.pop()
+        names = _attributes(value)
+        if names or isinstance(value, dict | list | set):
+            if id(value) in met:
+                return False
+            met.add(id(value))
+        if isinstance(value, dict):
+            waiting.extend(value.values())
+        elif isinstance(value, list | tuple):
+            waiting.extend(value)
+        else:
+            waiting.extend(getattr(value, name, None) for name in names)
+    return True
 
 
 _ALLOWED = "a msgspec.Struct, a dataclass or a TypedDict"

@@ -22,7 +22,6 @@ from ..sessions.state import (
     CLOSED,
     DETACHED,
     ENDED,
-    NEW,
     OPEN,
     SEALED,
     STORED,
@@ -270,6 +269,7 @@ class RequestSession:
         self.session = session
         self.failed = False
         self._begun: tuple[Plan, bool, Attempt] | None = None
+        self._was_sealed = False  # the headers left before the end of the response
         self._renews = False  # what has begun puts the session's end off
 
     def seal(self) -> None:
@@ -298,8 +298,7 @@ class RequestSession:
         session, requests = self.session, self._requests
         renew = self._may_renew()
         if final and session._reach is not DETACHED:
-            if session._reach is SEALED and session._phase is NEW:
-                session._refuse_sealed_data()
+            self._was_sealed = session._reach is SEALED
             session._reach = CLOSED
         failed = status >= 500 or self.failed
         if session._moving:
@@ -310,6 +309,7 @@ class RequestSession:
         plan = requests.plan(session, failed=failed, save=save, renew=renew)
         if plan is _NOTHING:
             return None
+        self._refuse_late(plan)
         if requests.settings.persist == "on_finish":
             if self._may_leave_first(plan, renew):
                 self.start(plan, renew)
@@ -330,6 +330,10 @@ class RequestSession:
         if pending is not None:
             requests.counts["held_answers"] += 1
         return pending
+
+    def _refuse_late(self, plan: Plan) -> None:
+        if self._was_sealed and plan.step is Step.CREATE:
+            self.session._refuse_sealed_data()
 
     def _first_attempt(self, plan: Plan, renew: bool) -> Attempt | None:
         """Begin the one operation that a save mostly is; None: there is more to do.
@@ -413,6 +417,7 @@ class RequestSession:
         async with session._own_turn().within(limit):
             if plan is None:
                 plan = self._plan(renew, failed)
+                self._refuse_late(plan)
             if plan is not _NOTHING:
                 await requests.commit(session, plan, renew=renew)
 
