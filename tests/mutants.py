@@ -899,8 +899,8 @@ MUTANTS = [
     Mutant(
         "a user's sessions",
         "sessions/revocation.py",
-        "if now >= listed.until:",
-        "if False:",
+        "return listed.is_over(self._clock())",
+        "return False",
     ),
     Mutant(
         "a user's sessions",
@@ -1025,8 +1025,8 @@ MUTANTS = [
     Mutant(
         "a user's sessions",
         "session.py",
-        "instead_of=self._handle",
-        "instead_of=None",
+        "who, until, label=label, instead_of=instead_of",
+        "who, until, label=label, instead_of=None",
     ),
     Mutant(
         "a user's sessions",
