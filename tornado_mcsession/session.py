@@ -1254,12 +1254,12 @@ class Session(MutableMapping[str, Any]):
         reach = self._reach
         if reach is CLOSED:
             self._reach = OPEN
-        found = self._draft.snapshot()
+        found = None if self._before is None else self._draft.snapshot()
         try:
             await self._manager.before_save(self)
         finally:
             self._reach = reach
-        if self._before is not None:
+        if self._before is not None and found is not None:
             # What it wrote belongs to the data of before: where that does not go along
             # with a login, neither does this.
             self._before = self._draft.with_changes(self._before, found)

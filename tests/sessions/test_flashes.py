@@ -240,8 +240,8 @@ async def test_an_older_release_reads_an_empty_text(manager, store):
 
 
 @pytest.mark.gen_test
-async def test_a_value_that_cannot_be_read_is_dropped(manager, store):
-    """The rest of the session stays."""
+async def test_a_value_that_cannot_be_read_is_dropped(manager, store, caplog):
+    """The rest of the session stays, and the log says so, without the value."""
     request = await visit(manager)
     request.session["a"] = 1
     for value in ({"n": 1}, {"n": 2}, {"n": 3}):
@@ -253,6 +253,11 @@ async def test_a_value_that_cannot_be_read_is_dropped(manager, store):
     )
     request = await visit(manager, session_id)
     assert request.session.flashes() == [("info", "good")]
+    lines = [line for line in caplog.messages if "flash message" in line]
+    assert lines == [
+        "a flash message could not be read (DecodeError)",
+        "a flash message could not be read (DecodeError)",
+    ]
     assert request.session == {"a": 1}
     await request.leave()
     assert (await visit(manager, session_id)).session.flashes() == []

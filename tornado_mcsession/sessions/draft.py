@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import inspect
+import logging
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -24,6 +24,8 @@ from .serializers import (
 )
 
 __all__ = ["NO_OPTIONS", "Changes", "Draft", "Transaction"]
+
+logger: logging.Logger = logging.getLogger("tornado_mcsession")
 
 _NO_KEYS: frozenset[Any] = frozenset()
 NO_OPTIONS: Mapping[str, Any] = {}
@@ -201,8 +203,11 @@ class Draft:
         for flash in found:
             # A serializer may raise anything for a value that it did not encode. Such
             # a message is dropped, as a record would be.
-            with contextlib.suppress(Exception):
+            try:
                 messages.append((flash.category, self._message(flash)))
+            except Exception as error:
+                name = type(error).__name__
+                logger.warning("a flash message could not be read (%s)", name)
         return messages
 
     def _message(self, flash: Flash) -> Any:

@@ -98,7 +98,8 @@ class Lookup:
                 entries = await self._records.operations.get_many((at.key, beside))
                 entry, marker = entries.get(at.key), entries.get(beside)
             found = self._judge(at, entry, marker)
-            if found.stored is not None and found.stored.record.login is not None:
+            login = None if found.stored is None else found.stored.record.login
+            if login is not None and login.aside is not None:
                 found = await self._judge_impersonator(found)
             if found.presented is not Presented.ENDED or found.stored is None:
                 return found
