@@ -2,7 +2,7 @@
 
 It is drawn from the package's own table, so that the two cannot differ.
 
-    python scripts/session_states.py --write docs/session-states.md
+    python scripts/session_states.py --write docs/concepts/session-states.md
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ PAGE = """\
 use the package; they help to understand an error or a log line, or to change the code.
 A transition that is not in the table cannot happen.
 
-This page is written by `python scripts/session_states.py --write
-docs/session-states.md` from `tornado_mcsession/sessions/state.py`, which is the table
-that the code runs on.
+This page is written by
+`python scripts/session_states.py --write docs/concepts/session-states.md` from
+`tornado_mcsession/sessions/state.py`, which is the table that the code runs on.
 
 ## What the request knows
 

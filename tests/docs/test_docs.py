@@ -42,25 +42,8 @@ from tornado_mcsession.stores import base
 from tornado_mcsession.testing import StoreContract
 
 from ..support.browser import Browser
+from ..support.pages import ROOT, blocks, pages, text_of
 from ..support.processes import Process, free_port
-
-ROOT = Path(__file__).parents[2]
-DOCS = ROOT / "docs"
-PAGES = [
-    *sorted(ROOT.glob("*.md")),
-    *sorted(DOCS.glob("*.md")),
-    ROOT / "demo" / "README.md",
-]
-
-
-def text_of(name: str) -> str:
-    return (DOCS / name).read_text()
-
-
-def blocks(name: str) -> list[str]:
-    """The Python code of a page."""
-    return re.findall(r"```python\n(.*?)```", text_of(name), re.S)
-
 
 NAMES = {
     **{name: getattr(tornado_mcsession, name) for name in tornado_mcsession.__all__},
@@ -107,7 +90,7 @@ def functions(path: Path) -> set[str]:
     return {node.name for node in ast.walk(tree) if isinstance(node, kinds)}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
 def test_each_link_leads_somewhere(page: Path) -> None:
     """To a file that is there, and in it to a heading or a test of that name."""
     for target in set(re.findall(r"\]\(([^)\s]+)\)", page.read_text())):
@@ -125,7 +108,7 @@ def test_each_link_leads_somewhere(page: Path) -> None:
 def test_each_page_is_in_the_table_of_contents() -> None:
     """The README leads to all of them."""
     readme = (ROOT / "README.md").read_text()
-    for page in [*DOCS.glob("*.md"), *ROOT.glob("*.md")]:
+    for page in pages():
         if page.name != "README.md":
             assert f"({page.relative_to(ROOT)})" in readme
 
@@ -236,7 +219,7 @@ def test_the_states_are_those_of_the_code() -> None:
     assert text_of("session-states.md") == printed
 
 
-# docs/sessions.md
+# docs/guides/sessions.md
 
 
 BOTS, FLASH, LIKE, EXPIRED, CHAT, THREAD, BY_ID = blocks("sessions.md")
@@ -353,7 +336,7 @@ async def test_sessions_can_be_used_by_their_id() -> None:
     assert names["manager"].stats()["saves"] == 1
 
 
-# docs/settings.md
+# docs/reference/settings.md
 
 
 @pytest.mark.gen_test
@@ -373,7 +356,7 @@ async def test_the_settings_are_accepted() -> None:
     SessionManager(Application(), store="memory://", cookie=options)
 
 
-# docs/outages.md
+# docs/concepts/outages.md
 
 
 ON_ERROR, WATCH, SHUTDOWN = blocks("outages.md")
@@ -411,7 +394,7 @@ async def test_the_shutdown_runs_as_it_stands() -> None:
         await manager.get("a" * 43)
 
 
-# docs/extending.md
+# docs/guides/extending.md
 
 
 STORE, TRANSPORT = blocks("extending.md")
@@ -437,7 +420,7 @@ async def test_a_transport_carries_the_id(browser: Browser, app: Application) ->
     assert "n" not in (await browser.get("/")).json()
 
 
-# docs/koa.md
+# docs/guides/koa.md
 
 
 def test_sessions_are_shared_as_the_page_says() -> None:
@@ -457,7 +440,7 @@ def test_the_list_of_moved_pages_is_that_of_the_demo() -> None:
     assert f"{first} {{{{" in template
 
 
-# docs/cross-site.md
+# docs/guides/cross-site.md
 
 
 (PROGRAM,) = blocks("cross-site.md")
