@@ -42,7 +42,7 @@ from tornado_mcsession.stores import base
 from tornado_mcsession.testing import StoreContract
 
 from ..support.browser import Browser
-from ..support.pages import ROOT, blocks, pages, text_of
+from ..support.pages import DOCS, ROOT, blocks, pages, text_of
 from ..support.processes import Process, free_port
 
 NAMES = {
@@ -105,12 +105,18 @@ def test_each_link_leads_somewhere(page: Path) -> None:
             assert fragment in known, target
 
 
-def test_each_page_is_in_the_table_of_contents() -> None:
-    """The README leads to all of them."""
-    readme = (ROOT / "README.md").read_text()
-    for page in pages():
-        if page.name != "README.md":
-            assert f"({page.relative_to(ROOT)})" in readme
+def test_no_two_pages_have_one_name() -> None:
+    """Tests and messages can name a page without its folder."""
+    names = [page.name for page in DOCS.rglob("*.md")]
+    assert len(names) == len(set(names))
+
+
+def test_each_page_with_code_has_a_test_that_runs_it() -> None:
+    """No Python of a page stands there untried."""
+    tests = "".join(path.read_text() for path in ROOT.glob("tests/**/test_*.py"))
+    for page in DOCS.rglob("*.md"):
+        if "```python" in page.read_text():
+            assert f'("{page.name}")' in tests, page.name
 
 
 def first_cells(text: str) -> set[str]:
