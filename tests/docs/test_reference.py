@@ -11,9 +11,10 @@ import tornado_mcsession
 from tornado_mcsession import MsgpackSerializer, SessionManager
 from tornado_mcsession.__main__ import main
 from tornado_mcsession.sessions.record import Record
+from tornado_mcsession.sessions.state import TRANSITIONS
 
 from ..support.memcached import Memcached
-from ..support.pages import blocks, text_of
+from ..support.pages import blocks, figure, text_of
 
 (LOOK,) = blocks("storage-format.md")
 ID = "a" * 43
@@ -59,3 +60,14 @@ def test_the_arguments_of_the_command_are_listed(
         main(["--help"])
     options = set(re.findall(r"--\w+", capsys.readouterr().out))
     assert options == set(re.findall(r"`(--\w+)`", text_of("command-line.md")))
+
+
+def test_the_states_are_drawn_as_they_are() -> None:
+    """docs/figures/states.svg has the transitions of the code, and no others."""
+    drawn = re.findall(r"<title>(\w+)&#45;&gt;(\w+)</title>", figure("states.svg"))
+    wanted = {
+        (phase.name, target.name)
+        for phase, transitions in TRANSITIONS.items()
+        for target in transitions.values()
+    }
+    assert {pair for pair in drawn if pair[0] != "start"} == wanted
