@@ -1,0 +1,88 @@
+"""Chromium for tests. A test that uses ``new_context`` or ``page`` runs in its thread.
+
+So such a test is a plain function, and uses Playwright's plain (sync) API. It fails if
+a page logs an error or raises an exception; see the fixture ``console``.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+from playwright.sync_api import BrowserContext, Page
+
+from ..support.chromium import Chromium, Console
+
+
+# Not for the whole run: a test elsewhere may fork, or count threads.
+@pytest.fixture(scope="package")
+def chromium() -> Iterator[Chromium]:
+    """Chromium, for the tests of this folder; its methods need its thread."""
+    chromium = Chromium()
+    yield chromium
+    chromium.close()
+
+
+@pytest.fixture
+def console() -> Console:
+    """What goes wrong in the pages: ``console.allow("the status of 503")``."""
+    return Console()
+
+
+@pytest.fixture
+def contexts() -> list[BrowserContext]:
+    """The contexts of a test."""
+    return []
+
+
+@pytest.fixture
+def new_context(
+    chromium: Chromium, console: Console, contexts: list[BrowserContext]
+) -> Iterator[Callable[..., BrowserContext]]:
+    """Starts browsers without cookies, each for one user.
+
+    It takes the options of Playwright's ``new_context``, for example ``viewport``,
+    ``color_scheme="dark"``, ``reduced_motion="reduce"``, ``java_script_enabled=False``.
+    """
+
+    def start(**options: Any) -> BrowserContext:
+        context = chromium.new_context(**options)
+        console.watch(context)
+        contexts.append(context)
+        return context
+
+    yield start
+    for context in contexts:
+        chromium.run(context.close)
+
+
+@pytest.fixture
+def context(
+    chromium: Chromium, new_context: Callable[..., BrowserContext]
+) -> BrowserContext:
+    """A browser of one user."""
+    return chromium.run(new_context)
+
+
+@pytest.fixture
+def page(chromium: Chromium, context: BrowserContext) -> Page:
+    """A page in ``context``."""
+    return chromium.run(context.new_page)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run a test that uses Chromium in its thread, and look for errors of its pages."""
+    found = pyfuncitem.funcargs
+    if "new_context" not in pyfuncitem.fixturenames:
+        return None
+    names = inspect.signature(pyfuncitem.obj).parameters
+    test = partial(pyfuncitem.obj, **{name: found[name] for name in names})
+    found["chromium"].run(test)
+    errors = found["chromium"].run(found["console"].unexpected, found["contexts"])
+    if errors:
+        pytest.fail("errors in the browser:\n" + "\n".join(errors), pytrace=False)
+    return True
