@@ -7,6 +7,7 @@ a page logs an error or raises an exception; see the fixture ``console``.
 from __future__ import annotations
 
 import inspect
+import ssl
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -15,6 +16,8 @@ import pytest
 from playwright.sync_api import BrowserContext, Page
 
 from ..support.chromium import Chromium, Console
+from ..support.tls import Certificates
+from .serving import Site, application
 
 
 # Not for the whole run: a test elsewhere may fork, or count threads.
@@ -86,3 +89,29 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     if errors:
         pytest.fail("errors in the browser:\n" + "\n".join(errors), pytrace=False)
     return True
+
+
+@pytest.fixture
+def serve(certificates: Certificates) -> Iterator[Callable[..., Site]]:
+    """Starts applications, each by its routes and settings; see `application`.
+
+    With ``secure=True`` over https. With ``make`` instead of routes it calls that for the application.
+    """
+    sites: list[Site] = []
+
+    def start(
+        routes: Any = (), *, secure: bool = False, make: Any = None, **settings: Any
+    ) -> Site:
+        tls = server_tls() if secure else None
+        sites.append(Site(make or application(list(routes), **settings), tls))
+        return sites[-1]
+
+    def server_tls() -> ssl.SSLContext:
+        pair = certificates.server
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(pair.cert, pair.key)
+        return tls
+
+    yield start
+    for site in sites:
+        site.close()
