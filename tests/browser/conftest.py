@@ -31,7 +31,7 @@ def chromium() -> Iterator[Chromium]:
 
 @pytest.fixture
 def console() -> Console:
-    """What goes wrong in the pages: ``console.allow("the status of 503")``."""
+    """What goes wrong in the pages: ``console.allow("a status of 503")``."""
     return Console()
 
 
@@ -95,7 +95,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 def serve(certificates: Certificates) -> Iterator[Callable[..., Site]]:
     """Starts applications, each by its routes and settings; see `application`.
 
-    With ``secure=True`` over https. With ``make`` instead of routes it calls that for the application.
+    With ``secure=True`` over https. Instead of routes, ``make`` may be given, which
+    returns the application.
     """
     sites: list[Site] = []
 

@@ -22,6 +22,13 @@ T = TypeVar("T")
 PATIENCE = 15.0
 
 
+class NoIcon(RequestHandler):
+    """Chromium asks each site for one; a 404 would be an error on its console."""
+
+    def get(self) -> None:
+        self.set_status(204)
+
+
 class Site:
     """An application that Chromium reaches under any name below ``example``.
 
@@ -42,6 +49,7 @@ class Site:
         self, make: Callable[[], Application], tls: ssl.SSLContext | None
     ) -> tuple[Application, HTTPServer]:
         application = make()
+        application.add_handlers(".*", [("/favicon.ico", NoIcon)])
         server = HTTPServer(application, ssl_options=tls)
         server.add_sockets(bind_sockets(self.port, "127.0.0.1"))
         return application, server
@@ -85,20 +93,12 @@ class Site:
         await asyncio.gather(*others, return_exceptions=True)
 
 
-class NoIcon(RequestHandler):
-    """Chromium asks each site for one; a 404 would be an error on its console."""
-
-    def get(self) -> None:
-        self.set_status(204)
-
-
 def application(
-    given: list[Any], session: dict[str, Any] | None = None, **settings: Any
+    routes: list[Any], session: dict[str, Any] | None = None, **settings: Any
 ) -> Callable[[], Application]:
     """What makes an application, with sessions in memory unless told otherwise."""
 
     def make() -> Application:
-        routes = [("/favicon.ico", NoIcon), *given]
         app = Application(routes, **{"cookie_secret": "of these tests", **settings})
         SessionManager(app, **{"store": MemoryStore(), **(session or {})})
         return app

@@ -119,7 +119,7 @@ class Console:
         self._errors.append(f"exception: {error.error}")
 
     def allow(self, pattern: str) -> None:
-        """Expect errors that match ``pattern``, as ``the status of 503``."""
+        """Expect errors that match ``pattern``, as ``a status of 503``."""
         self._allowed.append(re.compile(pattern))
 
     def unexpected(self, contexts: Sequence[BrowserContext]) -> list[str]:
