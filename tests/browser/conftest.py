@@ -76,15 +76,22 @@ def page(chromium: Chromium, context: BrowserContext) -> Page:
     return chromium.run(context.new_page)
 
 
+def uses_chromium(item: pytest.Function) -> bool:
+    """Whether a test uses Chromium; one with a loop of its own cannot."""
+    return "chromium" in item.fixturenames and not inspect.iscoroutinefunction(item.obj)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     """Run a test that uses Chromium in its thread, and look for errors of its pages."""
-    found = pyfuncitem.funcargs
-    if "new_context" not in pyfuncitem.fixturenames:
+    if not uses_chromium(pyfuncitem):
         return None
+    found = pyfuncitem.funcargs
     names = inspect.signature(pyfuncitem.obj).parameters
     test = partial(pyfuncitem.obj, **{name: found[name] for name in names})
     found["chromium"].run(test)
+    if "new_context" not in found:
+        return True
     errors = found["chromium"].run(found["console"].unexpected, found["contexts"])
     if errors:
         pytest.fail("errors in the browser:\n" + "\n".join(errors), pytrace=False)

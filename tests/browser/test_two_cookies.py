@@ -1,4 +1,4 @@
-"""Two cookies of one name, as a sibling host or an older path leaves them in Chromium."""
+"""Two cookies of one name in Chromium, from a sibling host or for another path."""
 
 from __future__ import annotations
 

@@ -91,6 +91,17 @@ class Chromium:
         finally:
             self._playwright.stop()
 
+    def with_kept_pages(self) -> Browser:
+        """Start another one, which keeps pages in memory for its back button.
+
+        Playwright turns that off where it is not told otherwise.
+        """
+        return self._playwright.chromium.launch(
+            executable_path=find_server("chromium"),
+            args=ARGUMENTS,
+            ignore_default_args=["--disable-back-forward-cache"],
+        )
+
     def new_context(self, **options: Any) -> BrowserContext:
         """Start a browser without cookies; takes what Playwright's does."""
         context = self._browser.new_context(**options)
