@@ -1,7 +1,9 @@
-"""Chromium for tests. A test that uses ``new_context`` or ``page`` runs in its thread.
+"""Chromium for tests.
 
-So such a test is a plain function, and uses Playwright's plain (sync) API. It fails if
-a page logs an error or raises an exception; see the fixture ``console``.
+A test that uses ``tab``, ``page`` or ``new_context`` runs in Chromium's thread. So it
+is a plain function, uses Playwright's plain (sync) API, and has no loop of its own. It
+fails if a page logs an error or raises an exception; see the fixture ``console``.
+A fixture calls the browser with ``chromium.run``.
 """
 
 from __future__ import annotations
@@ -51,15 +53,60 @@ def new_context(
     ``color_scheme="dark"``, ``reduced_motion="reduce"``, ``java_script_enabled=False``.
     """
 
+    own = []
+
     def start(**options: Any) -> BrowserContext:
         context = chromium.new_context(**options)
         console.watch(context)
         contexts.append(context)
+        own.append(context)
         return context
 
     yield start
-    for context in contexts:
+    for context in own:
         chromium.run(context.close)
+
+
+@pytest.fixture(scope="package")
+def shared_tab(chromium: Chromium) -> Page:
+    """The page behind ``tab``."""
+
+    def start() -> Page:
+        return chromium.new_context().new_page()
+
+    return chromium.run(start)
+
+
+@pytest.fixture
+def tab(
+    chromium: Chromium,
+    shared_tab: Page,
+    console: Console,
+    contexts: list[BrowserContext],
+) -> Iterator[Page]:
+    """A page without cookies that the tests share, since a new one takes a second.
+
+    Use ``page`` if the test leaves more in it than cookies and further pages: routes,
+    a clock, scripts.
+    """
+    context = shared_tab.context
+
+    def begin() -> None:
+        context.clear_cookies()
+        console.watch(context)
+
+    def end() -> None:
+        console.leave(context)
+        for page in context.pages:
+            if page != shared_tab:
+                page.close()
+        shared_tab.goto("about:blank")
+
+    chromium.run(begin)
+    contexts.append(context)
+    yield shared_tab
+    contexts.remove(context)
+    chromium.run(end)
 
 
 @pytest.fixture
@@ -90,9 +137,11 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     names = inspect.signature(pyfuncitem.obj).parameters
     test = partial(pyfuncitem.obj, **{name: found[name] for name in names})
     found["chromium"].run(test)
-    if "new_context" not in found:
+    if "console" not in found:
         return True
-    errors = found["chromium"].run(found["console"].unexpected, found["contexts"])
+    errors = found["chromium"].run(
+        found["console"].unexpected, found.get("contexts", [])
+    )
     if errors:
         pytest.fail("errors in the browser:\n" + "\n".join(errors), pytrace=False)
     return True

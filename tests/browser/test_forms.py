@@ -91,40 +91,40 @@ def file(size):
     }
 
 
-def test_a_refused_upload_shows_its_answer_and_keeps_the_session(serve, page, console):
+def test_a_refused_upload_shows_its_answer_and_keeps_the_session(serve, tab, console):
     """The browser shows the 413, and the session goes on with the next upload."""
     console.allow("a status of 413")
     site = serve(ROUTES)
-    page.goto(site.url())
-    before = page.context.cookies()[0]["value"]
-    page.set_input_files("input[type=file]", file(3 * LIMIT))
-    page.click("text=Upload")
-    page.wait_for_selector("text=413")
-    page.goto(site.url())
-    assert page.text_content("h1") == "None 2"
-    page.set_input_files("input[type=file]", file(LIMIT // 2))
-    page.click("text=Upload")
-    assert page.text_content("h2") == "Upload 2"
-    assert page.context.cookies()[0]["value"] == before
+    tab.goto(site.url())
+    before = tab.context.cookies()[0]["value"]
+    tab.set_input_files("input[type=file]", file(3 * LIMIT))
+    tab.click("text=Upload")
+    tab.wait_for_selector("text=413")
+    tab.goto(site.url())
+    assert tab.text_content("h1") == "None 2"
+    tab.set_input_files("input[type=file]", file(LIMIT // 2))
+    tab.click("text=Upload")
+    assert tab.text_content("h2") == "Upload 2"
+    assert tab.context.cookies()[0]["value"] == before
 
 
 @pytest.mark.integration
-def test_an_outage_leaves_the_cookie(serve, page, console, own_memcached):
+def test_an_outage_leaves_the_cookie(serve, tab, console, own_memcached):
     """While memcached hangs, pages are 503s; then the same user goes on."""
     console.allow("a status of 503")
     site = serve(ROUTES, session={"store": own_memcached.url + "/?timeout=0.2"})
-    page.goto(site.url())
-    page.fill("input[name=name]", "ann")
-    page.click("text=Log in")
-    assert page.text_content("h1") == "ann 2"
-    before = page.context.cookies()
+    tab.goto(site.url())
+    tab.fill("input[name=name]", "ann")
+    tab.click("text=Log in")
+    assert tab.text_content("h1") == "ann 2"
+    before = tab.context.cookies()
     own_memcached.stop()
     for _ in range(2):
-        response = page.goto(site.url())
+        response = tab.goto(site.url())
         assert response.status == 503
         assert response.header_value("Retry-After") == "1"
-        assert page.context.cookies() == before
+        assert tab.context.cookies() == before
     own_memcached.cont()
-    wait_for(lambda: page.goto(site.url()).status == 200, page)
-    assert page.text_content("h1") == "ann 3"
-    assert page.context.cookies()[0]["value"] == before[0]["value"]
+    wait_for(lambda: tab.goto(site.url()).status == 200, tab)
+    assert tab.text_content("h1") == "ann 3"
+    assert tab.context.cookies()[0]["value"] == before[0]["value"]

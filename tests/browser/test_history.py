@@ -56,12 +56,12 @@ def visit(page, site, path="/account"):
     return told(page)
 
 
-def test_a_logout_ends_one_browser_only(serve, new_context):
+def test_a_logout_ends_one_browser_only(serve, tab, page):
     """The same user stays logged in in another browser."""
     site = serve(ROUTES)
-    first, second = (new_context().new_page() for _ in range(2))
-    for page in (first, second):
-        assert visit(page, site, "/login") == "ann"
+    first, second = tab, page
+    for one in (first, second):
+        assert visit(one, site, "/login") == "ann"
     first.click("button")
     first.wait_for_selector("h1")
     assert first.context.cookies() == []
@@ -69,12 +69,12 @@ def test_a_logout_ends_one_browser_only(serve, new_context):
     assert visit(second, site) == "ann"
 
 
-def test_revoke_others_ends_the_other_browser(serve, new_context):
+def test_revoke_others_ends_the_other_browser(serve, tab, page):
     """The other browser is logged out; this one goes on, with another cookie."""
     site = serve(ROUTES)
-    first, second = (new_context().new_page() for _ in range(2))
-    for page in (first, second):
-        visit(page, site, "/login")
+    first, second = tab, page
+    for one in (first, second):
+        visit(one, site, "/login")
     (before,) = first.context.cookies()
     assert visit(first, site, "/others") == "ann"
     (after,) = first.context.cookies()
@@ -83,10 +83,10 @@ def test_revoke_others_ends_the_other_browser(serve, new_context):
     assert visit(first, site) == "ann"
 
 
-def test_two_tabs_share_a_logout(serve, context):
+def test_two_tabs_share_a_logout(serve, tab):
     """A logout in one tab is one in the other, at its next request."""
     site = serve(ROUTES)
-    first, second = context.new_page(), context.new_page()
+    first, second = tab, tab.context.new_page()
     visit(first, site, "/login")
     assert visit(second, site) == "ann"
     first.click("button")

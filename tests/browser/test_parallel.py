@@ -74,25 +74,23 @@ SEND = """async ([count, query]) => {
 
 
 @pytest.mark.parametrize("query", ["", "?count=1"])
-def test_twenty_requests_of_a_page_all_keep_their_changes(
-    serve, page, memcached, query
-):
+def test_twenty_requests_of_a_page_all_keep_their_changes(serve, tab, memcached, query):
     """Each puts a key of its own, and counts exactly where it uses `transact`."""
     site = serve(ROUTES, session={"store": memcached.url + "/?timeout=10"})
-    page.goto(site.url())
-    assert page.evaluate(SEND, [REQUESTS, query]) == [200] * REQUESTS
-    found = page.evaluate("fetch('/cart').then(response => response.json())")
+    tab.goto(site.url())
+    assert tab.evaluate(SEND, [REQUESTS, query]) == [200] * REQUESTS
+    found = tab.evaluate("fetch('/cart').then(response => response.json())")
     assert found["cart"] == {str(n): 1 for n in range(REQUESTS)}
     assert found["n"] == (REQUESTS if query else None)
-    assert len(page.context.cookies()) == 1
+    assert len(tab.context.cookies()) == 1
 
 
-def test_two_clicks_make_one_order(serve, page, memcached):
+def test_two_clicks_make_one_order(serve, tab, memcached):
     """A form that is sent twice, the second time before a response, counts once."""
     site = serve(ROUTES, session={"store": memcached.url + "/?timeout=10"})
-    page.goto(site.url("/order"))
-    box = page.locator("button").bounding_box()
+    tab.goto(site.url("/order"))
+    box = tab.locator("button").bounding_box()
     for clicks in (1, 2):
-        page.mouse.click(box["x"] + 5, box["y"] + 5)
+        tab.mouse.click(box["x"] + 5, box["y"] + 5)
         wait_for(lambda: site.seen.get("arrived") == clicks)  # noqa: B023
-    assert page.text_content("p") == "1"
+    assert tab.text_content("p") == "1"

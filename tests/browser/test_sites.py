@@ -81,77 +81,75 @@ def from_elsewhere(page, site, *, press, other, host="shop.example"):
         ("127.0.0.1", "pay.example", "cross-site"),
     ],
 )
-def test_a_form_of_another_site_begins_no_session(
-    site, page, context, host, other, says
-):
+def test_a_form_of_another_site_begins_no_session(site, tab, host, other, says):
     """Chromium sends no cookie with it; the user's cookie and session survive."""
-    login(page, site, host)
-    before = context.cookies()
-    from_elsewhere(page, site, press="button", host=host, other=other)
+    login(tab, site, host)
+    before = tab.context.cookies()
+    from_elsewhere(tab, site, press="button", host=host, other=other)
     assert site.seen["seen"] == {"cookie": False, "site": says, "presented": "none"}
-    assert context.cookies() == before
-    page.goto(site.url("/account", host))
-    assert told(page) == "ann None"
+    assert tab.context.cookies() == before
+    tab.goto(site.url("/account", host))
+    assert told(tab) == "ann None"
     assert site.manager.stats()["withheld_sessions"] == 1
 
 
-def test_with_allow_it_logs_the_user_out(serve, page):
+def test_with_allow_it_logs_the_user_out(serve, tab):
     """With ``cross_site="allow"`` the form begins a session over the user's own."""
     site = serve(ROUTES, session={"cross_site": "allow"})
-    login(page, site, "shop.example")
-    from_elsewhere(page, site, press="button", other="pay.example")
-    page.goto(site.url("/account"))
-    assert told(page) == "None 1"
+    login(tab, site, "shop.example")
+    from_elsewhere(tab, site, press="button", other="pay.example")
+    tab.goto(site.url("/account"))
+    assert told(tab) == "None 1"
 
 
-def test_a_link_of_another_site_keeps_the_login(site, page):
+def test_a_link_of_another_site_keeps_the_login(site, tab):
     """Under Lax, Chromium sends the cookie with a link that is followed."""
-    login(page, site, "shop.example")
-    from_elsewhere(page, site, press="a", other="pay.example")
-    assert told(page) == "ann None"
+    login(tab, site, "shop.example")
+    from_elsewhere(tab, site, press="a", other="pay.example")
+    assert told(tab) == "ann None"
 
 
-def test_a_form_of_a_sibling_host_is_of_this_site(site, page):
+def test_a_form_of_a_sibling_host_is_of_this_site(site, tab):
     """Chromium sends the cookie with a form that comes from the same site."""
-    login(page, site, "shop.example")
-    from_elsewhere(page, site, press="button", other="pay.shop.example")
-    assert told(page) == "ann 1"
+    login(tab, site, "shop.example")
+    from_elsewhere(tab, site, press="button", other="pay.shop.example")
+    assert told(tab) == "ann 1"
 
 
-def test_another_scheme_is_another_site(serve, page, context):
+def test_another_scheme_is_another_site(serve, tab):
     """A form of one's own http page is another site's for https: nothing begins."""
     secure, plain = serve(ROUTES, secure=True), serve(ROUTES)
-    login(page, secure, "shop.example")
-    before = context.cookies()
-    page.goto(plain.url(f"/other?to={secure.url('/account')}"))
-    page.click("button")
-    page.wait_for_url("**/account")
+    login(tab, secure, "shop.example")
+    before = tab.context.cookies()
+    tab.goto(plain.url(f"/other?to={secure.url('/account')}"))
+    tab.click("button")
+    tab.wait_for_url("**/account")
     assert secure.seen["seen"]["cookie"] is False
-    assert context.cookies() == before
-    page.goto(secure.url("/account"))
-    assert told(page) == "ann None"
+    assert tab.context.cookies() == before
+    tab.goto(secure.url("/account"))
+    assert told(tab) == "ann None"
 
 
-def test_under_strict_a_link_has_no_session(serve, page, context):
+def test_under_strict_a_link_has_no_session(serve, tab):
     """Under Strict the first page has no session; the next one has the login."""
     site = serve(ROUTES, session={"cookie": {"samesite": "Strict"}})
-    login(page, site, "shop.example")
-    before = context.cookies()
-    from_elsewhere(page, site, press="a", other="pay.example")
-    assert told(page) == "None None"
+    login(tab, site, "shop.example")
+    before = tab.context.cookies()
+    from_elsewhere(tab, site, press="a", other="pay.example")
+    assert told(tab) == "None None"
     assert site.seen["seen"]["cookie"] is False
-    assert context.cookies() == before
-    page.goto(site.url("/account"))
-    assert told(page) == "ann None"
+    assert tab.context.cookies() == before
+    tab.goto(site.url("/account"))
+    assert told(tab) == "ann None"
 
 
-def test_with_samesite_none_a_form_has_the_session(serve, page):
+def test_with_samesite_none_a_form_has_the_session(serve, tab):
     """With ``samesite="None"`` Chromium sends the cookie with another site's form."""
     cookie = {"samesite": "None", "secure": True}
     site = serve(ROUTES, secure=True, session={"cookie": cookie})
-    login(page, site, "shop.example")
-    from_elsewhere(page, site, press="button", other="pay.example")
-    assert told(page) == "ann 1"
+    login(tab, site, "shop.example")
+    from_elsewhere(tab, site, press="button", other="pay.example")
+    assert told(tab) == "ann 1"
 
 
 class Provider(RequestHandler):
@@ -203,9 +201,11 @@ def shop(serve, provider):
 
 
 @pytest.mark.parametrize("how", ["script", "no scripts", "refused script"])
-def test_the_bridge_page_returns_a_payment(shop, new_context, console, how):
+def test_the_bridge_page_returns_a_payment(shop, tab, new_context, console, how):
     """With the user's session; by a button where the script does not run."""
-    page = new_context(java_script_enabled=how != "no scripts").new_page()
+    page = tab
+    if how == "no scripts":
+        page = new_context(java_script_enabled=False).new_page()
     if how == "refused script":
         console.allow("violates the following Content Security Policy")
         shop.seen["policy"] = "script-src 'none'"
@@ -222,30 +222,30 @@ def test_the_bridge_page_returns_a_payment(shop, new_context, console, how):
     assert page.context.cookies()[0]["value"] == before[0]["value"]
 
 
-def test_the_bridge_page_returns_a_login(shop, page):
+def test_the_bridge_page_returns_a_login(shop, tab):
     """The user is logged in, and keeps what was in the session."""
-    page.goto(shop.url("/buy"))
-    page.click("text=Pay")
-    page.click("text=Return")
-    page.wait_for_url("**/orders")
-    page.goto(shop.url("/sign-on"))
-    page.click("text=Return")
-    page.wait_for_url("**/orders")
-    orders = page.evaluate("JSON.parse(document.body.innerText)")
+    tab.goto(shop.url("/buy"))
+    tab.click("text=Pay")
+    tab.click("text=Return")
+    tab.wait_for_url("**/orders")
+    tab.goto(shop.url("/sign-on"))
+    tab.click("text=Return")
+    tab.wait_for_url("**/orders")
+    orders = tab.evaluate("JSON.parse(document.body.innerText)")
     assert orders == {"user": "user-7", "paid": ['7 <b> "ü']}
 
 
-def test_the_bridge_page_refuses_a_form_that_nobody_asked_for(shop, page, console):
+def test_the_bridge_page_refuses_a_form_that_nobody_asked_for(shop, tab, console):
     """A page that posts with a state of its own gets a 403, after the bridge."""
     console.allow("a status of 403")
-    page.goto(shop.url("/buy"))
-    page.goto(shop.url("/buy", host="evil.example"))
-    page.set_content(
+    tab.goto(shop.url("/buy"))
+    tab.goto(shop.url("/buy", host="evil.example"))
+    tab.set_content(
         f"<form method=post action='{shop.url('/paid')}'>"
         "<input name=state value=guess><input name=order value=1>"
         "<button>Return</button></form>"
     )
-    page.click("text=Return")
-    page.wait_for_selector("text=403: Forbidden")
-    page.goto(shop.url("/orders"))
-    assert page.evaluate("JSON.parse(document.body.innerText)")["paid"] is None
+    tab.click("text=Return")
+    tab.wait_for_selector("text=403: Forbidden")
+    tab.goto(shop.url("/orders"))
+    assert tab.evaluate("JSON.parse(document.body.innerText)")["paid"] is None

@@ -73,44 +73,42 @@ def foreign(site):
     return session_id
 
 
-@PLANTED
-def test_a_planted_dead_id_changes_nothing(site, page, attributes, host):
+def test_a_planted_dead_id_changes_nothing(site, tab):
     """Chromium sends both cookies, and the living session is used."""
-    told(page, site, "/account/login")
-    plant(page, site, "A" * 43, attributes, host)
-    assert told(page, site, "/account/look") == "ann live 2"
+    told(tab, site, "/account/login")
+    plant(tab, site, "A" * 43, "Domain=shop.example; Path=/account", EVIL)
+    assert told(tab, site, "/account/look") == "ann live 2"
 
 
 @PLANTED
-def test_of_two_alive_none_is_used_until_a_login(site, page, foreign, attributes, host):
+def test_of_two_alive_none_is_used_until_a_login(site, tab, foreign, attributes, host):
     """A planted living session leaves nobody logged in; a login ends both."""
-    told(page, site, "/account/login")
-    (own,) = page.context.cookies()
-    plant(page, site, foreign, attributes, host)
-    assert told(page, site, "/account/look") == "None ambiguous 2"
-    told(page, site, "/account/login")
+    told(tab, site, "/account/login")
+    (own,) = tab.context.cookies()
+    plant(tab, site, foreign, attributes, host)
+    assert told(tab, site, "/account/look") == "None ambiguous 2"
+    told(tab, site, "/account/login")
     assert not alive(site, own["value"])
     assert not alive(site, foreign)
-    assert told(page, site, "/account/look") == "ann live 2"
-    assert told(page, site, "/").startswith("ann live")
+    assert told(tab, site, "/account/look") == "ann live 2"
+    assert told(tab, site, "/").startswith("ann live")
 
 
-@PLANTED
-def test_a_logout_ends_both(site, page, foreign, attributes, host):
+def test_a_logout_ends_both(site, tab, foreign):
     """After a logout neither cookie is that of a living session."""
-    told(page, site, "/account/login")
-    (own,) = page.context.cookies()
-    plant(page, site, foreign, attributes, host)
-    page.goto(site.url("/account/logout"))
+    told(tab, site, "/account/login")
+    (own,) = tab.context.cookies()
+    plant(tab, site, foreign, "Domain=shop.example; Path=/", EVIL)
+    tab.goto(site.url("/account/logout"))
     assert not alive(site, own["value"])
     assert not alive(site, foreign)
-    told(page, site, "/account/login")
-    assert told(page, site, "/account/look") == "ann live 2"
+    told(tab, site, "/account/login")
+    assert told(tab, site, "/account/look") == "ann live 2"
 
 
-def test_a_cookie_of_another_path_is_not_sent(site, page, foreign):
+def test_a_cookie_of_another_path_is_not_sent(site, tab, foreign):
     """A living session planted for another path disturbs the pages there only."""
-    told(page, site, "/login")
-    plant(page, site, foreign, "Path=/account")
-    assert told(page, site, "/") == "ann live 1"
-    assert told(page, site, "/account/look") == "None ambiguous 2"
+    told(tab, site, "/login")
+    plant(tab, site, foreign, "Path=/account")
+    assert told(tab, site, "/") == "ann live 1"
+    assert told(tab, site, "/account/look") == "None ambiguous 2"

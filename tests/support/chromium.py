@@ -121,6 +121,11 @@ class Console:
         context.on("console", self._said)
         context.on("weberror", self._raised)
 
+    def leave(self, context: BrowserContext) -> None:
+        """Do not listen to ``context`` any more."""
+        context.remove_listener("console", self._said)
+        context.remove_listener("weberror", self._raised)
+
     def _said(self, message: ConsoleMessage) -> None:
         if message.type == "error":
             where = message.location.get("url", "")
