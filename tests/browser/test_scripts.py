@@ -8,7 +8,8 @@ from tornado.websocket import WebSocketHandler
 
 from tornado_mcsession import MemoryStore, SessionGone, SessionMixin
 
-from ..docs.test_docs import blocks, run
+from ..docs.test_docs import run
+from ..support.pages import blocks
 from .serving import wait_for
 
 pytestmark = pytest.mark.browser

@@ -7,7 +7,8 @@ from tornado.web import RequestHandler
 
 from tornado_mcsession import SessionMixin
 
-from ..docs.test_docs import blocks, run
+from ..docs.test_docs import run
+from ..support.pages import blocks
 
 pytestmark = pytest.mark.browser
 
