@@ -180,7 +180,7 @@ def provider(serve):
 
 @pytest.fixture
 def shop(serve, provider):
-    """The program of docs/cross-site.md, with this provider."""
+    """The program of docs/guides/cross-site.md, with this provider."""
     text = PROGRAM.replace("asyncio.run(main())", "")
     for name in ("pay", "id"):
         old = f"https://{name}.example/"
