@@ -196,6 +196,7 @@ async def test_a_thread_may_change_the_session() -> None:
     handler.calculate = lambda: calculate(handler)
     await report.post(handler)
     assert session["report"] == "done"
+    await session.save()
 
 
 # docs/guides/flash-messages.md
@@ -209,6 +210,7 @@ async def test_the_first_lines_show_a_message() -> None:
     handler.write = handler.written.append
     await run_async(blocks("flash-messages.md")[0], self=handler)
     assert handler.written == ["Saved."]
+    await session.save()
 
 
 @pytest.mark.integration
@@ -229,6 +231,29 @@ async def test_a_message_is_shown_once(start: Callable[..., Process]) -> None:
     assert "Undo" not in (await browser.get("/")).text
     await browser.post("/add", form={"note": "<b>"})
     assert "<li>" in (await browser.get("/")).text
+
+
+# docs/guides/csrf.md
+
+
+@pytest.mark.integration
+@pytest.mark.gen_test
+async def test_a_form_needs_the_token(
+    start: Callable[..., Process], shell: Callable[..., str]
+) -> None:
+    """The command of the page is refused; the form and the script are not."""
+    port = start("csrf.md").port
+    (command,) = blocks("csrf.md", "sh")
+    assert shell(command, port) == "403\n"
+    browser = Browser(port)
+    page = (await browser.get("/cart")).text
+    (token,) = re.findall(r'name="_xsrf" value="([^"]*)"', page)
+    form = {"item": "<ink>", "_xsrf": token}
+    assert (await browser.post("/cart", form=form)).status == 303
+    headers = {"X-XSRFToken": token}
+    sent = await browser.post("/cart", headers=headers, form={"item": "pen"})
+    assert sent.status == 303
+    assert "&lt;ink&gt;, pen" in (await browser.get("/cart")).text
 
 
 # docs/guides/bots.md
