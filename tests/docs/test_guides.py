@@ -199,6 +199,16 @@ async def test_a_thread_may_change_the_session() -> None:
     await session.save()
 
 
+@pytest.mark.gen_test
+async def test_a_login_leaves_the_old_id_behind() -> None:
+    """A job finds nothing under it, and the data under the new one."""
+    manager = SessionManager(store=MemoryStore())
+    session = await a_session(manager)
+    await session.login("ann")
+    assert await manager.get("a" * 43) is None
+    assert await manager.get(session.id) == {"n": 1}
+
+
 # docs/guides/flash-messages.md
 
 
@@ -221,6 +231,7 @@ async def test_a_message_is_shown_once(start: Callable[..., Process]) -> None:
     await browser.post("/add", form={"note": "<b>"})
     assert '<p class="info">Added &lt;b&gt;.</p>' in (await browser.get("/")).text
     assert "Added" not in (await browser.get("/")).text
+    assert browser.cookie("session") is not None
     await browser.post("/add", form={"note": ""})
     assert '<p class="error">Please write' in (await browser.get("/")).text
     await browser.post("/remove", form={"note": "<b>"})
@@ -344,6 +355,10 @@ async def test_an_app_and_a_browser_use_one_route(
     assert app.cookie_header() == ""
     await browser.post("/login", form={"name": "bob"})
     assert (await browser.get("/cart")).header("X-Session-ID") is None
+    begun = await app.post("/api/login", form={"name": "ann"})
+    headers = {"X-Session-ID": begun.header("X-Session-ID")}
+    unchanged = await app.get("/cart", headers=headers)
+    assert (unchanged.status, unchanged.header("X-Session-ID")) == (200, None)
     await browser.post("/logout")
     assert (await browser.get("/cart")).status == 401
 
