@@ -52,6 +52,10 @@ def text_of(name: str) -> str:
     return page(name).read_text(encoding="utf-8")
 
 
+def figure(name: str) -> str:
+    return (DOCS / "figures" / name).read_text(encoding="utf-8")
+
+
 def blocks(name: str, language: str = "python") -> list[str]:
     """The code of a page, in order: Python, or what else is asked for."""
     return re.findall(rf"```{language}\n(.*?)```", text_of(name), re.S)
