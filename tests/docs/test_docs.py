@@ -26,20 +26,16 @@ from tornado.websocket import WebSocketHandler, websocket_connect
 
 import tornado_mcsession
 from tornado_mcsession import (
-    CasResult,
     CookieSettings,
-    Entry,
     MemoryStore,
     Session,
     SessionError,
     SessionManager,
     SessionMixin,
     SessionSettings,
-    Store,
     StoreUnavailable,
 )
 from tornado_mcsession.stores import base
-from tornado_mcsession.testing import StoreContract
 
 from ..support.browser import Browser
 from ..support.pages import DOCS, ROOT, blocks, pages, text_of
@@ -398,32 +394,6 @@ async def test_the_shutdown_runs_as_it_stands() -> None:
     await run_async(SHUTDOWN, server=HTTPServer(app), manager=manager)
     with pytest.raises(StoreUnavailable, match="closed"):
         await manager.get("a" * 43)
-
-
-# docs/guides/extending.md
-
-
-STORE, TRANSPORT = blocks("extending.md")
-EXTENDING = run(
-    STORE, itertools=itertools, Store=Store, Entry=Entry, CasResult=CasResult
-)
-
-
-class TestTheStore(StoreContract):
-    """The store of the page keeps the contract."""
-
-    def make_store(self) -> Any:
-        return EXTENDING["DictStore"]()
-
-
-@pytest.mark.gen_test
-async def test_a_transport_carries_the_id(browser: Browser, app: Application) -> None:
-    """The token of a response brings the session back."""
-    run(TRANSPORT, app=app)
-    token = (await browser.get("/count")).header("X-Session-Token")
-    headers = {"Authorization": f"Bearer {token}"}
-    assert (await browser.get("/", headers=headers)).json()["n"] == 1
-    assert "n" not in (await browser.get("/")).json()
 
 
 # docs/guides/koa.md

@@ -1,0 +1,102 @@
+"""The transport of docs/guides/own-transport.md carries ids as the page says."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tornado.web import Application
+
+from tornado_mcsession import MemcachedStore, MemoryStore, SessionManager
+from tornado_mcsession.testing import SessionClient
+
+from ..support.browser import Browser
+from ..support.memcached import Memcached
+from ..support.pages import ROOT, blocks
+from ..support.processes import Process, free_port
+from .test_docs import run
+
+PROGRAM, BOTH = blocks("own-transport.md")
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+@pytest.mark.integration
+@pytest.mark.gen_test(timeout=60)
+async def test_the_token_of_a_response_brings_the_session_back(
+    memcached: Memcached, tmp_path: Path
+) -> None:
+    """Until the logout, which clears it; and no cookie is set."""
+    port = free_port()
+    program = tmp_path / "program.py"
+    text = PROGRAM.replace("8888", str(port)).replace("11211", str(memcached.port))
+    program.write_text(text)
+    server = Process([sys.executable, "-W", "error", str(program)], port, cwd=ROOT)
+    try:
+        client = Browser(port)
+        login = await client.post("/login", form={"name": "ann"})
+        assert login.header("Cache-Control") == "no-store"
+        assert login.all_headers("Set-Cookie") == []
+        token = login.header("X-Session-Token")
+        page = await client.get("/", headers=bearer(token))
+        assert page.text == "Hello ann\n"
+        assert page.header("Vary") == "Authorization"
+        assert page.all_headers("X-Session-Token") == []
+        assert (await client.get("/")).text == "Hello stranger\n"
+        basic = {"Authorization": f"Basic {token}"}
+        assert (await client.get("/", headers=basic)).text == "Hello stranger\n"
+        out = await client.post("/logout", headers=bearer(token), form={})
+        assert out.all_headers("X-Session-Token") == [""]
+        page = await client.get("/", headers=bearer(token))
+        assert page.text == "Hello stranger\n"
+    finally:
+        server.kill()
+
+
+@pytest.mark.gen_test
+async def test_clients_and_browsers_share_the_routes() -> None:
+    """Each logs in by its own route, and keeps its id in its own place."""
+    names = run(BOTH, **run(PROGRAM, __name__="program"))
+    names["MemcachedStore"] = lambda address: MemoryStore()
+    async with SessionClient(names["make_app"]()) as client:
+        await client.fetch("/login", method="POST", body="name=ann")
+        assert client.cookies
+        assert (await client.fetch("/")).body == b"Hello ann\n"
+        client.cookies.clear()
+        login = await client.fetch("/api/login", method="POST", body="name=bob")
+        assert not client.cookies
+        headers = bearer(login.headers["X-Session-Token"])
+        assert (await client.fetch("/", headers=headers)).body == b"Hello bob\n"
+        await client.fetch("/logout", method="POST", body="", headers=headers)
+        assert (await client.fetch("/", headers=headers)).body == b"Hello stranger\n"
+
+
+@pytest.mark.parametrize("value", [5, ["a" * 43], ZeroDivisionError()])
+@pytest.mark.gen_test
+async def test_a_transport_with_a_fault_is_a_500(value: Any) -> None:
+    """What read returns must be text, ASCII bytes or None; and it may not raise."""
+    names = run(PROGRAM, __name__="program")
+
+    class Faulty(names["Bearer"]):  # type: ignore[misc]
+        def read(self, handler: Any) -> Any:
+            if isinstance(value, Exception):
+                raise value
+            return value
+
+    app = Application([("/", names["Home"])])
+    SessionManager(app, store=MemoryStore(), transport=Faulty())
+    async with SessionClient(app) as client:
+        assert (await client.fetch("/")).code == 500
+
+
+def test_the_page_is_about_a_real_store() -> None:
+    """The managers of its second program are built, and share their keys."""
+    app = run(BOTH, **run(PROGRAM, __name__="program"))["make_app"]()
+    managers = [SessionManager.of(app, name) for name in ("session", "api")]
+    assert isinstance(managers[0].store, MemcachedStore)
+    assert managers[0].store is managers[1].store
+    assert len({manager.settings.key_prefix for manager in managers}) == 1
