@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
-import sys
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -20,32 +18,12 @@ from tornado_mcsession.testing import FaultyStore, SessionClient
 
 from ..support.browser import Browser
 from ..support.memcached import Memcached
-from ..support.pages import ROOT, blocks
-from ..support.processes import Process, free_port
-from .test_docs import run
+from ..support.pages import blocks, run
+from ..support.processes import Process
 
 PROGRAM, KOA = blocks("moving.md")
 OLD_PYCKET, NEW_PYCKET = blocks("moving-pycket.md")
 (FLASK,) = blocks("moving-flask.md")
-
-
-@pytest.fixture
-def start(memcached: Memcached, tmp_path: Path) -> Iterator[Callable[[str], Browser]]:
-    """Starts a page's program as it stands, with the ports of the test."""
-    servers = []
-
-    def start(text: str) -> Browser:
-        port = free_port()
-        program = tmp_path / "program.py"
-        text = text.replace("8888", str(port)).replace("11211", str(memcached.port))
-        program.write_text(text)
-        command = [sys.executable, "-W", "error", str(program)]
-        servers.append(Process(command, port, cwd=ROOT))
-        return Browser(port)
-
-    yield start
-    for server in servers:
-        server.kill()
 
 
 # docs/guides/moving.md
@@ -53,9 +31,9 @@ def start(memcached: Memcached, tmp_path: Path) -> Iterator[Callable[[str], Brow
 
 @pytest.mark.integration
 @pytest.mark.gen_test(timeout=60)
-async def test_the_old_cookie_logs_in_once(start: Callable[[str], Browser]) -> None:
+async def test_the_old_cookie_logs_in_once(start: Callable[..., Process]) -> None:
     """It is replaced by a session, and a logout is final."""
-    browser = start(PROGRAM)
+    browser = Browser(start("moving.md").port)
     assert (await browser.get("/")).text == "Hello stranger\n"
     await browser.post("/old-login", form={"name": "ann"})
     assert (await browser.get("/")).text == "Hello ann\n"
@@ -211,11 +189,11 @@ def store_record(memcached: Memcached, record: bytes) -> None:
 @pytest.mark.parametrize("signature", ["", ".EVZOn5Ru4zV93IpyYbTDwd_1WTE"])
 @pytest.mark.gen_test(timeout=60)
 async def test_a_record_of_flask_session_logs_in_once(
-    start: Callable[[str], Browser], memcached: Memcached, signature: str
+    start: Callable[..., Process], memcached: Memcached, signature: str
 ) -> None:
     """With the cart; the old cookie and the old record are gone."""
     store_record(memcached, RECORD)
-    browser = start(FLASK)
+    browser = Browser(start("moving-flask.md").port)
     headers = {"Cookie": f"session={OLD_ID}{signature}"}
     page = await browser.get("/", headers=headers)
     assert page.text == "Hello ann, your cart: pen\n"
@@ -245,11 +223,12 @@ async def test_a_record_of_flask_session_logs_in_once(
 )
 @pytest.mark.gen_test(timeout=60)
 async def test_what_is_no_login_of_flask_session_logs_nobody_in(
-    start: Callable[[str], Browser], memcached: Memcached, cookie: str, record: bytes
+    start: Callable[..., Process], memcached: Memcached, cookie: str, record: bytes
 ) -> None:
     """And is no error."""
     store_record(memcached, record)
-    page = await start(FLASK).get("/", headers={"Cookie": f"session={cookie}"})
+    browser = Browser(start("moving-flask.md").port)
+    page = await browser.get("/", headers={"Cookie": f"session={cookie}"})
     assert page.text == "Hello stranger, your cart: nothing\n"
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,10 +12,8 @@ from tornado_mcsession import MemcachedStore, MemoryStore, SessionManager
 from tornado_mcsession.testing import SessionClient
 
 from ..support.browser import Browser
-from ..support.memcached import Memcached
-from ..support.pages import ROOT, blocks
-from ..support.processes import Process, free_port
-from .test_docs import run
+from ..support.pages import blocks, run
+from ..support.processes import Process
 
 PROGRAM, BOTH = blocks("own-transport.md")
 
@@ -28,33 +25,25 @@ def bearer(token: str) -> dict[str, str]:
 @pytest.mark.integration
 @pytest.mark.gen_test(timeout=60)
 async def test_the_token_of_a_response_brings_the_session_back(
-    memcached: Memcached, tmp_path: Path
+    start: Callable[..., Process],
 ) -> None:
     """Until the logout, which clears it; and no cookie is set."""
-    port = free_port()
-    program = tmp_path / "program.py"
-    text = PROGRAM.replace("8888", str(port)).replace("11211", str(memcached.port))
-    program.write_text(text)
-    server = Process([sys.executable, "-W", "error", str(program)], port, cwd=ROOT)
-    try:
-        client = Browser(port)
-        login = await client.post("/login", form={"name": "ann"})
-        assert login.header("Cache-Control") == "no-store"
-        assert login.all_headers("Set-Cookie") == []
-        token = login.header("X-Session-Token")
-        page = await client.get("/", headers=bearer(token))
-        assert page.text == "Hello ann\n"
-        assert page.header("Vary") == "Authorization"
-        assert page.all_headers("X-Session-Token") == []
-        assert (await client.get("/")).text == "Hello stranger\n"
-        basic = {"Authorization": f"Basic {token}"}
-        assert (await client.get("/", headers=basic)).text == "Hello stranger\n"
-        out = await client.post("/logout", headers=bearer(token), form={})
-        assert out.all_headers("X-Session-Token") == [""]
-        page = await client.get("/", headers=bearer(token))
-        assert page.text == "Hello stranger\n"
-    finally:
-        server.kill()
+    client = Browser(start("own-transport.md").port)
+    login = await client.post("/login", form={"name": "ann"})
+    assert login.header("Cache-Control") == "no-store"
+    assert login.all_headers("Set-Cookie") == []
+    token = login.header("X-Session-Token")
+    page = await client.get("/", headers=bearer(token))
+    assert page.text == "Hello ann\n"
+    assert page.header("Vary") == "Authorization"
+    assert page.all_headers("X-Session-Token") == []
+    assert (await client.get("/")).text == "Hello stranger\n"
+    basic = {"Authorization": f"Basic {token}"}
+    assert (await client.get("/", headers=basic)).text == "Hello stranger\n"
+    out = await client.post("/logout", headers=bearer(token), form={})
+    assert out.all_headers("X-Session-Token") == [""]
+    page = await client.get("/", headers=bearer(token))
+    assert page.text == "Hello stranger\n"
 
 
 @pytest.mark.gen_test
