@@ -70,7 +70,7 @@ def test_sessions_are_shared_as_the_page_says() -> None:
 
 def test_the_list_of_moved_pages_is_that_of_the_demo() -> None:
     """The page's part of a configuration stands in the demo's in the same way."""
-    (shown,) = re.findall(r"```nginx\n(.*?)```", text_of("koa.md"), re.S)
+    (shown,) = re.findall(r"```nginx\n(.*?)```", text_of("moving-koa.md"), re.S)
     template = (ROOT / "demo" / "koa" / "nginx.conf").read_text()
     first = shown.strip().splitlines()[0].rstrip(" {")
     assert f"{first} {{{{" in template

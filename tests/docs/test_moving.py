@@ -21,7 +21,8 @@ from ..support.memcached import Memcached
 from ..support.pages import blocks, run
 from ..support.processes import Process
 
-PROGRAM, KOA = blocks("moving.md")
+(PROGRAM,) = blocks("moving.md")
+(KOA,) = blocks("moving-koa.md")
 OLD_PYCKET, NEW_PYCKET = blocks("moving-pycket.md")
 (FLASK,) = blocks("moving-flask.md")
 
@@ -103,27 +104,6 @@ async def test_an_outage_leaves_the_old_cookie(app: Application) -> None:
         assert (await client.fetch("/")).body == b"Hello ann\n"
 
 
-@pytest.mark.gen_test
-async def test_a_user_of_koa_is_logged_in() -> None:
-    """Who has a session with a name in it, as koa stored it."""
-    handler = run(KOA)["KoaHandler"]
-
-    class Home(handler):  # type: ignore[misc]
-        def get(self) -> None:
-            self.write({"principal": self.session.principal, **self.session})
-
-    store = MemoryStore()
-    app = Application([("/", Home)], session=koa_session(store=store, signed=False))
-    record = {"cookie": {"httpOnly": True, "maxAge": 86_400_000}, "user": "ann"}
-    await store.add(f"koa:sess:{'a' * 32}", json.dumps(record).encode(), 100, 2)
-    async with SessionClient(app) as client:
-        client.cookies["koa.sid"] = "a" * 32
-        expected = {"principal": "ann", "user": "ann"}
-        assert json.loads((await client.fetch("/")).body) == expected
-        assert client.cookies["koa.sid"] != "a" * 32
-        assert json.loads((await client.fetch("/")).body) == expected
-
-
 # docs/guides/moving-pycket.md
 
 
@@ -166,6 +146,30 @@ async def test_users_of_an_old_library_are_handed_over(app: Application) -> None
         before.cookies["moving"] = "left"
         await before.fetch("/")
         assert before.cookies == {}
+
+
+# docs/guides/moving-koa.md
+
+
+@pytest.mark.gen_test
+async def test_a_user_of_koa_is_logged_in() -> None:
+    """Who has a session with a name in it, as koa stored it."""
+    handler = run(KOA)["KoaHandler"]
+
+    class Home(handler):  # type: ignore[misc]
+        def get(self) -> None:
+            self.write({"principal": self.session.principal, **self.session})
+
+    store = MemoryStore()
+    app = Application([("/", Home)], session=koa_session(store=store, signed=False))
+    record = {"cookie": {"httpOnly": True, "maxAge": 86_400_000}, "user": "ann"}
+    await store.add(f"koa:sess:{'a' * 32}", json.dumps(record).encode(), 100, 2)
+    async with SessionClient(app) as client:
+        client.cookies["koa.sid"] = "a" * 32
+        expected = {"principal": "ann", "user": "ann"}
+        assert json.loads((await client.fetch("/")).body) == expected
+        assert client.cookies["koa.sid"] != "a" * 32
+        assert json.loads((await client.fetch("/")).body) == expected
 
 
 # docs/guides/moving-flask.md
