@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -118,6 +119,21 @@ async def test_two_servers_have_the_same_sessions(
 
 
 @pytest.mark.gen_test(timeout=60)
+async def test_a_locked_file_is_a_503(
+    start: Callable[[], Process], program: Path
+) -> None:
+    """And nobody is logged out: when it is free again, visits are counted on."""
+    browser = Browser(start().port)
+    await browser.get("/")
+    lock = sqlite3.connect(program.parent / "sessions.db", isolation_level=None)
+    lock.execute("BEGIN IMMEDIATE")
+    assert (await browser.get("/")).status == 503
+    lock.execute("ROLLBACK")
+    lock.close()
+    assert (await browser.get("/")).text == "visit 2\n"
+
+
+@pytest.mark.gen_test(timeout=60)
 async def test_an_entry_that_has_ended_leaves_the_file(program: Path) -> None:
     """The next add removes it."""
     names: dict[str, Any] = {"__name__": "program"}
@@ -129,7 +145,7 @@ async def test_an_entry_that_has_ended_leaves_the_file(program: Path) -> None:
     now[0] += 11
     assert await store.get("old") is None
     await store.add("new", b"1", 10)
-    connection = names["sqlite3"].connect(program.parent / "sessions.db")
+    connection = sqlite3.connect(program.parent / "sessions.db")
     assert connection.execute("SELECT key FROM sessions").fetchall() == [("new",)]
     connection.close()
     await store.close()
