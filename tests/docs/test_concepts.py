@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
-from typing import Any
 
 import pytest
 from tornado.httpserver import HTTPServer
@@ -16,13 +14,7 @@ from tornado_mcsession import MemoryStore, SessionManager, StoreUnavailable
 from ..support.clock import ManualClock
 from ..support.pages import ROOT, blocks, run, run_async, text_of
 
-ON_ERROR, WATCH, SHUTDOWN = blocks("outages.md")
-
-
-def test_all_counters_are_told() -> None:
-    """Each key of `SessionManager.stats`."""
-    told = set(re.findall(r"`(\w+)`", text_of("outages.md")))
-    assert set(SessionManager(store=MemoryStore()).stats()) <= told
+ON_ERROR, SHUTDOWN = blocks("outages.md")
 
 
 def test_the_states_are_those_of_the_code() -> None:
@@ -37,19 +29,6 @@ def test_the_states_are_those_of_the_code() -> None:
         cwd=ROOT,
     ).stdout
     assert text_of("session-states.md") == printed
-
-
-@pytest.mark.gen_test
-async def test_the_manager_tells_what_it_does(capsys: Any) -> None:
-    """An observer is called for each operation, and for the end of a session."""
-    manager = SessionManager(Application(), store=MemoryStore())
-    names = await run_async(WATCH, manager=manager)
-    assert names["health"]["status"] == "ok"
-    await manager.set("a" * 43, {"n": 1})
-    await manager.destroy("a" * 43)
-    printed = capsys.readouterr().out
-    assert "add on the store: stored" in printed
-    assert "end on the store: logout" in printed
 
 
 @pytest.mark.gen_test
@@ -74,7 +53,7 @@ async def test_the_shutdown_runs_as_it_stands() -> None:
 @pytest.mark.gen_test
 async def test_the_function_chooses_by_the_session(clock: ManualClock) -> None:
     """By what is in it, by what `remember` chose, and by who is logged in."""
-    (time_function,) = blocks("concepts/timeouts.md")
+    (time_function,) = blocks("lifetimes.md")
     app = Application(session={"store": MemoryStore(clock=clock), "clock": clock})
     manager = run(time_function, app=app)["manager"]
     for data, expected in (({"admin": True}, 600), ({"n": 1}, 86_400)):

@@ -31,7 +31,7 @@ from ..support.pages import DOCS, ROOT, blocks, programs, run, run_async, text_o
 from ..support.processes import Process, free_port
 from ..support.requests import FakeHandler
 
-ADDED, TIMEOUTS = blocks("guides/timeouts.md")
+ADDED, TIMEOUTS = blocks("timeouts.md")
 CALLBACKS, EVENTS = blocks("events.md")
 TWO_MANAGERS, ANOTHER, SEVERAL = blocks("several-sessions.md")
 DECLARED, ADDS, SHOP = blocks("typed-sessions.md")

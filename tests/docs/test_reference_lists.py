@@ -17,6 +17,7 @@ from tornado.web import Application
 import tornado_mcsession
 from tornado_mcsession import (
     CookieSettings,
+    MemoryStore,
     Session,
     SessionError,
     SessionManager,
@@ -24,7 +25,7 @@ from tornado_mcsession import (
     UserSession,
 )
 
-from ..support.pages import blocks, run, text_of
+from ..support.pages import blocks, run, run_async, text_of
 
 # docs/reference/settings.md
 
@@ -156,3 +157,26 @@ def test_older_data_is_brought_into_the_shape() -> None:
     (upgraded,) = blocks("typed-data.md")
     changed = run(upgraded, app=Application(debug=True), Cart=Cart)
     assert changed["upgrade"]({"basket": ["pen"]}) == {"items": ["pen"]}
+
+
+# docs/reference/metrics.md
+
+
+def test_all_counters_are_told() -> None:
+    """Each key of `SessionManager.stats`."""
+    told = set(re.findall(r"`(\w+)`", text_of("metrics.md")))
+    assert set(SessionManager(store=MemoryStore()).stats()) <= told
+
+
+@pytest.mark.gen_test
+async def test_the_manager_tells_what_it_does(capsys: Any) -> None:
+    """An observer is called for each operation, and for the end of a session."""
+    (watch,) = blocks("metrics.md")
+    manager = SessionManager(Application(), store=MemoryStore())
+    names = await run_async(watch, manager=manager)
+    assert names["health"]["status"] == "ok"
+    await manager.set("a" * 43, {"n": 1})
+    await manager.destroy("a" * 43)
+    printed = capsys.readouterr().out
+    assert "add on the store: stored" in printed
+    assert "end on the store: logout" in printed

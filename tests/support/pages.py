@@ -1,7 +1,6 @@
 """The pages under docs/, by their names, and their code.
 
-A name such as ``"csrf.md"`` finds a page in whatever folder it is. Where two folders
-have a page of one name, the folder comes along: ``"guides/timeouts.md"``.
+A name such as ``"csrf.md"`` finds a page in whatever folder it is.
 """
 
 from __future__ import annotations
