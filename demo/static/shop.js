@@ -17,6 +17,7 @@ function show(html) {
   const parts = PARTS.filter((id) => document.getElementById(id));
   const whole = parts.some((id) => !page.getElementById(id));
   const strip = document.getElementById("shop-strip");
+  const change = document.getElementById("fingerprint-change");
   for (const id of whole ? ["header", "process", "main"] : parts) {
     const old = document.getElementById(id);
     const now = page.getElementById(id);
@@ -25,6 +26,7 @@ function show(html) {
     else old?.replaceWith(now);
   }
   if (strip) document.getElementById("shop-strip")?.replaceWith(strip);
+  if (change) document.getElementById("fingerprint-change")?.replaceWith(change);
   document.title = page.title;
   if (focused && !focused.isConnected) refocus(focused.id, place);
   tick();
@@ -137,26 +139,27 @@ async function sayError(answer) {
 async function inline(form, button) {
   const fields = button?.name ? { [button.name]: button.value } : {};
   const before = document.querySelector("#session .fingerprint")?.cloneNode(true);
-  const wasLoggedIn = !document.getElementById("login-here");
   const action = newAction();
   const answer = await post(form, fields, { action });
   if (answer.ok) {
     show(await answer.text());
     history.replaceState(null, "", "/");
-    if (wasLoggedIn !== !document.getElementById("login-here")) showChange(before);
+    showChange(before);
   } else {
     await sayError(answer);
   }
   await stripOf(action, answer.redirected ? 2 : 1);
 }
 
-/** Show the id's fingerprints before and after a login. */
+/** Show the id's fingerprints before and after, if it changed. */
 function showChange(before) {
   const place = document.getElementById("fingerprint-change");
   const after = document.querySelector("#session .fingerprint")?.cloneNode(true);
-  if (!place || !after) return;
-  if (before) place.append("The fingerprint of your session’s id was ", before, " and is ");
-  else place.append("You had no session. The fingerprint of its id is ");
+  if (!place || before?.dataset.letters === after?.dataset.letters) return;
+  place.replaceChildren();
+  if (!after) return;
+  if (before) place.append("The fingerprint of your session’s id was ", before, " and is now ");
+  else place.append("Your session has begun. The fingerprint of its id is ");
   place.append(after, ".");
 }
 
