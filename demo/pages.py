@@ -359,6 +359,11 @@ def explain(status: int) -> tuple[str, str]:
             "That form was not from here, or too old",
             "Nothing was changed. Go back to the shop and try again.",
         )
+    if status == HTTPStatus.CONFLICT:
+        return (
+            "Your session was ended elsewhere",
+            "You are logged out here, too. Nothing was changed.",
+        )
     if status < HTTPStatus.INTERNAL_SERVER_ERROR:
         return "We did not understand that", "Nothing was changed."
     return "Something broke", "What you just did was not saved. The log says why."

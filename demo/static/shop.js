@@ -132,6 +132,8 @@ async function sayError(answer) {
     ? [problem]
     : page.querySelectorAll("#error-title, #error-title + p");
   const said = [...texts].map((each) => each.textContent.trim()).join(". ");
+  // Another request has ended the session: show the page as it is without it.
+  if (answer.status === 409) await refresh();
   say(`${answer.status}: ${said || answer.statusText}`, "error");
 }
 
