@@ -362,7 +362,7 @@ def explain(status: int) -> tuple[str, str]:
     if status == HTTPStatus.CONFLICT:
         return (
             "Your session was ended elsewhere",
-            "You are logged out here, too. Nothing was changed.",
+            "Nothing was changed. Log in again, or begin a new session.",
         )
     if status < HTTPStatus.INTERNAL_SERVER_ERROR:
         return "We did not understand that", "Nothing was changed."

@@ -38,6 +38,7 @@ class Panel:
     """A session as a visitor may see it."""
 
     exists: bool
+    was_ended: bool
     is_new: bool
     modified: bool
     principal: str | None
@@ -54,6 +55,7 @@ def describe(session: Session, fingerprint_key: bytes) -> Panel:
     data: dict[str, Any] = dict(session)
     return Panel(
         exists=session.id is not None,
+        was_ended=session.presented == "ended",
         is_new=session.is_new,
         modified=session.modified,
         principal=session.principal,

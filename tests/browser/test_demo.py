@@ -330,6 +330,8 @@ def test_a_second_window_is_listed_and_can_be_logged_out(
     other.click("#add-notebook")
     expect(other.locator("#login-name")).to_be_visible()
     expect(other.locator("#flashes")).to_contain_text("ended elsewhere")
+    other.click("#begin-anew")
+    expect(other.locator("#session")).to_contain_text("There is none yet.")
     fill_cart(other)
 
 
