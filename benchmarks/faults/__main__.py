@@ -2,7 +2,7 @@
 
     python -m benchmarks.faults
     python -m benchmarks.faults --only killed hung
-    python -m benchmarks.faults --write    # docs/faults.md and its figures
+    python -m benchmarks.faults --write    # docs/operations/faults.md and its figures
 
 Starts all that it needs: memcached, twemproxy, a faulty network, and a site that
 users work on. Ends with status 1 where a response was wrong, late or missing.
@@ -24,7 +24,7 @@ from .stage import Stage
 
 USERS = 20
 DOCS = Path(__file__).parents[2] / "docs"
-PAGE, FIGURES = DOCS / "faults.md", DOCS / "figures" / "faults.json"
+PAGE, FIGURES = DOCS / "operations" / "faults.md", DOCS / "figures" / "faults.json"
 
 
 async def play(name: str, fault: Fault, users: int = USERS) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""benchmarks/faults: what is wrong fails a run, and docs/faults.md has its figures."""
+"""benchmarks/faults: what is wrong fails a run, and faults.md has its figures."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ from benchmarks.faults.stage import Stage
 from benchmarks.soak.machines import Application
 from benchmarks.soak.web import Reply
 
+from ..support.pages import page
+
 ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs" / "faults.md"
+PAGE = page("faults.md")
 FIGURES = ROOT / "docs" / "figures" / "faults.json"
 QUIET = [{"stats": {}, "health": {"status": "ok", "nodes": {}}}]
 
@@ -99,7 +101,7 @@ def test_figures_have_their_places_in_the_page():
 
 
 def test_the_page_has_all_faults_and_their_figures():
-    """docs/faults.md has all faults, what was measured of them, and nothing wrong."""
+    """faults.md has all faults, what was measured of them, and nothing wrong."""
     figures = {each["name"]: each for each in json.loads(FIGURES.read_text())}
     page = rows(PAGE.read_text())
     assert list(page) == list(figures) == list(FAULTS)

@@ -42,25 +42,8 @@ from tornado_mcsession.stores import base
 from tornado_mcsession.testing import StoreContract
 
 from ..support.browser import Browser
+from ..support.pages import DOCS, ROOT, blocks, pages, text_of
 from ..support.processes import Process, free_port
-
-ROOT = Path(__file__).parents[2]
-DOCS = ROOT / "docs"
-PAGES = [
-    *sorted(ROOT.glob("*.md")),
-    *sorted(DOCS.glob("*.md")),
-    ROOT / "demo" / "README.md",
-]
-
-
-def text_of(name: str) -> str:
-    return (DOCS / name).read_text()
-
-
-def blocks(name: str) -> list[str]:
-    """The Python code of a page."""
-    return re.findall(r"```python\n(.*?)```", text_of(name), re.S)
-
 
 NAMES = {
     **{name: getattr(tornado_mcsession, name) for name in tornado_mcsession.__all__},
@@ -107,7 +90,7 @@ def functions(path: Path) -> set[str]:
     return {node.name for node in ast.walk(tree) if isinstance(node, kinds)}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
 def test_each_link_leads_somewhere(page: Path) -> None:
     """To a file that is there, and in it to a heading or a test of that name."""
     for target in set(re.findall(r"\]\(([^)\s]+)\)", page.read_text())):
@@ -122,12 +105,18 @@ def test_each_link_leads_somewhere(page: Path) -> None:
             assert fragment in known, target
 
 
-def test_each_page_is_in_the_table_of_contents() -> None:
-    """The README leads to all of them."""
-    readme = (ROOT / "README.md").read_text()
-    for page in [*DOCS.glob("*.md"), *ROOT.glob("*.md")]:
-        if page.name != "README.md":
-            assert f"({page.relative_to(ROOT)})" in readme
+def test_no_two_pages_have_one_name() -> None:
+    """Tests and messages can name a page without its folder."""
+    names = [page.name for page in DOCS.rglob("*.md")]
+    assert len(names) == len(set(names))
+
+
+def test_each_page_with_code_has_a_test_that_runs_it() -> None:
+    """No Python of a page stands there untried."""
+    tests = "".join(path.read_text() for path in ROOT.glob("tests/**/test_*.py"))
+    for page in DOCS.rglob("*.md"):
+        if "```python" in page.read_text():
+            assert f'("{page.name}")' in tests, page.name
 
 
 def first_cells(text: str) -> set[str]:
@@ -236,7 +225,7 @@ def test_the_states_are_those_of_the_code() -> None:
     assert text_of("session-states.md") == printed
 
 
-# docs/sessions.md
+# docs/guides/sessions.md
 
 
 BOTS, FLASH, LIKE, EXPIRED, CHAT, THREAD, BY_ID = blocks("sessions.md")
@@ -353,7 +342,7 @@ async def test_sessions_can_be_used_by_their_id() -> None:
     assert names["manager"].stats()["saves"] == 1
 
 
-# docs/settings.md
+# docs/reference/settings.md
 
 
 @pytest.mark.gen_test
@@ -373,7 +362,7 @@ async def test_the_settings_are_accepted() -> None:
     SessionManager(Application(), store="memory://", cookie=options)
 
 
-# docs/outages.md
+# docs/concepts/outages.md
 
 
 ON_ERROR, WATCH, SHUTDOWN = blocks("outages.md")
@@ -411,7 +400,7 @@ async def test_the_shutdown_runs_as_it_stands() -> None:
         await manager.get("a" * 43)
 
 
-# docs/extending.md
+# docs/guides/extending.md
 
 
 STORE, TRANSPORT = blocks("extending.md")
@@ -437,7 +426,7 @@ async def test_a_transport_carries_the_id(browser: Browser, app: Application) ->
     assert "n" not in (await browser.get("/")).json()
 
 
-# docs/koa.md
+# docs/guides/koa.md
 
 
 def test_sessions_are_shared_as_the_page_says() -> None:
@@ -457,7 +446,7 @@ def test_the_list_of_moved_pages_is_that_of_the_demo() -> None:
     assert f"{first} {{{{" in template
 
 
-# docs/cross-site.md
+# docs/guides/cross-site.md
 
 
 (PROGRAM,) = blocks("cross-site.md")

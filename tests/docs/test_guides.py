@@ -20,9 +20,10 @@ from tornado_mcsession import MemoryStore, SessionManager
 from ..support.browser import Browser
 from ..support.clock import ManualClock
 from ..support.memcached import Memcached
+from ..support.pages import ROOT, blocks
 from ..support.processes import Process, free_port
 from ..support.requests import FakeHandler
-from .test_docs import ROOT, blocks, run, run_async
+from .test_docs import run, run_async
 
 GUIDES = ["timeouts.md", "events.md", "several-sessions.md", "typed-sessions.md"]
 TIME_FUNCTION, ADDED, TIMEOUTS = blocks("timeouts.md")
@@ -70,7 +71,7 @@ async def test_each_program_runs_as_it_stands(
         server.kill()
 
 
-# docs/typed-sessions.md
+# docs/guides/typed-sessions.md
 
 
 @pytest.mark.gen_test
@@ -101,7 +102,7 @@ def test_the_pieces_of_the_page_run() -> None:
     assert changed["upgrade"]({"basket": ["pen"]}) == {"items": ["pen"]}
 
 
-# docs/timeouts.md
+# docs/guides/timeouts.md
 
 
 @pytest.mark.gen_test
@@ -169,7 +170,7 @@ async def test_the_script_is_that_of_the_page(timeouts: Browser) -> None:
     assert all(f'id="{name}"' in page for name in wanted)
 
 
-# docs/events.md
+# docs/guides/events.md
 
 
 @pytest.mark.gen_test
@@ -215,7 +216,7 @@ async def test_the_audit_log_has_a_line_for_each(
     ]
 
 
-# docs/several-sessions.md
+# docs/guides/several-sessions.md
 
 
 @pytest.mark.gen_test
@@ -267,7 +268,7 @@ async def test_basket_and_login_are_independent(serve: Any, clock: ManualClock) 
     assert await add("pad") == "ann, your basket: pad"
 
 
-# docs/managed-clusters.md
+# docs/operations/managed-clusters.md
 
 
 @pytest.mark.integration

@@ -24,10 +24,11 @@ from tornado_mcsession import MemoryStore, SessionManager, SessionMixin, Session
 from tornado_mcsession.settings import DAY, Settings
 
 from ..support.browser import Browser
+from ..support.pages import page
 from ..support.requests import FakeHandler, begin, data_of, key_of, visit
 
 ROOT = Path(__file__).parents[2]
-DOCUMENT = ROOT / "docs" / "security.md"
+DOCUMENT = page("security.md")
 TEXT = DOCUMENT.read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.S)
 PRODUCTION, ENDINGS, JOB, FRESH, LIMIT = BLOCKS

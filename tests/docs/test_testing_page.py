@@ -1,4 +1,4 @@
-"""The programs of docs/testing.md pass, as they stand there."""
+"""The programs of docs/guides/testing.md pass, as they stand there."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ import pytest
 
 from tornado_mcsession import testing
 
+from ..support.pages import text_of
+
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "testing.md").read_text()
+PAGE = text_of("testing.md")
 UNITTEST, PYTEST_TORNADO, PYTEST = re.findall(r"```python\n(.*?)```", PAGE, re.S)
 PLUGIN = ["-p", "_tornado_mcsession_pytest"]
 # pytest-tornado warns of itself.

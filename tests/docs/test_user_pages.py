@@ -1,4 +1,4 @@
-"""The programs of docs/devices.md and docs/impersonation.md do what the pages say."""
+"""The programs of devices.md and impersonation.md do what the pages say."""
 
 from __future__ import annotations
 
@@ -16,13 +16,10 @@ from tornado_mcsession import SessionManager, UserSession
 
 from ..support.browser import Browser
 from ..support.http import Response
+from ..support.pages import blocks, text_of
 from ..support.processes import Process, free_port
 
 ROOT = Path(__file__).parents[2]
-
-
-def blocks(name: str) -> list[str]:
-    return re.findall(r"```python\n(.*?)```", (ROOT / "docs" / name).read_text(), re.S)
 
 
 SETTINGS, DEVICES = blocks("devices.md")
@@ -89,7 +86,7 @@ def test_the_settings_are_accepted() -> None:
 
 def test_all_of_an_item_is_in_the_table() -> None:
     """Each field of a `UserSession`."""
-    text = (ROOT / "docs" / "devices.md").read_text()
+    text = text_of("devices.md")
     assert set(re.findall(r"^\| `(\w+)` \|", text, re.M)) == set(UserSession._fields)
 
 

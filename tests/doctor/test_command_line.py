@@ -17,13 +17,14 @@ import pytest
 from tornado_mcsession import MemcachedStore
 from tornado_mcsession.doctor import examination
 
+from ..support.pages import page
 from ..support.processes import free_port
 from ..support.tls import tls_url
 from .doctoring import ENVIRONMENT, QUOTED, SECRET, USER, run, run_process, start
 
 pytestmark = pytest.mark.integration
 
-DOCS = Path(__file__).parents[2] / "docs" / "doctor.md"
+DOCS = page("doctor.md")
 
 TEXT, WHOLE, NUMBER, TRUTH = (str,), (int,), (int, float), (bool,)
 REMARK = {"kind": TEXT, "code": TEXT, "text": TEXT, "advice": TEXT}
@@ -225,7 +226,7 @@ def test_json_of_a_proxy_has_nulls(memcached, twemproxy_factory):
 
 
 def test_each_key_is_documented():
-    """docs/doctor.md explains every key of the JSON object, and each status."""
+    """doctor.md explains every key of the JSON object, and each status."""
     text = DOCS.read_text(encoding="utf-8")
 
     def explained(shape: dict[str, Any]) -> None:
@@ -242,7 +243,7 @@ def test_each_key_is_documented():
 
 
 def test_each_code_is_documented():
-    """docs/doctor.md lists every code that a remark may have."""
+    """docs/operations/doctor.md lists every code that a remark may have."""
     text = DOCS.read_text(encoding="utf-8")
     codes = {code for _, code, _, _ in examination.DIAGNOSES}
     for module in Path(examination.__file__).parent.glob("*.py"):

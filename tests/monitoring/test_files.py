@@ -17,11 +17,12 @@ from tornado_mcsession import MemcachedStore, SessionManager, access_log
 from tornado_mcsession.metrics import SessionMetrics
 
 from ..support.memcached import Memcached
+from ..support.pages import page, text_of
 from ..support.processes import Process, free_port
 
-DOCS = Path(__file__).parents[2] / "docs"
-DASHBOARD = DOCS / "monitoring" / "dashboard.json"
-ALERTS = DOCS / "monitoring" / "alerts.yml"
+FILES = page("monitoring.md").parent / "monitoring"
+DASHBOARD = FILES / "dashboard.json"
+ALERTS = FILES / "alerts.yml"
 PREFIX = "tornado_mcsession_"
 LABELS = {"manager", "kind", "node", "outcome", "phase", "reason", "state", "le"}
 
@@ -65,7 +66,7 @@ def test_each_metric_exists(path, known):
 
 def test_each_metric_is_in_the_guide(known):
     """And on the dashboard, which shows all that there is."""
-    guide = (DOCS / "monitoring.md").read_text()
+    guide = text_of("monitoring.md")
     table = guide.partition("## The metrics")[2].partition("##")[0]
     told = {PREFIX + name for name in re.findall(r"`(\w+)`", table)}
     shown = DASHBOARD.read_text()
@@ -81,7 +82,7 @@ async def test_the_program_of_the_guide(
     tmp_path: Path, io_loop: object, own_memcached: Memcached
 ) -> None:
     """It runs, and its metrics are those that the guide shows."""
-    guide = (DOCS / "monitoring.md").read_text()
+    guide = text_of("monitoring.md")
     program = re.search(r"```python\n(.*?)```", guide, re.S)[1]
     shown = re.search(r"```console\n.*?\n(.*?)```", guide, re.S)[1].splitlines()
     ports = {"8888": free_port(), "9100": free_port(), "11211": own_memcached.port}
@@ -109,7 +110,7 @@ async def test_the_program_of_the_guide(
 
 def test_the_other_code_of_the_guide(capsys):
     """One line for OpenTelemetry, and an access log of one's own format."""
-    guide = (DOCS / "monitoring.md").read_text()
+    guide = text_of("monitoring.md")
     _, one_line, own_format = re.findall(r"```python\n(.*?)```", guide, re.S)
     app = Application()
     exec(one_line, {"SessionManager": SessionManager, "app": app})

@@ -1,9 +1,8 @@
-"""What docs/csrf.md says is so: its code runs, and does what it is there for."""
+"""What docs/guides/csrf.md says is so: its code runs, and does what it is there for."""
 
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 from tornado.web import Application, RequestHandler
@@ -11,10 +10,11 @@ from tornado.web import Application, RequestHandler
 from tornado_mcsession import MemoryStore, SessionManager, SessionMixin
 
 from ..support.browser import Browser
+from ..support.pages import text_of
 from .target import HEADER, SECRET, Target, new_id
 from .test_csrf import FOREIGN, HAS_CROSS_ORIGIN
 
-TEXT = (Path(__file__).parents[2] / "docs" / "csrf.md").read_text()
+TEXT = text_of("csrf.md")
 BY_ORIGIN, BY_TOKEN, CART, API = re.findall(r"```python\n(.*?)```", TEXT, re.S)
 
 NAMES = {

@@ -31,11 +31,12 @@ from tornado_mcsession.testing.contract import (
 
 from ..support.browser import Browser
 from ..support.memcached import Memcached
+from ..support.pages import text_of
 from ..support.tls import Certificates
 
 pytestmark = pytest.mark.integration
 
-DOCUMENT = (Path(__file__).parents[2] / "docs" / "security.md").read_text()
+DOCUMENT = text_of("security.md")
 (COMMAND,) = re.findall(r"```sh\n(memcached .*?)```", DOCUMENT, re.S)
 (URL,) = re.findall(r"```text\n(memcacheds:.*?)\n```", DOCUMENT, re.S)
 # What differs between a machine of the documentation and this one.

@@ -8,7 +8,6 @@ import re
 import shlex
 import shutil
 import ssl
-from pathlib import Path
 
 import pytest
 
@@ -20,13 +19,14 @@ from tornado_mcsession.testing.contract import (
     ValueContract,
 )
 
+from ..support.pages import page
 from ..support.processes import LOOPBACKS, Process, find_server, free_port
 from ..support.tls import tls_url
 from .recording import RecordingProxy
 
 pytestmark = pytest.mark.integration
 
-DOCUMENT = Path(__file__).parent.parent.parent / "docs" / "tls.md"
+DOCUMENT = page("tls.md")
 SECRET = "pa55word"
 
 
@@ -227,7 +227,7 @@ async def test_a_password_over_tls(tls_memcached_factory, connect, tmp_path):
 
 @pytest.mark.gen_test
 async def test_the_documentation_works_as_it_stands(certificates, connect, tmp_path):
-    """The command of docs/tls.md starts a server that its URL has sessions on."""
+    """The command of tls.md starts a server that its URL has sessions on."""
     text = DOCUMENT.read_text()
     (command,) = re.findall(r"```sh\n(.*?)```", text, re.S)
     (url,) = re.findall(r"```text\n(.*?)\n```", text, re.S)

@@ -1,6 +1,6 @@
 """MemcachedStore through twemproxy, behind which are two memcacheds.
 
-What docs/twemproxy.md says of it is what these tests, and those of its faults, have
+What twemproxy.md says of it is what these tests, and those of its faults, have
 seen.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import re
 import subprocess
-from pathlib import Path
 
 import pytest
 
@@ -27,6 +26,7 @@ from tornado_mcsession.testing.contract import (
     ValueContract,
 )
 
+from ..support.pages import page
 from ..support.processes import find_server
 from ..support.requests import begin, data_of, visit
 from ..support.tls import tls_url
@@ -34,7 +34,7 @@ from ..support.twemproxy import OPTIONS
 
 pytestmark = pytest.mark.integration
 
-DOCUMENT = Path(__file__).parent.parent.parent / "docs" / "twemproxy.md"
+DOCUMENT = page("twemproxy.md")
 SECRET = "pa55word"
 KEYS = [f"key{number}" for number in range(20)]
 
@@ -235,7 +235,7 @@ async def test_commands_about_a_server_are_refused(twemproxy, command):
 
 
 def test_the_documentation_has_the_configuration_that_is_tested(tmp_path):
-    """What docs/twemproxy.md advises is valid, and what these tests run with."""
+    """What twemproxy.md advises is valid, and what these tests run with."""
     (advised,) = re.findall(r"```yaml\n(.*?)```", DOCUMENT.read_text(), re.S)
     file = tmp_path / "nutcracker.yml"
     file.write_text(advised)

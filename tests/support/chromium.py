@@ -33,7 +33,10 @@ R = TypeVar("R")
 PATIENCE = 15_000
 
 # Each name below "example" leads to this machine. No other name is known.
-NAMES = "MAP *.example 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1"
+NAMES = (
+    "MAP *.example 127.0.0.1, MAP * ~NOTFOUND, "
+    "EXCLUDE localhost, EXCLUDE *.localhost, EXCLUDE 127.0.0.1"
+)
 
 ARGUMENTS = [
     "--disable-background-networking",
@@ -42,6 +45,7 @@ ARGUMENTS = [
     "--disable-quic",
     "--disable-sync",
     f"--host-resolver-rules={NAMES}",
+    "--ignore-certificate-errors",  # of an authority that only the tests know
     "--no-first-run",
     "--no-proxy-server",
     "--no-sandbox",  # which root cannot have
@@ -87,6 +91,17 @@ class Chromium:
         finally:
             self._playwright.stop()
 
+    def with_kept_pages(self) -> Browser:
+        """Start another one, which keeps pages in memory for its back button.
+
+        Playwright turns that off where it is not told otherwise.
+        """
+        return self._playwright.chromium.launch(
+            executable_path=find_server("chromium"),
+            args=ARGUMENTS,
+            ignore_default_args=["--disable-back-forward-cache"],
+        )
+
     def new_context(self, **options: Any) -> BrowserContext:
         """Start a browser without cookies; takes what Playwright's does."""
         context = self._browser.new_context(**options)
@@ -106,6 +121,11 @@ class Console:
         context.on("console", self._said)
         context.on("weberror", self._raised)
 
+    def leave(self, context: BrowserContext) -> None:
+        """Do not listen to ``context`` any more."""
+        context.remove_listener("console", self._said)
+        context.remove_listener("weberror", self._raised)
+
     def _said(self, message: ConsoleMessage) -> None:
         if message.type == "error":
             where = message.location.get("url", "")
@@ -115,7 +135,7 @@ class Console:
         self._errors.append(f"exception: {error.error}")
 
     def allow(self, pattern: str) -> None:
-        """Expect errors that match ``pattern``, as ``the status of 503``."""
+        """Expect errors that match ``pattern``, as ``a status of 503``."""
         self._allowed.append(re.compile(pattern))
 
     def unexpected(self, contexts: Sequence[BrowserContext]) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any
 from .memcached import Memcached
 from .processes import Process, find_server, free_port
 
-# Those of docs/twemproxy.md, and a timeout that no healthy server needs.
+# Those of docs/operations/twemproxy.md, and a timeout that no healthy server needs.
 OPTIONS = {
     "hash": "fnv1a_64",
     "hash_tag": '"{}"',

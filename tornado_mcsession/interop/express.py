@@ -46,7 +46,8 @@ def express_session(
         )
 
     Both applications then serve the same users from the same memcached servers.
-    ``docs/koa.md`` says which guarantees hold, and which do not hold while Node writes.
+    ``docs/guides/koa.md`` says which guarantees hold, and which do not hold while Node
+    writes.
 
     Raises `ValueError` or `TypeError` for wrong arguments.
 

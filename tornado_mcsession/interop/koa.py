@@ -52,7 +52,8 @@ def koa_session(
         )
 
     Both applications then serve the same users from the same memcached servers.
-    ``docs/koa.md`` says which guarantees hold, and which do not hold while Node writes.
+    ``docs/guides/koa.md`` says which guarantees hold, and which do not hold while Node
+    writes.
 
     Raises `ValueError` or `TypeError` for wrong arguments.
 

@@ -137,7 +137,7 @@ class Requests:
             logger.warning(
                 "%s was sent by another site without the session cookie; its changes "
                 "to the session were dropped, since a new cookie would log the user "
-                "out. See docs/cross-site.md and the setting cross_site",
+                "out. See docs/guides/cross-site.md and the setting cross_site",
                 handler.request.path,
             )
         return True
