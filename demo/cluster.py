@@ -67,9 +67,8 @@ class Cluster:
         try:
             for _ in range(self._setup.processes):
                 await self._start()
-            await asyncio.wait(
-                [stopping, self._failed], return_when=asyncio.FIRST_COMPLETED
-            )
+            ends: list[asyncio.Future[Any]] = [stopping, self._failed]
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             if stopping.done():
                 return 0
             print(f"{self._failed.result()}; the demo ends.", file=sys.stderr)

@@ -235,6 +235,7 @@ def test_memcached_away_logs_nobody_out(page, visit, console):
     expect(result).to_contain_text("got a 503")
     expect(page.locator("#faults-timeline .bad")).not_to_have_count(0)
     expect(page.locator("#faults-strip")).to_contain_text("unavailable")
+    assert findings(page) == []
     page.reload()
     expect(page.locator("#account-title")).to_have_text("Grace, you are logged in")
     expect(page.locator("#cart")).to_contain_text("Notebook")
@@ -437,6 +438,26 @@ def test_the_embedded_demo_has_no_barrier(page, embedded):
     """axe-core has no finding on the page with the disabled buttons."""
     page.goto(embedded.url)
     assert findings(page) == []
+
+
+def test_the_page_of_an_outage_has_no_barrier(new_context, console):
+    """The 503 page says what to do, fits a phone, and axe-core has no finding."""
+    console.allow("status of 503")
+    demo = Demo(f"--store=memcached://127.0.0.1:{free_port()}")
+    try:
+        page = new_context(viewport={"width": 320, "height": 640}).new_page()
+        page.goto(demo.url + "login")
+        page.fill("#name", "Ann")
+        with page.expect_navigation() as left:
+            page.click("main button")
+        assert left.value.status == 503
+        expect(page.locator("h1")).to_have_text(
+            "We cannot reach your session right now"
+        )
+        assert_fits(page)
+        assert findings(page) == []
+    finally:
+        demo.terminate()
 
 
 @pytest.mark.parametrize("width", [320, 375])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -178,6 +179,17 @@ async def test_nothing_is_left_of_a_demo_that_was_killed(own):
     memcached = await memcached_of(own)
     own.kill()
     await until(lambda: not accepts(own.port) and not accepts(memcached))
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_it_ends_if_a_process_ends_by_itself(own):
+    """A process that nobody asked to end is named, and the demo ends with status 1."""
+    told = (await Browser(own.port).post("/api/counter")).json()["process"]
+    pid = int(told.rpartition(" ")[2])
+    os.kill(pid, signal.SIGKILL)
+    await until(lambda: not own.is_running)
+    assert f"The process {pid} ended with status -9; the demo ends." in own.output()
+    assert own.terminate() == 1
 
 
 async def token(browser: Browser) -> str:
