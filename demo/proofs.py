@@ -52,6 +52,14 @@ class Endpoint(Traced):
     def session_error(self, error: Exception) -> dict[str, Any]:
         return self.answer(error=type(error).__name__)
 
+    async def work(self) -> None:
+        """Do what a handler does between reading its session and saving it.
+
+        The next click comes over a new connection, so that any process may get it.
+        """
+        self.set_header("Connection", "close")
+        await asyncio.sleep(WORK_SECONDS)
+
 
 class Ours(Endpoint, SessionMixin, RequestHandler):
     """A session of this library."""
@@ -80,7 +88,7 @@ class OursClick(Ours):
     """Count a click in a transaction: it runs again if another click was faster."""
 
     async def post(self) -> None:
-        await asyncio.sleep(WORK_SECONDS)
+        await self.work()
 
         def click(data: dict[str, Any]) -> int:
             data["clicks"] = data.get("clicks", 0) + 1
@@ -127,7 +135,7 @@ class NaiveBegin(Naive):
 
 class NaiveClick(Naive):
     async def post(self) -> None:
-        await asyncio.sleep(WORK_SECONDS)
+        await self.work()
         self.naive["clicks"] = self.naive.get("clicks", 0) + 1
         await self.save()
         self.write(self.answer(clicks=self.naive["clicks"]))

@@ -196,6 +196,7 @@ def test_fifty_clicks_are_counted_by_one_side_only(page, visit):
     result = page.locator("#clicks-result")
     expect(result).to_contain_text("This library: 50 of 50. Get–modify–set:")
     strip = card.locator(".strip")
+    expect(strip).to_contain_text("50 requests, answered by 2 processes: ")
     expect(strip).to_contain_text("50 × cas stored")
     expect(strip).to_contain_text("50 × get hit, 50 × set.")
     lines = strip.locator(".strip-line")
