@@ -8,7 +8,8 @@ from tornado.websocket import WebSocketHandler
 
 from tornado_mcsession import MemoryStore, SessionGone, SessionMixin
 
-from ..docs.test_docs import blocks, run
+from ..docs.test_docs import run
+from ..support.pages import blocks
 from .serving import wait_for
 
 pytestmark = pytest.mark.browser
@@ -114,7 +115,7 @@ def test_another_site_gets_no_socket(serve, page, console):
 
 @pytest.fixture
 def timeouts(serve, clock):
-    """The program of docs/timeouts.md, on the clock of the test."""
+    """The program of docs/guides/timeouts.md, on the clock of the test."""
     names = run(TIMEOUTS)
     names["SESSION"].update(store=MemoryStore(clock=clock), clock=clock)
     return serve(make=names["make_app"])

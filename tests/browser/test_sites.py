@@ -7,7 +7,8 @@ from tornado.web import RequestHandler
 
 from tornado_mcsession import SessionMixin
 
-from ..docs.test_docs import blocks, run
+from ..docs.test_docs import run
+from ..support.pages import blocks
 
 pytestmark = pytest.mark.browser
 
@@ -179,7 +180,7 @@ def provider(serve):
 
 @pytest.fixture
 def shop(serve, provider):
-    """The program of docs/cross-site.md, with this provider."""
+    """The program of docs/guides/cross-site.md, with this provider."""
     text = PROGRAM.replace("asyncio.run(main())", "")
     for name in ("pay", "id"):
         old = f"https://{name}.example/"
