@@ -194,8 +194,10 @@ async function background(form, button) {
   const answer = await post(form, {}, { json: true, action });
   const problem = answer.ok ? null : (await answer.json()).detail;
   await refresh();
-  const done = "The slow request is done, and all your changes are kept.";
-  say(problem ?? done, problem ? "error" : "success");
+  const isThere = document.querySelector("#session [data-exists]");
+  if (problem) say(problem, "error");
+  else if (isThere) say("The slow request is done, and all your changes are kept.", "success");
+  else say("The session was ended meanwhile. The slow request changed nothing.", "info");
   await stripOf(action, 1);
 }
 

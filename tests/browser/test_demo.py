@@ -401,6 +401,25 @@ def test_the_logout_message_goes_when_shopping_goes_on(page, visit):
     expect(page.locator("#flashes")).not_to_contain_text("logged out")
 
 
+def test_a_slow_request_tells_what_became_of_its_change(page, new_context, visit):
+    """It says that all is kept, or that the session was ended while it ran."""
+    visit(page)
+    log_in(page, "Slow")
+    page.click("#slow")
+    page.click("#add-pencil")
+    expect(page.locator("#cart")).to_contain_text("Pencil")
+    expect(page.locator("#flashes")).to_contain_text("all your changes are kept")
+    expect(page.locator("#cart")).to_contain_text("Pencil")
+    other = visit(new_context().new_page())
+    log_in(other, "Slow")
+    page.click("#slow")
+    expect(page.locator("#flashes")).to_contain_text("is under way")
+    other.click("#end-others")
+    expect(other.locator(".devices li")).to_have_count(1)
+    expect(page.locator("#flashes")).to_contain_text("changed nothing")
+    expect(page.locator("#login-name")).to_be_visible()
+
+
 def test_one_of_each_tells_how_many_requests_there_were(page, visit):
     """It says six requests when there were six, and that one began the session."""
     visit(page)
