@@ -112,6 +112,7 @@ class Process:
         *,
         cwd: Path | None = None,
         env: Mapping[str, str] | None = None,
+        pass_fds: Sequence[int] = (),
     ) -> None:
         self.port = port
         self._output = tempfile.TemporaryFile()
@@ -122,6 +123,7 @@ class Process:
             stderr=subprocess.STDOUT,
             cwd=cwd,
             env=env,
+            pass_fds=pass_fds,
         )
         try:
             self._wait_until_it_accepts()
