@@ -19,7 +19,8 @@ def shops(own_memcached: Memcached) -> Iterator[tuple[Shop, Shop]]:
     """Two processes of the shop, both ready."""
     with ExitStack() as stack:
         one, two = (
-            stack.enter_context(closing(Shop(f"{own_memcached.url}/?timeout=0.3"))) for _ in range(2)
+            stack.enter_context(closing(Shop(f"{own_memcached.url}/?timeout=0.3")))
+            for _ in range(2)
         )
         one.wait_until_ready()
         two.wait_until_ready()

@@ -165,9 +165,11 @@ class Process:
         """Go on after `stop`."""
         self._process.send_signal(signal.SIGCONT)
 
-    def terminate(self, timeout: float = 10) -> int:
+    def terminate(
+        self, timeout: float = 10, *, by: signal.Signals = signal.SIGTERM
+    ) -> int:
         """Ask it to end; return its exit status."""
-        self._process.terminate()
+        self._process.send_signal(by)
         try:
             return self._process.wait(timeout)
         finally:
