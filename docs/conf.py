@@ -21,11 +21,25 @@ copyright = author  # Sphinx's name for the line at the foot of each page
 extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
     "sphinx_copybutton",
 ]
 exclude_patterns = ["_build"]
 nitpicky = True
+# What is not this package's has no page here.
+nitpick_ignore_regex = [
+    (
+        r"py:.*",
+        r"(collections|datetime|asyncio|_asyncio|concurrent|ssl|time|tornado|opentelemetry"
+        r"|prometheus_client)(\..*)?",
+    ),
+    (
+        r"py:class",
+        r"RequestHandler|Application|TracebackType|IOStream|HTTPHeaders|Carried|ids.CookieSecret"
+        r"|.*\._T",
+    ),
+]
 
 html_theme = "furo"
 html_title = project
@@ -49,6 +63,7 @@ copybutton_only_copy_prompt_lines = False
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
+default_role = "py:obj"
 autodoc_preserve_defaults = True
 
 # Pages lead to files beside them (tests, the demo) by relative links. The site leads to

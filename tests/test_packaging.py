@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+import tornado_mcsession
+
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 EXTRAS = PROJECT["project"]["optional-dependencies"]
@@ -57,13 +59,36 @@ def test_a_source_distribution_is_the_whole_project(tmp_path):
         missing = files_of(folder) - packed
         assert not missing, sorted(missing)
     assert {"README.md", "CHANGELOG.md", "SECURITY.md", ".ci/run"} <= packed
+    assert ".github/workflows/ci.yml" in packed
     assert not any("__pycache__" in name for name in packed)
+
+
+def test_the_public_ci_calls_the_same_scripts():
+    """Those that developers call, and no commands of its own."""
+    public = (ROOT / ".github" / "workflows" / "ci.yml").read_text()
+    runs = set(re.findall(r"run: (\S+)", public))
+    assert runs == {
+        f"scripts/{name}" for name in ("build", "check", "docs", "test", "types")
+    }
+    assert all(os.access(ROOT / name, os.X_OK) for name in runs)
+    ours = set(
+        re.findall(r"^(?:exec )?(scripts/\w+)", (ROOT / ".ci/run").read_text(), re.M)
+    )
+    # Here one machine has several Pythons.
+    assert ours - {"scripts/matrix"} <= runs
+
+
+def test_the_changelog_has_the_version():
+    """The newest entry is this release's, with its date."""
+    version = re.escape(tornado_mcsession.__version__)
+    changes = (ROOT / "CHANGELOG.md").read_text()
+    assert re.search(rf"^## \[{version}\] - \d{{4}}-\d\d-\d\d$", changes, re.M)
 
 
 def test_extras_are_for_users():
     """What developers need is in groups, which no wheel tells of."""
     assert set(EXTRAS) == {"encryption", "metrics", "telemetry"}
-    assert set(GROUPS) == {"bench", "fuzz", "package", "test"}
+    assert set(GROUPS) == {"bench", "docs", "fuzz", "package", "test"}
 
 
 def test_the_extras_are_tested():

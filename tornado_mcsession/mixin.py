@@ -128,14 +128,15 @@ class SessionMixin(_Handler):
     """
 
     session_load: Literal["eager", "lazy", "off"] = "eager"
-    """When the session is loaded: ``"eager"`` in `prepare`, ``"lazy"`` by
+    """When the session is loaded. ``"eager"`` means in `prepare`, ``"lazy"`` by
     `load_session`, ``"off"`` never. A logout handler should be lazy: it needs no
     loading, and then works while the store is slow."""
     session_renew: bool = True
     """Whether using the session keeps it alive; False for polling routes."""
     session_save: bool | None = None
-    """True: save an existing session even unchanged. False: save nothing at the end
-    of the request; what is awaited (``save()``, ``login()``) is stored all the same."""
+    """``True`` saves an existing session even unchanged. ``False`` saves nothing at the
+    end of the request; what is awaited (``save()``, ``login()``) is stored all the
+    same."""
     session_manager_name: str = "session"
     """Which of the application's managers keeps this handler's session."""
 
@@ -464,7 +465,7 @@ class SessionStatusHandler(SessionMixin, RequestHandler):
 
     ``seconds_left`` is a whole number, rounded down; 0 where there is no session. If
     the store cannot tell, the response is a 503. For a manager with a name, set
-    `session_manager_name` in a subclass.
+    ``session_manager_name`` in a subclass.
     """
 
     session_renew = False

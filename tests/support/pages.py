@@ -25,6 +25,10 @@ def text_of(name: str) -> str:
     return page(name).read_text(encoding="utf-8")
 
 
+def figure(name: str) -> str:
+    return (DOCS / "figures" / name).read_text(encoding="utf-8")
+
+
 def blocks(name: str) -> list[str]:
     """The Python code of a page."""
     return re.findall(r"```python\n(.*?)```", text_of(name), re.S)

@@ -110,8 +110,8 @@ class Store(ABC):
     ``{braces}`` alone decides where the key is placed. A TTL is in seconds, greater
     than 0, and may be fractional: an entry lives at least that long, and at most a
     few seconds longer. No entry lives for ever. Flags are a whole number of 32 bits.
-    `check_key`, `check_data`, `check_ttl` and `check_flags` refuse everything else,
-    when the operation is called or when it is awaited.
+    ``check_key``, ``check_data``, ``check_ttl`` and ``check_flags`` refuse everything
+    else, when the operation is called or when it is awaited.
 
     The operations may be ``async def``, or functions that return another awaitable. A
     future is waited for without a task, and its operation is under way already.
@@ -148,8 +148,8 @@ class Store(ABC):
     ) -> Awaitable[CasResult]:
         """Replace the version of ``key`` that ``token`` came with.
 
-        `CasResult.CONFLICT` where another version is there now,
-        `CasResult.MISSING` where nothing is. Either leaves the store as it was.
+        `.CasResult.CONFLICT` where another version is there now,
+        `.CasResult.MISSING` where nothing is. Either leaves the store as it was.
         """
 
     @abstractmethod

@@ -44,7 +44,7 @@ class MemoryStore(Store):
 
     It keeps the whole contract: entries expire and are freed, and no more than
     ``max_bytes`` are kept; the least recently used make room, and are counted
-    in `stats`. Several processes do not share it: behind a load balancer, use
+    in ``stats()``. Several processes do not share it: behind a load balancer, use
     `.MemcachedStore`.
 
     Args:

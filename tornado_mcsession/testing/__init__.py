@@ -1,9 +1,9 @@
 """Tools for the tests of applications, and of stores of your own.
 
 `SessionClient` begins sessions and sends requests; `ManualClock` moves the time;
-`FaultyStore` fails on cue; `Memcached` is a process to break; `StoreContract` has the
+`FaultyStore` fails on cue; `Memcached` is a process to break; `.StoreContract` has the
 tests that every store must pass. With pytest there are fixtures, too. Only
-`StoreContract` needs pytest. See docs/guides/testing.md.
+`.StoreContract` needs pytest. See docs/guides/testing.md.
 """
 
 from __future__ import annotations

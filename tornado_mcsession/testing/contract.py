@@ -450,8 +450,8 @@ class StoreContract(ValueContract, ArgumentContract, LoopContract, ExpiryContrac
     The store must be empty each time, at least of keys that begin with letters. If a
     server keeps what is stored, let a fixture empty the server before each test.
 
-    It has four parts, which can be used one by one: `ValueContract`,
-    `ArgumentContract`, `LoopContract` and `ExpiryContract`.
+    It has four parts, which can be used one by one: ``ValueContract``,
+    ``ArgumentContract``, ``LoopContract`` and ``ExpiryContract``.
     """
 
 

@@ -75,7 +75,7 @@ class MemcachedStore(Store):
         max_pending: unfinished operations for each server; more are refused.
         username: for a server that runs with ``-Y``.
         password: likewise.
-        tls: `True`, or an `ssl.SSLContext`.
+        tls: ``True``, or an `ssl.SSLContext`.
         tls_ca: a file of the certificates to trust, in PEM, instead of the
             system's.
         tls_cert: a file with the certificate to show to the server.
@@ -87,7 +87,7 @@ class MemcachedStore(Store):
         addresses: ``"same"`` where all addresses of a host name lead to the same
             sessions, such as proxies before the same servers. Without it, a name
             with several addresses of one family is refused.
-        router: what places keys on servers, given their weights by name: `Router`, or
+        router: what places keys on servers, given their weights by name: `.Router`, or
             a class derived from it where other programs place them in another way.
         executor: run the blocking calls here, instead of on own threads; it is
             not shut down by `close`. After a fork, the child has own threads.
