@@ -61,8 +61,9 @@ class Node:
         script = 'read go; exec "$0" -f "$1"'
         server = find_server("yrmcdsd")
         self.log = (folder / f"{number}.log").open("w+")
-        self.process = subprocess.Popen(  # nosec B603 B607 # no shell
-            ["unshare", "-n", "sh", "-c", script, server, str(configuration)],
+        command = ["unshare", "-n", "sh", "-c", script, server, str(configuration)]
+        self.process = subprocess.Popen(  # nosec B603 # no shell
+            command,
             stdin=subprocess.PIPE,
             stderr=self.log,
             text=True,
@@ -210,7 +211,8 @@ def main(options: argparse.Namespace) -> None:
         environment = {**os.environ, INSIDE: "1"}
         again = [sys.executable, "-m", "benchmarks.failover", *sys.argv[1:]]
         command = ["unshare", "--user", "--map-root-user", "--net", *again]
-        sys.exit(subprocess.run(command, env=environment).returncode)
+        done = subprocess.run(command, env=environment)  # nosec B603 # no shell
+        sys.exit(done.returncode)
     with tempfile.TemporaryDirectory() as folder, nodes(Path(folder)) as (one, two):
         asyncio.run(play(options, one, two))
 

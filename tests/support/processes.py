@@ -96,7 +96,7 @@ def find_server(name: str) -> str:
     if path is None:
         how = f"apt-get install {DEBIAN_PACKAGES.get(name, name)}, "
         if name in ONLY_DEBIAN:
-            how += "not in Homebrew: leave its tests out by -m 'not debian'"
+            how += "only Debian has it: leave its tests out by -m 'not debian'"
         else:
             how += f"brew install {BREW_PACKAGES.get(name, name)}"
         pytest.exit(
