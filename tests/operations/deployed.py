@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import os
 import re
+import signal
 import socket
 import ssl
 import sys
@@ -59,10 +60,14 @@ def replaced(text: str, *pairs: tuple[str, str]) -> str:
 class Shop:
     """A process of the shop, on a socket that outlives it, as systemd's do."""
 
-    def __init__(self, store: str) -> None:
+    def __init__(self, store: str, linger: float = LINGER) -> None:
         self.port = free_port()
         self._socket = socket.create_server(("127.0.0.1", self.port))
-        self._store = store
+        self._environment = {
+            "STORE": store,
+            "COOKIE_SECRET": "of these tests",
+            "LINGER": str(linger),
+        }
         self.start()
 
     def start(self) -> None:
@@ -75,18 +80,21 @@ class Shop:
             list(map(str, command)),
             self.port,
             pass_fds=[self._socket.fileno()],
-            env={
-                **os.environ,
-                "STORE": self._store,
-                "COOKIE_SECRET": "of these tests",
-                "LINGER": str(LINGER),
-            },
+            env={**os.environ, **self._environment},
         )
 
     def wait_until_ready(self) -> None:
         """Ask /readyz, which waits in the socket's queue until the process accepts."""
         status, _ = asked(self.port, "/readyz")
         assert status == 200, self._process.output()
+
+    def ask_to_end(self) -> None:
+        """Send SIGTERM, and do not wait."""
+        os.kill(self._process.pid, signal.SIGTERM)
+
+    def wait(self) -> int:
+        """Wait for its end; return its exit status."""
+        return self._process.terminate(timeout=15)
 
     def restart(self) -> None:
         """Do what ``systemctl restart`` does."""

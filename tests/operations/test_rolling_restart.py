@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import http.client
+import os
 import ssl
+import sys
 import time
 from contextlib import closing
 
@@ -12,9 +14,9 @@ from tornado.httpclient import HTTPRequest
 from tornado.websocket import websocket_connect
 
 from ..support.memcached import Memcached
-from ..support.processes import Process
+from ..support.processes import Process, free_port
 from ..support.tls import Certificates
-from .deployed import Shop, Visitor, asked, visitors
+from .deployed import DEPLOY, Shop, Visitor, asked, visitors
 
 pytestmark = [pytest.mark.integration, pytest.mark.end_to_end]
 
@@ -44,6 +46,39 @@ def test_a_rolling_restart_loses_nothing(
     assert set().union(*(each.ports for each in people)) == {
         str(shop.port) for shop in shops
     }
+
+
+def test_a_process_that_ends_still_serves(own_memcached: Memcached) -> None:
+    """It is not ready any more, and each response closes its connection."""
+    shop = Shop(own_memcached.url, linger=4)
+    connection = http.client.HTTPConnection("127.0.0.1", shop.port, timeout=10)
+    with closing(shop), closing(connection):
+        connection.request("GET", "/")
+        connection.getresponse().read()
+        kept_open = connection.sock
+        assert kept_open is not None
+        shop.ask_to_end()
+        while asked(shop.port, "/readyz")[0] == 200:
+            pass  # the signal is on its way
+        connection.request("GET", "/")
+        last = connection.getresponse()
+        assert (last.status, last.headers["Connection"]) == (200, "close")
+        assert b"0 in your cart" in last.read()
+        assert asked(shop.port, "/readyz")[0] == 503
+        assert shop.wait() == 0
+
+
+def test_without_systemd_the_shop_opens_a_socket(own_memcached: Memcached) -> None:
+    """As in a container: where ADDRESS and PORT say."""
+    port = free_port()
+    environment = {"STORE": own_memcached.url, "COOKIE_SECRET": "of these tests"}
+    process = Process(
+        [sys.executable, str(DEPLOY / "shop.py")],
+        port,
+        env={**os.environ, **environment, "PORT": str(port), "LINGER": "0"},
+    )
+    assert asked(port, "/readyz")[0] == 200
+    assert process.terminate() == 0
 
 
 def test_a_process_that_is_killed_logs_nobody_out(
