@@ -112,6 +112,18 @@ def costs(group: str, name: str, where: str = "") -> Iterator[Pair]:
         yield Pair(group, f"{name}-added-{doing}", cpu, pair, added_cpu)
 
 
+def floor() -> Iterator[Pair]:
+    """Return rows of what the store costs by itself, in threads as it is."""
+    for path, doing in DOING.items():
+        what = f"{doing} in the store, without a session / the same over a dict"
+        pair = Scenario("floor", path), Scenario("dict", path)
+        yield Pair("main", f"floor-{doing}", what, pair)
+        what = f"CPU that {doing} in the store adds, without a session, µs"
+        yield Pair(
+            "main", f"floor-added-{doing}", what, added(path, "floor"), added_cpu
+        )
+
+
 def beside(peer: str, library: str) -> Iterator[Pair]:
     """Return rows of what sessions add here and with a peer."""
     for path, doing in DOING.items():
@@ -170,6 +182,7 @@ IMPORT = "import beyond Tornado and pymemcache; ms of CPU"
 ROWS: list[Row] = [
     *both("main", OURS, "dict", " / the same over a dict"),
     *costs("main", OURS),
+    *floor(),
     *beside("koa", "koa-store-memcached"),
     *beside("aiohttp", "aiohttp-session"),
     *beside("starsessions", "starsessions"),

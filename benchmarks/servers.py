@@ -59,6 +59,7 @@ _ALL = [
     Subject("bare", "Tornado, no session", BARE),
     Subject("dict", "Tornado, a dict in the process", DICT),
     Subject("hop", "Tornado, pymemcache by run_in_executor", "plain.hop"),
+    Subject("floor", "Tornado, the store without a session", "plain.store_alone"),
     Subject(OURS, "tornado-mcsession", MEMCACHED),
     Subject("login", "… logged in", MEMCACHED, visit="&login=1"),
     Subject("encrypted", "… with AES-GCM", "ours.encrypted"),

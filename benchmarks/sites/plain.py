@@ -10,6 +10,8 @@ import msgspec
 from pymemcache.client.base import PooledClient
 from tornado.web import Application, RequestHandler
 
+from tornado_mcsession import Entry, MemcachedStore
+
 from . import BACKLOG, BARE, SECRET, first_data, shown
 
 encode = msgspec.msgpack.encode
@@ -97,6 +99,42 @@ class WriteByHop(Hop):
         self.write(shown(session))
 
 
+class Stored(Signed):
+    """Keeps encoded sessions in the library's store, and does nothing else for them.
+
+    It is what a session cannot cost less than, as long as memcached is asked from
+    threads.
+    """
+
+    def initialize(self, store: MemcachedStore) -> None:
+        self.store = store
+
+    async def load(self, session_id: str) -> Entry:
+        entry = await self.store.get(session_id)
+        assert entry is not None
+        return entry
+
+
+class MakeInStore(Stored):
+    async def get(self) -> None:
+        await self.store.add(self.new_id(), encode(self.first_data()), 86400)
+
+
+class ReadInStore(Stored):
+    async def get(self) -> None:
+        self.write(shown(decode((await self.load(self.session_id())).data)))
+
+
+class WriteInStore(Stored):
+    async def get(self) -> None:
+        session_id = self.session_id()
+        entry = await self.load(session_id)
+        session = decode(entry.data)
+        session["n"] += 1
+        await self.store.cas(session_id, encode(session), 86400, entry.token)
+        self.write(shown(session))
+
+
 def serve(port: int, pages: list[Any]) -> None:
     app = Application(pages, cookie_secret=SECRET)
     app.listen(port, "127.0.0.1", backlog=BACKLOG)
@@ -121,3 +159,9 @@ async def hop(port: int, memcached: str) -> None:
     to = {"client": client}
     pages = [("/make", MakeByHop, to), ("/read", ReadByHop, to)]
     serve(port, [*pages, ("/write", WriteByHop, to)])
+
+
+async def store_alone(port: int, memcached: str) -> None:
+    to = {"store": MemcachedStore(memcached)}
+    pages = [("/make", MakeInStore, to), ("/read", ReadInStore, to)]
+    serve(port, [*pages, ("/write", WriteInStore, to)])

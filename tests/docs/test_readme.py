@@ -6,14 +6,9 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-from tornado.web import Application, RequestHandler, authenticated
 
-from tornado_mcsession import SessionMixin
-
-from ..support.browser import Browser
 from ..support.memcached import Memcached
 from ..support.processes import SERVER_PATH, Process, free_port
 
@@ -22,7 +17,7 @@ README = (ROOT / "README.md").read_text()
 
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.S)
 (TRANSCRIPT,) = re.findall(r"```console\n(.*?)```", README, re.S)
-PROGRAM, HANDLERS, PAGE = PYTHON
+(PROGRAM,) = PYTHON
 (COMMANDS,) = re.findall(r"```sh\n(.*?)```", README, re.S)
 
 
@@ -76,63 +71,3 @@ def test_memcached_starts_as_it_says() -> None:
     command = COMMANDS.splitlines()[0].partition(" &")[0].replace("11211", str(port))
     server = Process(["env", f"PATH={SERVER_PATH}", *command.split()], port)
     server.kill()
-
-
-class Show(SessionMixin, RequestHandler):
-    """Shows what the README's handlers left in the session."""
-
-    def get(self) -> None:
-        session = self.session
-        self.write(
-            {
-                "cart": session.get("cart"),
-                "votes": session.get("votes"),
-                "flashes": session.flashes(),
-                "principal": session.principal,
-            }
-        )
-
-
-@pytest.fixture
-def app() -> Application:
-    names: dict[str, Any] = {
-        "SessionMixin": SessionMixin,
-        "RequestHandler": RequestHandler,
-    }
-    exec(HANDLERS + PAGE, names)
-
-    class Secret(names["Page"]):
-        @authenticated
-        def get(self) -> None:
-            self.write("secret")
-
-    routes: list[Any] = [
-        (f"/{name.lower()}", names[name])
-        for name in ("Cart", "Login", "Logout", "Vote")
-    ]
-    return Application(
-        [*routes, ("/", Show), ("/secret", Secret)],
-        login_url="/login",
-        cookie_secret="s",
-        session={"store": "memory://"},
-    )
-
-
-@pytest.mark.gen_test
-async def test_the_handlers_do_what_their_comments_say(browser: Browser) -> None:
-    """The README's handlers keep a cart over a login, and end it at a logout."""
-    for item in ("book", "pen"):
-        await browser.post("/cart", form={"item": item})
-    assert (await browser.get("/secret")).status == 302
-    for path in ("/login", "/vote", "/vote"):
-        await browser.post(path, form={})
-    assert (await browser.get("/secret")).text == "secret"
-    assert (await browser.get("/")).json() == {
-        "cart": ["book", "pen"],
-        "votes": 2,
-        "flashes": [["info", "Added to your cart"]] * 2,
-        "principal": "user-7",
-    }
-    await browser.post("/logout", form={})
-    assert browser.cookie("session") is None
-    assert (await browser.get("/")).json()["cart"] is None

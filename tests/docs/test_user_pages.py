@@ -1,49 +1,33 @@
-"""The programs of devices.md and impersonation.md do what the pages say."""
+"""The guides about users: logins, devices, acting as another one."""
 
 from __future__ import annotations
 
 import html
 import re
-import sys
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tornado.web import Application
 
-from tornado_mcsession import SessionManager, UserSession
+from tornado_mcsession import MemoryStore, SessionManager
 
 from ..support.browser import Browser
+from ..support.clock import ManualClock
 from ..support.http import Response
-from ..support.pages import blocks, text_of
-from ..support.processes import Process, free_port
-
-ROOT = Path(__file__).parents[2]
-
-
-SETTINGS, DEVICES = blocks("devices.md")
-(ACTING,) = blocks("impersonation.md")
-
-
-def started(program: str, folder: Path) -> Iterator[int]:
-    """The port of a page's program, which runs as it stands."""
-    port = free_port()
-    path = folder / "program.py"
-    path.write_text(program.replace("8888", str(port)))
-    server = Process([sys.executable, str(path)], port, cwd=ROOT)
-    yield port
-    server.kill()
+from ..support.pages import blocks, programs, run, run_async
+from ..support.processes import Process
 
 
 @pytest.fixture
-def devices(tmp_path: Path) -> Iterator[int]:
-    yield from started(DEVICES, tmp_path)
+def devices(start: Callable[..., Process]) -> int:
+    return start("devices.md").port
 
 
 @pytest.fixture
-def acting(tmp_path: Path) -> Iterator[int]:
-    yield from started(ACTING, tmp_path)
+def acting(start: Callable[..., Process]) -> int:
+    return start("impersonation.md").port
 
 
 class User(Browser):
@@ -77,19 +61,130 @@ PHONE = "Mozilla/5.0 (iPhone; CPU iPhone OS 19_0 like Mac OS X) Safari/604.1"
 LAPTOP = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
 
 
-def test_the_settings_are_accepted() -> None:
-    """As they stand at the top of the page."""
-    names: dict[str, Any] = {"SessionManager": SessionManager, "app": Application([])}
-    exec(SETTINGS, names)
-    assert names["manager"].settings.max_sessions == 5
+# docs/guides/login.md
 
 
-def test_all_of_an_item_is_in_the_table() -> None:
-    """Each field of a `UserSession`."""
-    text = text_of("devices.md")
-    assert set(re.findall(r"^\| `(\w+)` \|", text, re.M)) == set(UserSession._fields)
+class Visitor(User):
+    """A visitor of the program about logins."""
+
+    async def enter(
+        self, name: str, password: str, path: str = "/login", **fields: str
+    ) -> Response:
+        shown = (await self.get("/login")).text
+        (token,) = re.findall(r'name="_xsrf" value="([^"]*)"', shown)
+        form = {"_xsrf": token, "name": name, "password": password, **fields}
+        return await self.post(path, form=form)
 
 
+@pytest.fixture
+def visitor(serve: Any, clock: ManualClock) -> Visitor:
+    (program,) = programs("login.md")
+    names = run(program)
+    now = datetime.fromtimestamp
+    names["datetime"] = SimpleNamespace(now=lambda zone: now(clock.now, zone))
+    names["SESSION"].update(store=MemoryStore(clock=clock), clock=clock)
+    return Visitor(serve(names).port, clock=clock)
+
+
+@pytest.mark.gen_test
+async def test_a_login_needs_the_password(visitor: Visitor) -> None:
+    """With it there is a new id, and a logout ends that session."""
+    assert (await visitor.enter("ann", "ink")).status == 403
+    assert "Hello stranger" in (await visitor.get("/")).text
+    assert (await visitor.enter("ann", "pen")).status == 303
+    first = visitor.cookie_header()
+    assert "Hello ann" in (await visitor.get("/")).text
+    await visitor.enter("bob", "ink")
+    assert "Hello bob" in (await visitor.get("/")).text
+    for dead in (first, visitor.cookie_header()):
+        if dead != first:
+            assert (await visitor.send("/", "/logout")).status == 303
+            assert "Hello stranger" in (await visitor.get("/")).text
+        page = await User(visitor.port).get("/", headers={"Cookie": dead})
+        assert "Hello stranger" in page.text
+
+
+@pytest.mark.gen_test
+async def test_remember_me_outlives_the_browser(
+    visitor: Visitor, clock: ManualClock
+) -> None:
+    """For two weeks; without it the login ends with the browser."""
+    await visitor.enter("ann", "pen")
+    assert "max-age" not in visitor.cookie("session").attributes
+    visitor.jar.forget_session_cookies()
+    assert "Hello stranger" in (await visitor.get("/")).text
+    await visitor.enter("ann", "pen", remember="yes")
+    visitor.jar.forget_session_cookies()
+    clock.advance(timedelta(days=13))
+    assert "Hello ann" in (await visitor.get("/")).text
+
+
+@pytest.mark.gen_test
+async def test_the_page_says_that_the_session_has_expired(
+    visitor: Visitor, clock: ManualClock
+) -> None:
+    """In the minutes after its end."""
+    await visitor.enter("ann", "pen")
+    assert "expired" not in (await visitor.get("/")).text
+    clock.advance(timedelta(hours=1, minutes=7))
+    assert "Your session has expired." in (await visitor.get("/")).text
+
+
+@pytest.mark.gen_test
+async def test_what_matters_needs_a_fresh_login(
+    visitor: Visitor, clock: ManualClock
+) -> None:
+    """It is asked for after ten minutes, and leads back to the page, not elsewhere."""
+    asked = await visitor.get("/email")
+    assert asked.header("Location") == "/login?next=/email"
+    entered = await visitor.enter("ann", "pen", asked.header("Location"))
+    assert entered.header("Location") == "/email"
+    assert (await visitor.get("/email")).text == "ann may change the address"
+    clock.advance(timedelta(minutes=11))
+    assert (await visitor.get("/email")).status == 302
+    away = await visitor.enter("ann", "pen", "/login?next=//evil.example/")
+    assert away.header("Location") == "/"
+
+
+@pytest.mark.gen_test
+async def test_the_first_lines_log_in_and_out() -> None:
+    """As they stand at the top of the page about logins."""
+    manager = SessionManager(store=MemoryStore())
+    await manager.set("a" * 43, {"n": 1})
+    session = await manager.get("a" * 43)
+    handler = SimpleNamespace(session=session)
+    await run_async(blocks("login.md")[0], self=handler)
+    assert session is not None
+    assert session.principal == "ann"
+    assert handler.session is None
+
+
+# docs/guides/devices.md
+
+
+@pytest.mark.gen_test
+async def test_the_first_lines_end_devices() -> None:
+    """One, and then all others."""
+    store = MemoryStore()
+    manager = SessionManager(store=store, track_sessions=True, cookie_secret="s")
+    sessions = []
+    for letter in "abc":
+        await manager.set(letter * 43, {"n": 1})
+        session = await manager.get(letter * 43)
+        assert session is not None
+        await session.login("ann")
+        sessions.append(session)
+    names = await run_async(
+        blocks("devices.md")[0], manager=manager, session=sessions[0]
+    )
+    assert len(names["devices"]) == 3
+    assert len(names["others"]) == 2
+    assert len(await manager.sessions("ann")) == 1
+    alive = [await manager.get(session.id) for session in sessions if session.id]
+    assert [session is not None for session in alive] == [True, False, False]
+
+
+@pytest.mark.integration
 @pytest.mark.gen_test
 async def test_a_user_ends_a_device(devices: int) -> None:
     """Which is listed by its name, and logged out then."""
@@ -109,6 +204,7 @@ async def test_a_user_ends_a_device(devices: int) -> None:
     assert list(await laptop.listed()) == ["Firefox on Linux"]
 
 
+@pytest.mark.integration
 @pytest.mark.gen_test
 async def test_a_user_ends_all_other_devices(devices: int) -> None:
     """This one goes on."""
@@ -120,6 +216,7 @@ async def test_a_user_ends_all_other_devices(devices: int) -> None:
     assert (await phone.get("/devices")).status == 302
 
 
+@pytest.mark.integration
 @pytest.mark.gen_test
 async def test_the_sixth_device_ends_the_first(devices: int) -> None:
     """As ``max_sessions`` says."""
@@ -130,6 +227,10 @@ async def test_the_sixth_device_ends_the_first(devices: int) -> None:
     assert statuses == [302] + [200] * 5
 
 
+# docs/guides/impersonation.md
+
+
+@pytest.mark.integration
 @pytest.mark.gen_test
 async def test_support_acts_as_a_user_and_returns(acting: int) -> None:
     """With a message on the way, under a new id each time."""
@@ -151,6 +252,7 @@ async def test_support_acts_as_a_user_and_returns(acting: int) -> None:
     assert (await sam.send("/login", "/return")).status == 400
 
 
+@pytest.mark.integration
 @pytest.mark.gen_test
 async def test_others_act_as_nobody(acting: int) -> None:
     """The handler asks who may."""

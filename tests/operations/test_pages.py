@@ -17,10 +17,6 @@ from ..support.pages import blocks, text_of
 from .deployed import text_of as file_text
 
 
-def fenced(page: str, kind: str) -> list[str]:
-    return re.findall(rf"```{kind}\n(.*?)```", text_of(page), re.S)
-
-
 def test_the_first_setting_is_accepted() -> None:
     """It names two servers."""
     (block,) = blocks("memcached.md")
@@ -62,7 +58,7 @@ def test_the_parts_of_nginx_conf_are_in_the_file() -> None:
     """Each line that nginx.md shows."""
     lines = {line.strip() for line in file_text("nginx.conf").splitlines()}
     lines |= {line.partition("  #")[0].strip() for line in lines}
-    shown = "".join(fenced("nginx.md", "nginx")).splitlines()
+    shown = "".join(blocks("nginx.md", "nginx")).splitlines()
     assert len(shown) > 10
     for line in shown:
         assert line.strip() in lines, line
@@ -70,7 +66,7 @@ def test_the_parts_of_nginx_conf_are_in_the_file() -> None:
 
 def test_the_warm_restart_by_hand_is_that_of_the_unit() -> None:
     """The same memory, the same signal, the same pause."""
-    (_, by_hand) = fenced("restarts.md", "sh")
+    (_, by_hand) = blocks("restarts.md", "sh")
     unit = file_text("memcached.conf")
     (pause,) = re.findall(r"^ExecStartPre=/bin/(.*)$", unit, re.M)
     assert pause in by_hand
@@ -88,7 +84,7 @@ def test_the_warm_restart_by_hand_is_that_of_the_unit() -> None:
 
 def test_the_store_of_kubernetes_is_that_of_the_page() -> None:
     """Each memcached by its own name."""
-    (shown,) = fenced("containers.md", "text")
+    (shown,) = blocks("containers.md", "text")
     assert f"value: {shown.strip()}\n" in file_text("kubernetes.yaml")
 
 

@@ -15,7 +15,7 @@ from .target import HEADER, SECRET, Target, new_id
 from .test_csrf import FOREIGN, HAS_CROSS_ORIGIN
 
 TEXT = text_of("csrf.md")
-BY_ORIGIN, BY_TOKEN, CART, API = re.findall(r"```python\n(.*?)```", TEXT, re.S)
+PROGRAM, BY_ORIGIN, BY_TOKEN, API = re.findall(r"```python\n(.*?)```", TEXT, re.S)
 
 NAMES = {
     "Application": Application,
@@ -36,7 +36,7 @@ def serve(attack):
     """Starts an application of the text, as a proxy with https in front sees it."""
 
     def start(block):
-        cart = run(CART)["Cart"]
+        cart = run(PROGRAM)["Cart"]
         given = run(block, handlers=[], secret=SECRET, store=MemoryStore())
         settings = given["app"].settings
         session = {k: v for k, v in settings["session"].items() if k != "store"}
@@ -59,7 +59,7 @@ async def test_the_check_by_origin(serve):
         target.store.calls.clear()
         response = await browser.post("/cart", headers=headers, form={"item": "x"})
         if passes or not HAS_CROSS_ORIGIN:
-            assert response.status == 302
+            assert response.status == 303
             assert browser.cookie("__Host-session") is not None
         else:
             assert response.status == 403
@@ -75,14 +75,14 @@ async def test_the_check_by_token(serve):
     page = await browser.get("/cart")
     token = re.search(r'name="_xsrf" value="([^"]*)"', page.text)[1]
     sent = {"item": "book", "_xsrf": token}
-    assert (await browser.post("/cart", form=sent)).status == 302
+    assert (await browser.post("/cart", form=sent)).status == 303
     assert browser.cookie("__Host-session") is not None
     cookie = browser.cookie("__Host-xsrf")
     assert {"secure", "httponly"} <= set(cookie.attributes)
     assert cookie.attributes["samesite"] == "Lax"
     headers = {"X-XSRFToken": token}
     response = await browser.post("/cart", headers=headers, form={"item": "pen"})
-    assert response.status == 302
+    assert response.status == 303
     # A sibling host's cookies are not taken, so its own token is of no use.
     browser.set_cookie(f"__Host-xsrf={token}; Secure; Path=/; Domain=example")
     assert browser.cookie("__Host-xsrf").value == cookie.value

@@ -108,6 +108,20 @@ async def test_a_secure_cookie_over_http_is_warned_of(serve, logged):
 
 
 @pytest.mark.gen_test
+@pytest.mark.parametrize("prefix", ["__Host-", "__Secure-"])
+async def test_a_prefix_over_http_is_warned_of(serve, prefix, logged):
+    """Also at localhost, where Chromium takes Secure cookies of other names only."""
+    name = f"{prefix}session"
+    site = serve(Writes, session={"cookie": {"name": name, "secure": True}})
+    for _ in range(3):
+        response = await site.get(headers={"Host": "localhost:8888"})
+        assert response.header("Set-Cookie").startswith(f"{name}=")
+    (warning,) = logged(logging.WARNING)
+    assert name in warning
+    assert "http to 'localhost'" in warning
+
+
+@pytest.mark.gen_test
 async def test_http_after_https_is_warned_of(serve, logged):
     """A browser does not replace its Secure cookie by one that is not."""
     site = serve(Writes, xheaders=True)

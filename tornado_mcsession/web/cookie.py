@@ -187,7 +187,8 @@ _HTTPS = {
     "X-ARR-SSL": re.compile("."),  # IIS sends the certificate
 }
 MOST_HOSTS = 1000
-# Browsers accept a Secure cookie from these hosts over http, too.
+# Browsers accept a Secure cookie from these hosts over http, too. Chromium does not if
+# the cookie's name has a prefix.
 _LOCAL = re.compile(r"localhost|.*\.localhost|127\..*|::1|\[::1\]")
 
 
@@ -238,7 +239,7 @@ def doubts(
                     "xheaders=True, or set secure=True",
                 )
             return
-    if options.secure is True and not _LOCAL.fullmatch(host):
+    if options.secure is True and (options.needs_https or not _LOCAL.fullmatch(host)):
         yield (
             "secure",
             f"{unsent}: it has secure=True, and the request came over http to {host!r}",
