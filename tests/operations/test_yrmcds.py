@@ -6,10 +6,11 @@ The replication itself is tried by ``python -m benchmarks.failover``.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
+import socket
 import time
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from .deployed import replaced, text_of
 pytestmark = [pytest.mark.integration, pytest.mark.debian]
 
 
-@contextmanager
+@contextlib.contextmanager
 def yrmcds(folder: Path) -> Iterator[str]:
     """The URL of a yrmcds alone, with the settings of the file to copy."""
     port = free_port()
@@ -43,9 +44,26 @@ def yrmcds(folder: Path) -> Iterator[str]:
     path.write_text(configuration)
     process = Process([find_server("yrmcdsd"), "-f", str(path)], port)
     try:
+        wait_until_it_responds(port)
         yield f"memcached://127.0.0.1:{port}"
     finally:
         process.kill()
+
+
+def wait_until_it_responds(port: int) -> None:
+    """It accepts connections a moment before it looks at them.
+
+    What is sent on one of these first connections is never answered.
+    """
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        with socket.create_connection(("127.0.0.1", port), 5) as connection:
+            connection.sendall(b"version\r\n")
+            connection.settimeout(0.2)
+            with contextlib.suppress(TimeoutError):
+                assert connection.recv(100).startswith(b"VERSION")
+                return
+    raise RuntimeError("yrmcdsd does not respond")
 
 
 @pytest.fixture
