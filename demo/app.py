@@ -12,41 +12,55 @@ from pathlib import Path
 from tornado.template import Loader
 from tornado.web import Application, RequestHandler, StaticFileHandler
 
-from demo import api, pages
+from demo import api, pages, proofs, trace
+from demo.control import Control, Setup
+from demo.naive import backend_for
 from demo.panel import Process
-from tornado_mcsession import SessionManager
+from tornado_mcsession import SessionManager, access_log
 
 __all__ = ["make_app"]
 
 HERE = Path(__file__).parent
 
 
-def make_app(store: str, cookie_secret: str, process: Process) -> Application:
-    """Return the shop, with its sessions kept in ``store``.
+def make_app(setup: Setup, control: Control) -> Application:
+    """Return the shop and the proofs.
 
     A setting that makes no sense is a ValueError here, not at the first request.
     """
+    process = Process(setup.port)
+
+    def log(handler: RequestHandler, status: int) -> None:
+        log_request(handler, status)
+        if (traced := trace.finish(handler, status, process.name)) is not None:
+            control.publish(traced)
+
     app = Application(
-        [*pages.ROUTES, *api.ROUTES],
+        [*pages.ROUTES, *proofs.ROUTES, *api.ROUTES],
         default_handler_class=pages.NotFound,
         template_loader=Loader(str(HERE / "templates")),
         static_path=HERE / "static",
         login_url="/login",
         xsrf_cookies=True,
         xsrf_cookie_kwargs={"httponly": True, "samesite": "Lax"},
-        cookie_secret=cookie_secret,
+        cookie_secret=setup.cookie_secret,
         process=process,
-        log_function=log_request,
-        # Half an hour without a visit, so that the countdown is worth watching.
-        session={"store": store, "idle_timeout": 30 * 60},
+        setup=setup,
+        control=control,
+        fingerprint_key=bytes.fromhex(setup.fingerprint_key),
+        naive=backend_for(setup.store),
+        log_function=access_log(log),
+        session={"idle_timeout": setup.idle_timeout},
     )
-    SessionManager(app)
+    shop = SessionManager(app, store=setup.store, track_sessions=True)
+    proof = SessionManager(app, name=proofs.MANAGER, store=shop.store)
+    for manager in (shop, proof):
+        manager.observe(trace.note)
     return app
 
 
-def log_request(handler: RequestHandler) -> None:
+def log_request(handler: RequestHandler, status: int) -> None:
     """Log a line for each request but for pictures and style sheets."""
-    status = handler.get_status()
     if isinstance(handler, StaticFileHandler) and status < 400:
         return
     level = logging.INFO if status < 400 else logging.WARNING

@@ -20,17 +20,24 @@ from tornado.template import Loader
 from tornado.web import HTTPError, RequestHandler, authenticated
 
 from demo import catalogue
-from demo.panel import Process, describe
-from tornado_mcsession import SessionMixin, SessionStatusHandler
+from demo.control import Setup
+from demo.panel import Process, describe, device_of
+from demo.proofs import WORK_SECONDS
+from demo.trace import Traced
+from tornado_mcsession import SessionManager, SessionMixin, SessionStatusHandler
 
 __all__ = ["ROUTES", "NotFound"]
 
 REMEMBERED = timedelta(days=14)
 SLOW_SECONDS = 3
 RETRY_SECONDS = 5
+POLICY = (
+    "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; "
+    "object-src 'none'"
+)
 
 
-class Page(SessionMixin, RequestHandler):
+class Page(Traced, SessionMixin, RequestHandler):
     """What all pages share: who the visitor is, error pages, safe headers."""
 
     outage = (
@@ -41,7 +48,7 @@ class Page(SessionMixin, RequestHandler):
     def set_default_headers(self) -> None:
         # So that going back after a log-out does not bring the cart to light again.
         self.set_header("Cache-Control", "no-store")
-        self.set_header("Content-Security-Policy", "default-src 'self'")
+        self.set_header("Content-Security-Policy", POLICY)
         self.set_header("Referrer-Policy", "same-origin")
         self.set_header("X-Content-Type-Options", "nosniff")
 
@@ -58,22 +65,18 @@ class Page(SessionMixin, RequestHandler):
     def wants_json(self) -> bool:
         return "application/json" in self.request.headers.get("Accept", "")
 
+    @property
+    def setup(self) -> Setup:
+        setup: Setup = self.settings["setup"]
+        return setup
+
     def get_template_namespace(self) -> dict[str, Any]:
         names = super().get_template_namespace()
-        return names | {"process": self.process, "price": price, "url_on": self.url_on}
+        return names | {"process": self.process, "setup": self.setup, "price": price}
 
     @property
     def is_read(self) -> bool:
         return self.request.method in ("GET", "HEAD")
-
-    def url_on(self, port: int) -> str:
-        """Return this page's address in the process on ``port``.
-
-        Cookies belong to a host, whatever the port: the session goes along.
-        """
-        host, _ = split_host_and_port(self.request.host)
-        page = self.request.uri if self.is_read else "/"
-        return f"{self.request.protocol}://{host}:{port}{page}"
 
     def done(self, flash: str, category: str = "success", **answer: Any) -> None:
         """Answer a POST: JSON for a script; else say ``flash`` on the next page.
@@ -108,8 +111,8 @@ class Page(SessionMixin, RequestHandler):
         loader: Loader = self.settings["template_loader"]
         return loader.load("error.html").generate(
             process=self.process,
+            setup=self.setup,
             static_url=self.static_url,
-            url_on=self.url_on,
             status=status,
             title=title,
             text=text,
@@ -118,10 +121,15 @@ class Page(SessionMixin, RequestHandler):
 
 
 class Shop(Page):
-    """The catalogue, the cart and the panel that shows the session."""
+    """The proofs, the catalogue, the cart and the panel that shows the session."""
 
-    def get(self) -> None:
+    async def get(self) -> None:
         cart = self.session.get("cart", {})
+        devices = []
+        if self.session.principal is not None:
+            devices = await SessionManager.of(self).sessions(
+                self.session.principal, current=self.session
+            )
         self.render(
             "shop.html",
             products=catalogue.PRODUCTS.values(),
@@ -129,12 +137,28 @@ class Shop(Page):
             total=catalogue.total(cart),
             # Asked for before the messages are read: reading them is a change,
             # and the panel is to tell what the visitor did, not what the page does.
-            panel=describe(self.session),
+            panel=describe(self.session, self.settings["fingerprint_key"]),
+            devices=devices,
+            second_window=self.second_window(),
             flashes=self.session.flashes(),
             logged_out=not self.session.exists
             and self.get_query_argument("logged-out", None) is not None,
             slow_seconds=SLOW_SECONDS,
+            work_milliseconds=round(1000 * WORK_SECONDS),
+            has_naive=self.settings["naive"] is not None,
         )
+
+    def second_window(self) -> str | None:
+        """Return an address of the login page for which the browser has no cookies.
+
+        Cookies belong to a host, and this machine has two names for itself.
+        """
+        if not self.setup.is_local or self.session.principal is None:
+            return None
+        host, port = split_host_and_port(self.request.host)
+        other = "127.0.0.1" if host == "localhost" else "localhost"
+        query = urlencode({"name": self.session.principal})
+        return f"{self.request.protocol}://{other}:{port or 80}/login?{query}"
 
 
 class AddToCart(Page):
@@ -185,7 +209,7 @@ class Login(Page):
     """Log in by any name: the session gets a new id and keeps the cart."""
 
     def get(self) -> None:
-        self.show()
+        self.show(self.get_query_argument("name", "")[:40])
 
     async def post(self) -> None:
         name = " ".join(self.get_body_argument("name", "").split())
@@ -193,7 +217,8 @@ class Login(Page):
             self.set_status(HTTPStatus.BAD_REQUEST)
             self.show(name, "A name of one to forty characters, please.")
             return
-        await self.session.login(name)
+        agent = self.request.headers.get("User-Agent", "")
+        await self.session.login(name, label=device_of(agent))
         if self.get_body_argument("remember", None):
             self.session.remember(True)
             self.session.set_idle_timeout(REMEMBERED)
@@ -237,6 +262,25 @@ class Logout(Page):
         self.redirect("/?logged-out=1", status=HTTPStatus.SEE_OTHER)
 
 
+class EndDevice(Page):
+    """End one of the user's other sessions, which the list on the page names."""
+
+    @authenticated
+    async def post(self) -> None:
+        manager = SessionManager.of(self)
+        ended = await manager.end(self.current_user, self.get_body_argument("handle"))
+        self.done("That device is logged out." if ended else "It was logged out.")
+
+
+class EndOtherDevices(Page):
+    """End all of the user's sessions but this one, which gets a new id."""
+
+    @authenticated
+    async def post(self) -> None:
+        await self.session.revoke_others()
+        self.done("You are logged out everywhere else. This session has a new id.")
+
+
 class Regenerate(Page):
     """Give the session a new id and keep its data; the old id is dead."""
 
@@ -245,7 +289,7 @@ class Regenerate(Page):
             self.done("There is no session yet. Put something into your cart.", "info")
             return
         await self.session.regenerate()
-        self.done("Your session has a new id; the old one is worth nothing now.")
+        self.done("Your session has a new id. The old one is not accepted any more.")
 
 
 class Slow(Page):
@@ -315,6 +359,11 @@ def explain(status: int) -> tuple[str, str]:
             "That form was not from here, or too old",
             "Nothing was changed. Go back to the shop and try again.",
         )
+    if status == HTTPStatus.CONFLICT:
+        return (
+            "Your session was ended elsewhere",
+            "Nothing was changed. Log in again, or begin a new session.",
+        )
     if status < HTTPStatus.INTERNAL_SERVER_ERROR:
         return "We did not understand that", "Nothing was changed."
     return "Something broke", "What you just did was not saved. The log says why."
@@ -326,6 +375,8 @@ ROUTES = [
     (r"/cart/change", ChangeCart),
     (r"/login", Login),
     (r"/logout", Logout),
+    (r"/devices/end", EndDevice),
+    (r"/devices/end-others", EndOtherDevices),
     (r"/session/regenerate", Regenerate),
     (r"/session/status", SessionStatusHandler),
     (r"/slow", Slow),

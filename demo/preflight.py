@@ -23,20 +23,12 @@ class CannotListen(Exception):
     """The demo cannot listen on a port; the message says why and what to do."""
 
 
-def listen(address: str, port: int, count: int) -> dict[int, list[socket.socket]]:
-    """Listen on ``count`` ports from ``port`` up (0: any), by port."""
-    listening: dict[int, list[socket.socket]] = {}
-    for number in range(count):
-        wanted = port + number if port else 0
-        try:
-            sockets = bind_sockets(wanted, address)
-        except (OSError, OverflowError) as error:
-            for bound in listening.values():
-                for each in bound:
-                    each.close()
-            raise CannotListen(_reason(error, address, wanted)) from error
-        listening[sockets[0].getsockname()[1]] = sockets
-    return listening
+def listen(address: str, port: int) -> list[socket.socket]:
+    """Listen on ``port`` (0: any); a name may have several addresses."""
+    try:
+        return bind_sockets(port, address)
+    except (OSError, OverflowError) as error:
+        raise CannotListen(_reason(error, address, port)) from error
 
 
 def _reason(error: Exception, address: str, port: int) -> str:

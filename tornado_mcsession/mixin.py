@@ -114,7 +114,7 @@ class _WebSocketGet:
 class SessionMixin(_Handler):
     """Gives a `~tornado.web.RequestHandler` its user's session.
 
-    Put it before the handler class. The session is loaded in `prepare`, and saved
+    Put it before the handler class. The session is loaded in ``prepare``, and saved
     when the request finishes, before its response leaves::
 
         class Visits(SessionMixin, RequestHandler):
@@ -128,7 +128,7 @@ class SessionMixin(_Handler):
     """
 
     session_load: Literal["eager", "lazy", "off"] = "eager"
-    """When the session is loaded. ``"eager"`` means in `prepare`, ``"lazy"`` by
+    """When the session is loaded. ``"eager"`` means in ``prepare``, ``"lazy"`` by
     `load_session`, ``"off"`` never. A logout handler should be lazy: it needs no
     loading, and then works while the store is slow."""
     session_renew: bool = True

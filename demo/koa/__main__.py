@@ -38,7 +38,7 @@ def main() -> int:
     options = parser.parse_args()
     store = f"memcached://{options.memcached}" if options.memcached else ""
     for place, command in silent_nodes(store):
-        parser.exit(1, f"demo: nobody answers at {place}. To start it: {command}\n")
+        parser.exit(1, f"demo: nothing responds at {place}. To start it: {command}\n")
     if not (HERE / "node_modules").is_dir():
         parser.exit(1, "demo: its npm packages are missing: npm ci --prefix demo/koa\n")
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")

@@ -59,7 +59,9 @@ const pages = {
   "GET /cart": (ctx) => {
     const lines = Object.entries(ctx.session.cart ?? {});
     const rows = lines.map(([item, n]) => `<li>${n} × ${escape(item)}</li>`).join("");
-    show(ctx, "cart", `<ul>${rows}</ul>${button("/cart/empty", "Empty it")}`);
+    const empty = "<p>Your cart is empty.</p>";
+    const full = `<ul>${rows}</ul>${button("/cart/empty", "Empty the cart")}`;
+    show(ctx, "cart", rows ? full : empty);
   },
   "POST /cart": async (ctx) => {
     const { item } = await form(ctx);
@@ -85,7 +87,8 @@ const pages = {
             'aria-label="Name"><button>Log in</button></form>',
     ),
   "POST /account/login": async (ctx) => {
-    const { user } = await form(ctx);
+    const user = (await form(ctx)).user?.trim();
+    if (!user) ctx.throw(400);
     const { cart } = ctx.session;
     await ctx.regenerateSession(); // a new id for a user who logs in
     if (cart) ctx.session.cart = cart;

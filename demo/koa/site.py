@@ -83,7 +83,9 @@ class Cart(Page):
     def get(self) -> None:
         lines = self.session.get("cart", {}).items()
         rows = "".join(f"<li>{n} × {xhtml_escape(item)}</li>" for item, n in lines)
-        self.show("cart", f"<ul>{rows}</ul>{button('/cart/empty', 'Empty it')}")
+        empty = "<p>Your cart is empty.</p>"
+        full = f"<ul>{rows}</ul>{button('/cart/empty', 'Empty the cart')}"
+        self.show("cart", full if rows else empty)
 
     def post(self) -> None:
         item = self.get_body_argument("item", "")
@@ -115,6 +117,8 @@ class Account(Page):
 class Login(Page):
     async def post(self) -> None:
         user = self.get_body_argument("user")
+        if not user:
+            raise HTTPError(400)
         await self.session.login(user)  # a new id; the cart is kept
         self.session["user"] = user  # this is what koa's pages look at
         self.session.flash("Python logged you in.")

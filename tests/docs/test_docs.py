@@ -4,25 +4,16 @@ from __future__ import annotations
 
 import ast
 import functools
-import itertools
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
-from tornado.web import Application, RequestHandler
+from tornado.web import RequestHandler
 
 from tornado_mcsession import (
-    CasResult,
-    Entry,
-    MemoryStore,
     SessionManager,
-    SessionMixin,
-    Store,
 )
-from tornado_mcsession.testing import StoreContract
 
-from ..support.browser import Browser
 from ..support.pages import DOCS, ROOT, blocks, pages, run, text_of
 
 # Links.
@@ -70,55 +61,6 @@ def test_each_page_with_code_has_a_test_that_runs_it() -> None:
             assert f'("{page.name}")' in tests, page.name
 
 
-# docs/guides/extending.md
-
-
-STORE, TRANSPORT = blocks("extending.md")
-EXTENDING = run(
-    STORE, itertools=itertools, Store=Store, Entry=Entry, CasResult=CasResult
-)
-
-
-class Show(SessionMixin, RequestHandler):
-    """Shows the session."""
-
-    def get(self) -> None:
-        self.write(self.session.copy())
-
-
-class Count(SessionMixin, RequestHandler):
-    """Begins it."""
-
-    def get(self) -> None:
-        self.session["n"] = self.session.get("n", 0) + 1
-
-
-@pytest.fixture
-def app() -> Application:
-    return Application(
-        [("/", Show), ("/count", Count)],
-        cookie_secret="s",
-        session={"store": MemoryStore()},
-    )
-
-
-class TestTheStore(StoreContract):
-    """The store of the page keeps the contract."""
-
-    def make_store(self) -> Any:
-        return EXTENDING["DictStore"]()
-
-
-@pytest.mark.gen_test
-async def test_a_transport_carries_the_id(browser: Browser, app: Application) -> None:
-    """The token of a response brings the session back."""
-    run(TRANSPORT, app=app)
-    token = (await browser.get("/count")).header("X-Session-Token")
-    headers = {"Authorization": f"Bearer {token}"}
-    assert (await browser.get("/", headers=headers)).json()["n"] == 1
-    assert "n" not in (await browser.get("/")).json()
-
-
 # docs/guides/koa.md
 
 
@@ -133,7 +75,7 @@ def test_sessions_are_shared_as_the_page_says() -> None:
 
 def test_the_list_of_moved_pages_is_that_of_the_demo() -> None:
     """The page's part of a configuration stands in the demo's in the same way."""
-    (shown,) = re.findall(r"```nginx\n(.*?)```", text_of("koa.md"), re.S)
+    (shown,) = re.findall(r"```nginx\n(.*?)```", text_of("moving-koa.md"), re.S)
     template = (ROOT / "demo" / "koa" / "nginx.conf").read_text()
     first = shown.strip().splitlines()[0].rstrip(" {")
     assert f"{first} {{{{" in template

@@ -24,12 +24,12 @@ from tornado_mcsession import MemoryStore, SessionManager, SessionMixin, Session
 from tornado_mcsession.settings import DAY, Settings
 
 from ..support.browser import Browser
-from ..support.pages import page
+from ..support.pages import text_of
 from ..support.requests import FakeHandler, begin, data_of, key_of, visit
 
 ROOT = Path(__file__).parents[2]
-DOCUMENT = page("security.md")
-TEXT = DOCUMENT.read_text()
+PAGES = [text_of(name) for name in ("security.md", "threats.md", "asvs.md")]
+TEXT = "\n".join([*PAGES, text_of("logins.md")])
 BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.S)
 PRODUCTION, ENDINGS, JOB, FRESH, LIMIT = BLOCKS
 

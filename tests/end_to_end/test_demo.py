@@ -1,18 +1,30 @@
-"""Two processes of the demo, a load balancer, one memcached and one browser."""
+"""The demo's processes: how they start, share sessions, and end."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
+import signal
+import socket
+import subprocess
 import sys
+import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
+from tornado.httpserver import HTTPServer
+from tornado.netutil import bind_sockets
+
+from demo.app import make_app
+from demo.control import Control, Setup
 
 from ..support.browser import Browser
 from ..support.nginx import Nginx
-from ..support.processes import Process, free_port
+from ..support.processes import Process, find_server, free_port
 
 ROOT = Path(__file__).parents[2]
 REQUESTS = 1000
@@ -20,10 +32,12 @@ REQUESTS = 1000
 pytestmark = [pytest.mark.integration, pytest.mark.end_to_end]
 
 
-def start_demo(store: str) -> Process:
-    """Start one process of the demo; all have the same key for their cookies."""
+def start_demo(store: str | None = None, *options: str) -> Process:
+    """Start the demo; all have the same key for their cookies."""
     port = free_port()
-    command = [sys.executable, "-m", "demo", f"--port={port}", f"--store={store}"]
+    command = [sys.executable, "-m", "demo", f"--port={port}", *options]
+    if store is not None:
+        command.append(f"--store={store}")
     environment = {**os.environ, "DEMO_COOKIE_SECRET": "known to both processes"}
     return Process(command, port, cwd=ROOT, env=environment)
 
@@ -107,3 +121,171 @@ async def test_the_shop_warns_before_a_login_ends(demos):
     renewed = await browser.post(status, form={"_xsrf": token[1]})
     assert renewed.json()["seconds_left"] >= told["seconds_left"]
     assert "session=" in renewed.header("Set-Cookie")
+
+
+# What the demo starts itself.
+
+
+@pytest.fixture
+def own():
+    """The demo as it starts without options."""
+    find_server("memcached")
+    demo = start_demo()
+    yield demo
+    demo.kill()
+
+
+def accepts(port: int) -> bool:
+    """Whether somebody listens on a port of 127.0.0.1."""
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    return True
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait until something is so."""
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.02)
+
+
+async def memcached_of(demo: Process) -> int:
+    """The port of the demo's own memcached, which then accepts connections."""
+    ready = (await Browser(demo.port).get("/readyz")).json()
+    assert ready["status"] == "ok"
+    (node,) = ready["nodes"]
+    port = urlsplit(f"//{node}").port
+    assert port is not None
+    assert accepts(port)
+    return port
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_it_starts_a_memcached_and_ends_it(own):
+    """Two processes share a memcached, and nothing is left when the demo has ended."""
+    memcached = await memcached_of(own)
+    assert "2 processes share the port and the sessions." in own.output()
+    assert own.terminate() == 0
+    await until(lambda: not accepts(memcached))
+    assert not accepts(own.port)
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_nothing_is_left_of_a_demo_that_was_killed(own):
+    """If the demo is killed, its processes and its memcached end, too."""
+    memcached = await memcached_of(own)
+    own.kill()
+    await until(lambda: not accepts(own.port) and not accepts(memcached))
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_it_ends_if_a_process_ends_by_itself(own):
+    """A process that nobody asked to end is named, and the demo ends with status 1."""
+    told = (await Browser(own.port).post("/api/counter")).json()["process"]
+    pid = int(told.rpartition(" ")[2])
+    os.kill(pid, signal.SIGKILL)
+    await until(lambda: not own.is_running)
+    assert f"The process {pid} ended with status -9; the demo ends." in own.output()
+    assert own.terminate() == 1
+
+
+async def token(browser: Browser) -> str:
+    """The token that the shop's forms have."""
+    found = re.search(r'name="_xsrf" value="([^"]+)"', (await browser.get("/")).text)
+    assert found
+    return found[1]
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_a_memcached_of_others_is_not_stopped(memcached):
+    """With --store the demo refuses to stop memcached, and to end its only process."""
+    demo = start_demo(memcached.url)
+    try:
+        browser = Browser(demo.port)
+        form = {"_xsrf": await token(browser)}
+        for path, reason in (("pause", "started itself"), ("end-process", "one proc")):
+            refused = await browser.post(f"/proof/{path}", form=form)
+            assert refused.status == 409
+            assert reason in refused.json()["error"]
+        assert (await browser.get("/readyz")).status == 200
+    finally:
+        demo.kill()
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_strangers_can_stop_nothing():
+    """A demo that other machines can reach does not stop its memcached for a page."""
+    find_server("memcached")
+    demo = start_demo(None, "--address=0.0.0.0")
+    try:
+        browser = Browser(demo.port)
+        form = {"_xsrf": await token(browser)}
+        for path in ("pause", "end-process"):
+            refused = await browser.post(f"/proof/{path}", form=form)
+            assert refused.status == 409
+            assert "other machines" in refused.json()["error"]
+    finally:
+        demo.kill()
+
+
+@pytest.mark.gen_test
+async def test_without_memcached_the_page_says_so():
+    """Where no memcached is found, the page says that one process has the sessions."""
+    (listening,) = bind_sockets(0, "127.0.0.1")
+    port = listening.getsockname()[1]
+    setup = Setup("memory://", "missing", 1, port, True, 1800, "a secret", "00" * 32)
+    server = HTTPServer(make_app(setup, Control()))
+    server.add_socket(listening)
+    page = " ".join((await Browser(port).get("/")).text.split())
+    assert "memory of this process: no memcached was found" in page
+    assert "No memcached was found on this machine. Install it" in page
+    assert page.count("data-script") == 2
+    server.stop()
+    await server.close_all_connections()
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_traces_of_one_action_only(own):
+    """A trace has the store operations of the requests that name it, in order."""
+    browser = Browser(own.port)
+    form = {"_xsrf": await token(browser), "sku": "pencil"}
+    actions = ["0123456789abcdef", "fedcba9876543210"]
+    for action in actions:
+        await browser.post("/cart/add", form=form, headers={"X-Demo-Action": action})
+    for action, first in zip(actions, (["add"], ["get", "cas"]), strict=True):
+        told = await browser.get(f"/proof/trace?action={action}&count=1")
+        (request,) = told.json()["requests"]
+        kinds = [operation["kind"] for operation in request["operations"]]
+        assert kinds[: len(first)] == first
+        assert request["request"] == "POST /cart/add"
+        assert request["status"] == 303
+        assert request["ms"] >= sum(each["ms"] for each in request["operations"]) / 2
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "said"),
+    [
+        (["--store=memory://", "--processes=2"], 2, "lives inside one process"),
+        (["--store=redis://127.0.0.1"], 2, "--store redis://127.0.0.1: "),
+        (["--port=70000"], 2, "70000 is not from 0 to 65535"),
+        (["--idle-timeout=1"], 2, "1 is not 10 or more"),
+        (["--port={used}"], 1, "is in use; choose another: --port"),
+    ],
+)
+def test_wrong_options_are_explained(options, status, said):
+    """An option that cannot be is an error that says what to do."""
+    with socket.create_server(("127.0.0.1", 0)) as used:
+        port = used.getsockname()[1]
+        told = [option.format(used=port) for option in options]
+        ran = subprocess.run(
+            [sys.executable, "-m", "demo", *told],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+    assert (ran.returncode, said in ran.stderr) == (status, True), ran.stderr

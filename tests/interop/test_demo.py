@@ -26,7 +26,7 @@ class Page:
         self.text = response.text
         self.by = re.search('id="by">(.*?)<', self.text)[1]
         self.user, self.count = re.search(
-            "You are <b>(.*?)</b>. There are <b>(.*?)</b>", self.text
+            "Logged in: <b>(.*?)</b>. Items in your cart: <b>(.*?)</b>", self.text
         ).groups()
         self.messages = re.findall('<p class="info">(.*?)</p>', self.text)
 
@@ -75,6 +75,9 @@ async def test_a_user_crosses_from_one_application_to_the_other(start):
     page = await post("/cart", item="ink")
     assert (page.by, page.user, page.count) == ("Python", "&lt;ann&gt;", "2")
 
+    page = await post("/cart/empty")
+    assert "Your cart is empty." in page.text
+
     page = await post("/account/logout")
     assert (page.by, page.user, page.count) == ("Node", "nobody", "0")
     assert (await get("/cart")).user == "nobody"
@@ -106,6 +109,15 @@ async def test_pages_move_while_the_site_is_used(start):
     await browser.post("/account/login", form={"user": "bob"})
     await browser.post("/move", form={"page": "account", "to": "Node"})
     assert (await until_made_by("/account", "Node")).user == "bob"
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_a_login_needs_a_name(start):
+    """In either application an empty one is the client's error."""
+    for moved in ("home", "account"):
+        browser = start(f"--moved={moved}")
+        answer = await browser.post("/account/login", form={"user": " "})
+        assert answer.status == 400, moved
 
 
 @pytest.mark.gen_test(timeout=60)

@@ -169,6 +169,7 @@ FLAWS = [
     (ForgetsFlags, "flags_come_back_as_they_were", {"flags": 1}),
     (Text, "bytes_come_back_as_they_were", {"data": b"1"}),
     (NeverEnds, "entries_end_in_time", {}),
+    (Creates, "entries_end_in_time", {}),
     (ShortMonth, "a_long_life_does_not_end_at_once", {"ttl": 31 * 86_400}),
     (OneLoop, "loops_may_come_and_go", {}),
     (LosesGuard, "loops_may_run_at_once", {}),

@@ -422,6 +422,7 @@ class ExpiryContract(_Contract):
         await store.add("changed", b"1", TTL)
         await store.cas("changed", b"1", 1, (await _found(store, "changed")).token)
         await store.add("touched", b"1", TTL)
+        token = (await _found(store, "touched")).token
         await store.touch("touched", 1)
         await store.add("staying", b"1", TTL)
         ends = {"half": 0.5, "whole": 1.0, "changed": 1.0, "touched": 1.0}
@@ -433,9 +434,12 @@ class ExpiryContract(_Contract):
             for key in [key for key in ends if key not in found]:
                 assert time.monotonic() - start >= ends.pop(key), f"{key} ended early"
             await asyncio.sleep(0.02)
-        assert await store.add("whole", b"2", TTL)
+        # Before an add, which may remove for good what has ended.
+        assert await store.cas("touched", b"2", TTL, token) is CasResult.MISSING
         assert not await store.touch("changed", TTL)
-        assert not await store.delete("touched")
+        assert not await store.delete("half")
+        assert await store.add("whole", b"2", TTL)
+        assert not await store.get_many(["touched", "changed", "half"])
 
 
 class StoreContract(ValueContract, ArgumentContract, LoopContract, ExpiryContract):

@@ -169,7 +169,8 @@ class FaultyStore(Store):
     def down(self) -> None:
         """Let every call raise `.StoreUnavailable` until `up`.
 
-        Calls the callbacks of `on_disconnect`, like a store whose server is gone.
+        Calls the callbacks of `.Store.on_disconnect`, like a store whose server is
+        gone.
         """
         self.is_down = True
         for callback in self._on_disconnect:
@@ -178,8 +179,8 @@ class FaultyStore(Store):
     def up(self) -> None:
         """End all faults, and release what is held.
 
-        Calls the callbacks of `on_connect` if the store was down. The session manager
-        then finishes the logouts that could not be confirmed.
+        Calls the callbacks of `.Store.on_connect` if the store was down. The session
+        manager then finishes the logouts that could not be confirmed.
         """
         was_down, self.is_down = self.is_down, False
         self._failures.clear()
