@@ -15,11 +15,21 @@ from .deployed import Shop, nginx
 
 
 @pytest.fixture
-def shops(own_memcached: Memcached) -> Iterator[tuple[Shop, Shop]]:
+def store_timeout() -> float:
+    """Long, so that a busy machine is no outage; a test may ask for another."""
+    return 5
+
+
+@pytest.fixture
+def shops(
+    own_memcached: Memcached, store_timeout: float
+) -> Iterator[tuple[Shop, Shop]]:
     """Two processes of the shop, both ready."""
     with ExitStack() as stack:
         one, two = (
-            stack.enter_context(closing(Shop(f"{own_memcached.url}/?timeout=0.3")))
+            stack.enter_context(
+                closing(Shop(f"{own_memcached.url}/?timeout={store_timeout}"))
+            )
             for _ in range(2)
         )
         one.wait_until_ready()

@@ -10,6 +10,7 @@ import socket
 import ssl
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -85,8 +86,9 @@ class Shop:
 
     def wait_until_ready(self) -> None:
         """Ask /readyz, which waits in the socket's queue until the process accepts."""
-        status, _ = asked(self.port, "/readyz")
-        assert status == 200, self._process.output()
+        deadline = time.monotonic() + 20
+        while asked(self.port, "/readyz")[0] != 200:
+            assert time.monotonic() < deadline, self._process.output()
 
     def ask_to_end(self) -> None:
         """Send SIGTERM, and do not wait."""

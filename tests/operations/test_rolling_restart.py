@@ -136,6 +136,7 @@ def test_a_site_that_is_down_is_not_remembered(
     assert body == b"Please try again in a moment.\n"
 
 
+@pytest.mark.parametrize("store_timeout", [0.5])
 def test_an_outage_of_memcached_takes_no_process_out(
     shops: tuple[Shop, Shop],
     balancer: Process,
