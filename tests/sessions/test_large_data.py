@@ -5,18 +5,30 @@ Nobody may notice, but by the time that it takes.
 
 from __future__ import annotations
 
+import asyncio
+import copy
+import json
 import operator
 import threading
 from collections.abc import Callable
 from typing import Any
+from zlib import crc32
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from tornado_mcsession import JSONSerializer, MsgpackSerializer, SessionManager
+from tornado_mcsession import (
+    JSONSerializer,
+    MsgpackSerializer,
+    SessionError,
+    SessionManager,
+)
+from tornado_mcsession.sessions import record
 from tornado_mcsession.sessions.record import LARGE, Record
 
-from ..support.requests import begin, data_of, key_of, visit
+from ..support.requests import Visit, begin, data_of, key_of, visit
 from ..support.scripted import ScriptedStore
 
 Make = Callable[..., SessionManager]
@@ -212,3 +224,166 @@ async def test_a_small_session_has_no_checksum(
     assert entry is not None
     fields = msgspec.msgpack.decode(entry.data[1:])
     assert fields[FIELDS.index("checksum")] is None
+
+
+NAMES = st.sampled_from("abcd")
+VALUES = st.recursive(
+    st.integers(0, 3) | st.just("é") | st.lists(st.integers(0, 1), max_size=2),
+    lambda inner: st.dictionaries(NAMES, inner, max_size=3),
+    max_leaves=6,
+)
+PATHS = st.lists(NAMES, min_size=1, max_size=3)
+STEPS = st.one_of(
+    st.tuples(st.just("put"), PATHS, VALUES),
+    st.tuples(st.just("remove"), PATHS),
+    st.tuples(st.just("again"), NAMES),
+    st.tuples(st.sampled_from(["read", "pop"]), NAMES),
+    st.tuples(st.sampled_from(["popitem", "clear", "flash", "flashes", "next"])),
+    st.tuples(st.sampled_from(["whole", "items", "save", "reload", "touch"])),
+    st.tuples(st.just("transact"), PATHS, VALUES),
+    st.tuples(st.sampled_from(["regenerate", "revoke", "impersonate", "stop"])),
+    st.tuples(st.just("empty"), st.booleans()),
+    st.tuples(st.just("login"), st.sampled_from("xy")),
+)
+
+
+def put(data: Any, path: list[str], value: Any) -> None:
+    """Set what is at ``path``; make the mappings that lead there."""
+    for name in path[:-1]:
+        if not isinstance(data.get(name), dict):
+            data[name] = {}
+        data = data[name]
+    data[path[-1]] = copy.deepcopy(value)
+
+
+def remove(data: Any, path: list[str]) -> None:
+    """Remove what is at ``path``."""
+    for name in path[:-1]:
+        data = data.get(name)
+        if not isinstance(data, dict):
+            return
+    data.pop(path[-1], None)
+
+
+async def do(request: Visit, step: tuple[Any, ...]) -> Any:
+    """Do one step of a request, and return what it shows."""
+    session = request.session
+    match step:
+        case "put", path, value:
+            put(session, path, value)
+        case "remove", path:
+            remove(session, path)
+        case "again", key:
+            session[key] = copy.deepcopy(session[key])
+        case "transact", path, value:
+            await session.transact(lambda data: put(data, path, value))
+        case "read", key:
+            return repr(session.get(key))
+        case "pop", key:
+            return repr(session.pop(key))
+        case ("popitem",):
+            return repr(session.popitem())
+        case ("whole",):
+            return repr(session.copy())
+        case ("items",):
+            return repr(list(session.items()))
+        case ("flash",):
+            session.flash({"n": [1]})
+        case ("flashes",):
+            return repr(session.flashes())
+        case ("regenerate",):
+            await session.regenerate(grace=30)
+        case "empty", keep:
+            await session.regenerate(keep)
+        case ("revoke",):
+            await session.revoke_others()
+        case ("stop",):
+            await session.stop_impersonating()
+        case "login" | "impersonate" as act, *name:
+            await getattr(session, act)(*(name or "z"))
+        case (act,):
+            await getattr(session, act)() if act != "clear" else session.clear()
+    return None
+
+
+def written_elsewhere(values: dict[str, Any], *, as_json: bool) -> bytes:
+    """Return a mapping as another program encodes it: it is longer than it must be."""
+    if as_json:
+        return json.dumps(values, indent=1).encode()
+
+    def packed(value: Any) -> bytes:
+        if isinstance(value, dict):
+            items = b"".join(packed(part) for pair in value.items() for part in pair)
+            return b"\xdf" + len(value).to_bytes(4, "big") + items
+        if isinstance(value, list):
+            items = b"".join(map(packed, value))
+            return b"\xdd" + len(value).to_bytes(4, "big") + items
+        if isinstance(value, int):
+            return b"\xd3" + value.to_bytes(8, "big")
+        text = value.encode()
+        return b"\xdb" + len(text).to_bytes(4, "big") + text
+
+    return packed(values)
+
+
+async def history(
+    data: dict[str, Any],
+    steps: list[tuple[int, tuple[Any, ...]]],
+    *,
+    as_json: bool,
+    is_foreign: bool,
+) -> list[Any]:
+    """Return all that two parallel requests of one session show, and leave behind."""
+    store, shown = ScriptedStore(), []
+    manager = SessionManager(
+        store=store,
+        cookie_secret="of the tests",
+        serializer="json" if as_json else "msgpack",
+        track_sessions=True,
+    )
+    session_id = await begin(manager, "x", **copy.deepcopy(data))
+    if is_foreign:
+        encoded = written_elsewhere(data, as_json=as_json)
+        checksum = crc32(encoded) if record.LARGE == 0 else None
+        key = key_of(manager, session_id)
+        await store.rewrite(key, lambda old: field(old, "data", encoded))
+        await store.rewrite(key, lambda old: field(old, "checksum", checksum))
+    requests = [await visit(manager, session_id) for _ in range(2)]
+    for who, step in [*steps, (0, ("next",)), (1, ("next",))]:
+        request = requests[who]
+        try:
+            if step == ("next",):
+                session = request.session
+                request.session.get("a")
+                was_modified = session.modified
+                left = await request.leave()
+                shown.append((was_modified, session.modified, list(session)))
+                shown.append(await data_of(manager, left))
+                requests[who] = await visit(manager, left)
+            else:
+                shown.append(await do(request, step))
+        except (KeyError, RuntimeError, SessionError) as error:
+            shown.append(type(error))
+    shown += [request.session.copy() for request in requests]
+    await manager.close()
+    return shown
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    data=st.dictionaries(NAMES, VALUES, min_size=1, max_size=4),
+    steps=st.lists(st.tuples(st.integers(0, 1), STEPS), max_size=12),
+    as_json=st.booleans(),
+    is_foreign=st.booleans(),
+)
+def test_nobody_notices_when_a_value_is_decoded(
+    data: Any, steps: Any, as_json: bool, is_foreign: bool
+) -> None:
+    """Two parallel requests do and leave the same, with late decoding and without."""
+    histories = []
+    with pytest.MonkeyPatch.context() as patch:
+        for large in (0, 1 << 30):
+            patch.setattr(record, "LARGE", large)
+            told = history(data, steps, as_json=as_json, is_foreign=is_foreign)
+            histories.append(asyncio.run(told))
+    assert histories[0] == histories[1]
