@@ -199,8 +199,8 @@ MUTANTS = [
     Mutant(
         "cas loop",
         "sessions/repository.py",
-        "record = record.stamped(at.record, now, self._memory)",
-        "record = record.stamped(None, now, self._memory)",
+        "record = self._stamped(record, at.record, now)",
+        "record = self._stamped(record, None, now)",
     ),
     Mutant(
         "cas loop",

@@ -11,6 +11,7 @@ import json
 import operator
 import threading
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 from zlib import crc32
 
@@ -224,6 +225,44 @@ async def test_a_small_session_has_no_checksum(
     assert entry is not None
     fields = msgspec.msgpack.decode(entry.data[1:])
     assert fields[FIELDS.index("checksum")] is None
+
+
+class WithFractions(MsgpackSerializer):
+    """The application's own: knows a type that the package's serializer refuses."""
+
+    def __init__(self) -> None:
+        self.dumps = msgspec.msgpack.Encoder(
+            enc_hook=lambda value: msgspec.msgpack.Ext(1, str(value).encode())
+        ).encode
+        self.loads = msgspec.msgpack.Decoder(
+            ext_hook=lambda code, data: Fraction(bytes(data).decode())
+        ).decode
+
+
+class Escaping(JSONSerializer):
+    """The application's own: escapes text that is no Unicode."""
+
+    def __init__(self) -> None:
+        self.dumps = lambda value: json.dumps(value).encode()
+        self.loads = json.loads
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize(
+    ("own", "value"),
+    [(WithFractions(), Fraction(1, 3)), (Escaping(), "\ud800")],
+    ids=["msgpack", "json"],
+)
+async def test_what_another_serializer_wrote_is_read_at_once(
+    make: Make, store: ScriptedStore, own: Any, value: Any
+) -> None:
+    """A process that cannot read it all finds no session, and raises nothing later."""
+    before = make(store, serializer=own)
+    after = make(store, serializer=type(own).__mro__[1]())
+    session_id = await begin(before, **DATA, value=value)
+    assert (await data_of(before, session_id))["value"] == value
+    session = (await visit(after, session_id)).session
+    assert (dict(session), session.presented) == ({}, "unknown")
 
 
 NAMES = st.sampled_from("abcd")

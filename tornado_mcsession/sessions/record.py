@@ -120,14 +120,15 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=Fals
     """More of the login: read `handle` and `aside`, which know when it is void."""
     checksum: int | None = None
     """The CRC-32 of large ``data``. With it, a process knows that the data was checked
-    when it was written, see `is_checked`. None: it is small, or an older release wrote
-    it."""
+    when it was written, see `is_checked`. None: it is small, or an older release or
+    the application's own serializer wrote it."""
 
     @property
     def is_checked(self) -> bool:
         """Whether ``data`` is large, and as this or a later release has written it.
 
-        Then its values are not nested too deep, and each can be decoded by itself.
+        It was one of the package's serializers, of which none reads what another one
+        wrote. So the values are not nested too deep, and each can be decoded by itself.
         """
         checksum = self.checksum
         return checksum is not None and crc32(self.data) == checksum
@@ -164,13 +165,16 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=Fals
         """Return whether write ``number`` is older than all of ``writes``."""
         return (self.written - number) * WRITE >= len(self.writes)
 
-    def stamped(self, before: Record | None, now: float, memory: float) -> Record:
+    def stamped(
+        self, before: Record | None, now: float, memory: float, is_own: bool
+    ) -> Record:
         """Return this record as the write that follows ``before``.
 
-        Writes of the last ``memory`` seconds are remembered.
+        Writes of the last ``memory`` seconds are remembered. ``is_own``: one of the
+        package's serializers made the data.
         """
         write, data = _new_write_id(now), self.data
-        checksum = crc32(data) if len(data) >= LARGE else None
+        checksum = crc32(data) if is_own and len(data) >= LARGE else None
         if before is None:
             return msgspec.structs.replace(
                 self, writes=write, written=1, checksum=checksum

@@ -35,6 +35,7 @@ from . import ids
 from .codec import Codec
 from .lifetime import Lifetime, ttl
 from .record import WRITE, Record
+from .serializers import is_own
 from .tasks import Writers, WriterTurn
 
 __all__ = [
@@ -351,7 +352,7 @@ class Repository:
     def check(self, session_id: str, record: Record) -> None:
         """Raise what `create` raises for a ``record`` that cannot be stored."""
         before = record if record.written else None
-        record = record.stamped(before, self.clock(), self._memory)
+        record = self._stamped(record, before, self.clock())
         self._encoded(record, self.codec.key(session_id))
 
     async def create(self, session_id: str, record: Record) -> Stored | None:
@@ -362,7 +363,7 @@ class Repository:
         """
         at = self.at(session_id)
         before = record if record.written else None  # of the same session's old id
-        record = record.stamped(before, self.clock(), self._memory)
+        record = self._stamped(record, before, self.clock())
         data = self._encoded(record, at.key)
         lost: StoreUnavailable | None = None
         add = self.operations.add
@@ -594,13 +595,16 @@ class Repository:
 
     def _write(self, at: Stored, record: Record) -> Attempt:
         now = self.clock()
-        record = record.stamped(at.record, now, self._memory)
+        record = self._stamped(record, at.record, now)
         data = self._encoded(record, at.key)
         codec = self.codec
         seconds = ttl(record, now, codec.expired_for)
         flags = codec.tombstone_flags if record.retired else codec.flags
         answer = self.operations.begin_cas(at.key, data, seconds, at.token, flags)
         return Attempt(at, record, answer)
+
+    def _stamped(self, record: Record, before: Record | None, now: float) -> Record:
+        return record.stamped(before, now, self._memory, is_own(self.codec.serializer))
 
     async def _pause(self, number: int) -> None:
         self.counts["conflicts"] += 1

@@ -19,7 +19,9 @@ __all__ = [
     "check_items",
     "check_value",
     "encoded_values",
+    "is_own",
     "is_too_deep",
+    "split_values",
     "values_of",
 ]
 
@@ -100,6 +102,11 @@ _SPLIT: dict[type, Callable[[bytes], dict[str, msgspec.Raw]]] = {
     MsgpackSerializer: msgspec.msgpack.Decoder(dict[str, msgspec.Raw]).decode,
     JSONSerializer: msgspec.json.Decoder(dict[str, msgspec.Raw]).decode,
 }
+
+
+def is_own(serializer: Serializer) -> bool:
+    """Return whether it is one of the package's own, and no subclass of one."""
+    return type(serializer) in _SPLIT
 
 
 def split_values(serializer: Serializer, data: bytes) -> dict[str, Any] | None:
