@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import ipaddress
 import logging
 import math
 import os
@@ -19,7 +18,7 @@ import sys
 
 from demo.app import make_app
 from demo.cluster import SETUP_VARIABLE, Cluster
-from demo.control import Control, Setup
+from demo.control import Control, Setup, is_loopback
 from demo.memcached import OwnMemcached, find_memcached
 from demo.preflight import CannotListen, listen, silent_nodes
 from demo.server import serve, stop_signal
@@ -146,15 +145,6 @@ def make_setup(options: argparse.Namespace, store: str, kind: str, port: int) ->
         cookie_secret=os.environ.get(SECRET_VARIABLE) or secrets.token_hex(32),
         fingerprint_key=secrets.token_hex(32),
     )
-
-
-def is_loopback(address: str) -> bool:
-    if address == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        return False
 
 
 def announce(address: str, setup: Setup) -> None:

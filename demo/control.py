@@ -11,16 +11,17 @@ curl http://127.0.0.1:8888/proof/trace?action=0123456789abcdef
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import json
 import os
 import socket
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from demo.trace import Trace, Traces
 
-__all__ = ["LINE_LIMIT", "Control", "Setup"]
+__all__ = ["LINE_LIMIT", "Control", "Setup", "is_loopback"]
 
 ASK_SECONDS = 5
 TRACE_SECONDS = 2.0
@@ -31,8 +32,8 @@ LINE_LIMIT = 1 << 20
 class Setup:
     """How the demo was started. The parent tells each worker."""
 
-    store: str
-    """The URL of the store."""
+    store: str = field(repr=False)
+    """The URL of the store, which may have a password."""
     kind: str
     """``"own"``: a memcached of the demo's own; ``"given"``: the ``--store`` option;
     ``"memory"``: the embedded store; ``"missing"``: the same, without memcached."""
@@ -41,8 +42,8 @@ class Setup:
     is_local: bool
     """Whether only this machine can reach the demo."""
     idle_timeout: float
-    cookie_secret: str
-    fingerprint_key: str
+    cookie_secret: str = field(repr=False)
+    fingerprint_key: str = field(repr=False)
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -95,6 +96,16 @@ class Setup:
             "The demo can be reached from other machines, so this is off. Start it "
             "without --address."
         )
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a name or address always stands for this machine."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
 
 
 class Control:

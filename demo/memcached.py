@@ -101,5 +101,7 @@ class OwnMemcached:
         assert self._keeper.stdin is not None
         assert self._keeper.stdout is not None
         self._keeper.stdin.close()
-        self._keeper.wait()
+        if self._keeper.wait() < 0:  # somebody killed the shell
+            with suppress(ProcessLookupError):
+                os.kill(self._pid, signal.SIGKILL)
         self._keeper.stdout.close()

@@ -17,7 +17,7 @@ from typing import Any
 
 from tornado.web import HTTPError, RequestHandler
 
-from demo.control import Control
+from demo.control import Control, is_loopback
 from demo.fingerprint import fingerprint
 from demo.naive import NaiveSession, NaiveSessionMixin
 from demo.panel import Process
@@ -176,7 +176,13 @@ class Ask(Endpoint):
 
     async def post(self) -> None:
         control: Control = self.settings["control"]
-        refused = await control.ask(self.what)
+        # Anybody can let a name of their own lead to this machine. A page under that
+        # name, in a browser here, then has a token of the shop, too.
+        if is_loopback(self.request.host_name.lower()):
+            refused = await control.ask(self.what)
+        else:
+            port = self.settings["setup"].port
+            refused = f"Open http://127.0.0.1:{port}/ to do this."
         if refused:
             self.set_status(HTTPStatus.CONFLICT)
             self.write(self.answer(error=refused))

@@ -20,7 +20,8 @@ from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 
 from demo.app import make_app
-from demo.control import Control, Setup
+from demo.control import Control, Setup, is_loopback
+from demo.memcached import OwnMemcached
 
 from ..support.browser import Browser
 from ..support.nginx import Nginx
@@ -229,6 +230,46 @@ async def test_strangers_can_stop_nothing():
             assert "other machines" in refused.json()["error"]
     finally:
         demo.kill()
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_a_page_under_another_name_can_stop_nothing(own):
+    """A site whose name leads to this machine gets a token, and no more."""
+    browser = Browser(own.port, host="elsewhere.example")
+    form = {"_xsrf": await token(browser)}
+    for path in ("pause", "end-process"):
+        refused = await browser.post(f"/proof/{path}", form=form)
+        assert refused.status == 409
+        assert f"http://127.0.0.1:{own.port}/" in refused.json()["error"]
+    assert (await browser.get("/readyz")).json()["status"] == "ok"
+
+
+@pytest.mark.parametrize("host", ["localhost", "a.localhost", "127.0.0.1", "[::1]"])
+def test_names_of_this_machine(host):
+    """These stand for it wherever they are looked up."""
+    assert is_loopback(host)
+
+
+@pytest.mark.parametrize("host", ["localhost.example", "10.0.0.1", "127.0.0.1.example"])
+def test_names_of_other_machines(host):
+    """These may lead anywhere."""
+    assert not is_loopback(host)
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_memcached_ends_though_its_shell_was_killed():
+    """The demo then ends it by itself."""
+    memcached = OwnMemcached(find_server("memcached"))
+    os.kill(memcached._keeper.pid, signal.SIGKILL)
+    memcached.close()
+    await until(lambda: not accepts(memcached.port))
+
+
+def test_the_setup_does_not_show_its_secrets():
+    """Where it is printed, in a log or an error."""
+    url = "memcached://user:a-password@127.0.0.1"
+    setup = Setup(url, "given", 1, 1, True, 1800, "a secret", "00ff")
+    assert not any(word in repr(setup) for word in ("password", "a secret", "00ff"))
 
 
 @pytest.mark.gen_test
