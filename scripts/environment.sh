@@ -89,8 +89,10 @@ ensure_servers() {
         "what is named with this system's package manager, and start this again."
     # systemd does not ask for the runlevel; the tests start their own servers.
     if [ -d /run/systemd/system ]; then
-        # shellcheck disable=SC2086
-        as_root systemctl --quiet disable --now $packages || true
+        # One by one, since some of them are no service.
+        for package in $packages; do
+            as_root systemctl --quiet disable --now "$package" 2>/dev/null || true
+        done
     fi
 }
 
@@ -218,7 +220,7 @@ is_demo_ready() {
 ensure_demo() {
     is_demo_ready && return
     ensure_python
-    say "Setting up .venv with $("$PYTHON" --version), once"
+    say "Setting up .venv-demo with $("$PYTHON" --version), once"
     make_venv "$PYTHON" "$DEMO_VENV"
     "$DEMO_VENV/bin/python" -m pip --disable-pip-version-check install -qq \
         --editable . ||
