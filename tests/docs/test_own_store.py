@@ -134,6 +134,20 @@ async def test_a_locked_file_is_a_503(
 
 
 @pytest.mark.gen_test(timeout=60)
+async def test_a_file_that_is_locked_at_the_start_is_used_later(
+    start: Callable[[], Process], program: Path
+) -> None:
+    """The process makes the table when it can, and need not be started again."""
+    lock = sqlite3.connect(program.parent / "sessions.db", isolation_level=None)
+    lock.execute("BEGIN EXCLUSIVE")
+    browser = Browser(start().port)
+    assert (await browser.get("/")).status == 503
+    lock.execute("ROLLBACK")
+    lock.close()
+    assert (await browser.get("/")).text == "visit 1\n"
+
+
+@pytest.mark.gen_test(timeout=60)
 async def test_an_entry_that_has_ended_leaves_the_file(program: Path) -> None:
     """The next add removes it."""
     names: dict[str, Any] = {"__name__": "program"}
