@@ -242,6 +242,8 @@ class Session(MutableMapping[str, Any]):
     def __setitem__(self, key: str, value: Any) -> None:
         if type(key) is not str:
             raise _no_text(key)
+        if type(value) is Raw:
+            raise _encoded_already(key)
         self._write()[key] = value
 
     def __delitem__(self, key: str) -> None:
@@ -304,9 +306,11 @@ class Session(MutableMapping[str, Any]):
         if not isinstance(data, Mapping):
             raise type_error("session", data, "a mapping or None")
         items = dict(data)
-        for key in items:
+        for key, value in items.items():
             if type(key) is not str:
                 raise _no_text(key)
+            if type(value) is Raw:
+                raise _encoded_already(key)
         kept = self._write()
         kept.clear()
         kept.update(items)
@@ -1389,3 +1393,8 @@ _OTHER_NAMES = {
 def _no_text(key: object) -> EncodeError:
     name = type(key).__name__
     return EncodeError("session", "mapping", f"with a key that is no text: {name}")
+
+
+def _encoded_already(key: str) -> EncodeError:
+    # The draft uses this type for values that it has not decoded yet.
+    return EncodeError(f"session[{key!r}]", "Raw", "that would not come back as it was")

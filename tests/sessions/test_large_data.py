@@ -21,6 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tornado_mcsession import (
+    EncodeError,
     JSONSerializer,
     MsgpackSerializer,
     SessionError,
@@ -225,6 +226,30 @@ async def test_a_small_session_has_no_checksum(
     assert entry is not None
     fields = msgspec.msgpack.decode(entry.data[1:])
     assert fields[FIELDS.index("checksum")] is None
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize(
+    "put",
+    [
+        lambda s, value: operator.setitem(s, "raw", value),
+        lambda s, value: s.update(raw=value),
+        lambda s, value: s.setdefault("raw", value),
+        lambda s, value: s.replace({"raw": value}),
+    ],
+    ids=["set", "update", "setdefault", "replace"],
+)
+@pytest.mark.parametrize("encoded", [b"1", b'1,"admin":true', b"\xc1", b""])
+async def test_a_value_that_is_encoded_already_is_refused(
+    manager: SessionManager, put: Callable[[Any, Any], Any], encoded: bytes
+) -> None:
+    """It would be taken for a value of the session that nobody has decoded yet."""
+    for session_id in (None, await begin(manager, **DATA)):
+        request = await visit(manager, session_id)
+        with pytest.raises(EncodeError) as refused:
+            put(request.session, msgspec.Raw(encoded))
+        assert refused.value.path == "session['raw']"
+        assert "raw" not in request.session
 
 
 class WithFractions(MsgpackSerializer):
