@@ -39,7 +39,7 @@ def main() -> int:
         kind = "memory" if options.store.startswith("memory:") else "given"
     if kind in ("memory", "missing") and (options.processes or 1) > 1:
         parser.error(
-            f"{options.store or 'memory://'} lives inside one process, so "
+            "memory:// lives inside one process, so "
             f"{options.processes} processes would not share a session; "
             + (
                 f"add --store {MEMCACHED}"
@@ -52,7 +52,7 @@ def main() -> int:
     try:
         make_app(setup, Control())
     except (ValueError, TypeError) as error:
-        parser.error(f"--store {store}: {error}")
+        parser.error(f"--store: {error}")  # not the URL: it may have a password
     try:
         sockets = listen(options.address, options.port)
     except CannotListen as error:

@@ -272,6 +272,21 @@ def test_the_setup_does_not_show_its_secrets():
     assert not any(word in repr(setup) for word in ("password", "a secret", "00ff"))
 
 
+@pytest.mark.parametrize("scheme", ["redis", "memory"])
+def test_a_wrong_url_is_not_repeated(scheme):
+    """It may have a password, and what is printed may be kept."""
+    command = [sys.executable, "-m", "demo", "--processes=2"]
+    done = subprocess.run(
+        [*command, f"--store={scheme}://user:a-password@127.0.0.1"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.returncode == 2
+    assert "a-password" not in done.stdout + done.stderr
+
+
 @pytest.mark.gen_test
 async def test_without_memcached_the_page_says_so():
     """Where no memcached is found, the page says that one process has the sessions."""
@@ -310,7 +325,7 @@ async def test_traces_of_one_action_only(own):
     ("options", "status", "said"),
     [
         (["--store=memory://", "--processes=2"], 2, "lives inside one process"),
-        (["--store=redis://127.0.0.1"], 2, "--store redis://127.0.0.1: "),
+        (["--store=redis://127.0.0.1"], 2, "--store: store URL must begin with"),
         (["--port=70000"], 2, "70000 is not from 0 to 65535"),
         (["--idle-timeout=1"], 2, "1 is not 10 or more"),
         (["--port={used}"], 1, "is in use; choose another: --port"),
