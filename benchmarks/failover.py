@@ -57,8 +57,8 @@ class Node:
         configuration.write_text(
             CONFIGURATION.format(virtual=VIRTUAL, port=PORT, folder=own)
         )
-        # It waits for its network.
-        script = 'read go; exec "$0" -f "$1"'
+        # It waits for its network, and ends if it gets none.
+        script = 'read go && exec "$0" -f "$1"'
         server = find_server("yrmcdsd")
         self.log = (folder / f"{number}.log").open("w+")
         command = ["unshare", "-n", "sh", "-c", script, server, str(configuration)]
