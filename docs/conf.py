@@ -67,19 +67,23 @@ default_role = "py:obj"
 autodoc_preserve_defaults = True
 
 # Pages lead to files beside them (tests, the demo) by relative links. The site leads to
-# them at this address of the repository, or only names them where none is given.
+# them at this address of the repository, or only names them where none is given. A link
+# that shows the name of a page's file, as [login.md](login.md), shows the title of the
+# page on the site, or that of the section it leads to.
 REPOSITORY = os.environ.get("DOCS_REPOSITORY", "").rstrip("/")
 LINK = re.compile(r"\[([^\]]*)\]\(([^)\s:#]+)(#[^)\s]*)?\)")
 ELSEWHERE = {"README.md": "index.md", "CHANGELOG.md": "changelog.md"}
 
 
-def lead_out(app: Sphinx, docname: str, source: list[str]) -> None:
-    """Rewrite the links of a page that leave docs/, each to a file that is there."""
+def rewrite_links(app: Sphinx, docname: str, source: list[str]) -> None:
+    """Rewrite the links of a page that leave docs/ or show the name of a file."""
     folder = (DOCS / docname).parent
 
     def lead(link: re.Match[str]) -> str:
         text, target, fragment = link.groups()
         path = (folder / target).resolve()
+        if path.is_relative_to(DOCS) and text == path.name and path.suffix == ".md":
+            return f"[]({target}{fragment or ''})"
         if path.is_relative_to(DOCS) or not path.exists():
             return link[0]
         name = path.relative_to(ROOT).as_posix()
@@ -87,11 +91,12 @@ def lead_out(app: Sphinx, docname: str, source: list[str]) -> None:
             there = posixpath.relpath(
                 ELSEWHERE[name], posixpath.dirname(docname) or "."
             )
-            return f"[{text}]({there}{fragment or ''})"
+            shown = "" if text == path.name else text
+            return f"[{shown}]({there}{fragment or ''})"
         return f"[{text}]({REPOSITORY}/{name})" if REPOSITORY else text
 
     source[0] = LINK.sub(lead, source[0])
 
 
 def setup(app: Sphinx) -> None:
-    app.connect("source-read", lead_out)
+    app.connect("source-read", rewrite_links)

@@ -206,7 +206,7 @@ is_demo_ready() {
 ensure_demo() {
     is_demo_ready && return
     ensure_python
-    say "Setting up .venv with $("$PYTHON" --version), once"
+    say "Setting up .venv-demo with $("$PYTHON" --version), once"
     make_venv "$PYTHON" "$DEMO_VENV"
     "$DEMO_VENV/bin/python" -m pip --disable-pip-version-check install -qq \
         --editable . ||
