@@ -58,7 +58,7 @@ myst_enable_extensions = ["colon_fence", "deflist"]
 
 copybutton_prompt_text = r"\$ "
 copybutton_prompt_is_regexp = True
-copybutton_only_copy_prompt_lines = False
+copybutton_only_copy_prompt_lines = True
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
@@ -72,6 +72,7 @@ autodoc_preserve_defaults = True
 # page on the site, or that of the section it leads to.
 REPOSITORY = os.environ.get("DOCS_REPOSITORY", "").rstrip("/")
 LINK = re.compile(r"\[([^\]]*)\]\(([^)\s:#]+)(#[^)\s]*)?\)")
+NAME = re.compile(r"[\w-]+\.md")
 ELSEWHERE = {"README.md": "index.md", "CHANGELOG.md": "changelog.md"}
 
 
@@ -82,8 +83,9 @@ def rewrite_links(app: Sphinx, docname: str, source: list[str]) -> None:
     def lead(link: re.Match[str]) -> str:
         text, target, fragment = link.groups()
         path = (folder / target).resolve()
-        if path.is_relative_to(DOCS) and text == path.name and path.suffix == ".md":
-            return f"[]({target}{fragment or ''})"
+        shown = "" if NAME.fullmatch(text) else text
+        if path.is_relative_to(DOCS) and path.suffix == ".md":
+            return f"[{shown}]({target}{fragment or ''})"
         if path.is_relative_to(DOCS) or not path.exists():
             return link[0]
         name = path.relative_to(ROOT).as_posix()
@@ -91,7 +93,6 @@ def rewrite_links(app: Sphinx, docname: str, source: list[str]) -> None:
             there = posixpath.relpath(
                 ELSEWHERE[name], posixpath.dirname(docname) or "."
             )
-            shown = "" if text == path.name else text
             return f"[{shown}]({there}{fragment or ''})"
         return f"[{text}]({REPOSITORY}/{name})" if REPOSITORY else text
 
