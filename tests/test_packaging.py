@@ -20,7 +20,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 EXTRAS = PROJECT["project"]["optional-dependencies"]
 GROUPS = PROJECT["dependency-groups"]
 # What tests and tools leave behind, and what does not belong to the project.
-LEFT_BEHIND = re.compile(r"__pycache__|node_modules|\.egg-info|/\.|\.pyc$")
+LEFT_BEHIND = re.compile(r"__pycache__|node_modules|\.egg-info|/\.|\.pyc$|/_build/")
 
 
 def name_of(requirement: str) -> str:
@@ -40,7 +40,13 @@ def test_a_source_distribution_is_the_whole_project(tmp_path):
     """Its tests can be run where it is unpacked: they find all that they use."""
     copy = tmp_path / "project"
     ignored = shutil.ignore_patterns(
-        "__pycache__", "node_modules", "*.egg-info", ".venv*", ".git", ".*_cache"
+        "__pycache__",
+        "node_modules",
+        "*.egg-info",
+        ".venv*",
+        ".git",
+        ".*_cache",
+        "_build",
     )
     shutil.copytree(ROOT, copy, ignore=ignored)
     program = "from setuptools.build_meta import build_sdist; build_sdist('.')"

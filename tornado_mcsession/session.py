@@ -19,6 +19,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast, overload
 
 import msgspec
+from msgspec import Raw
 
 from .checks import principal_name, seconds, text, type_error
 from .exceptions import (
@@ -204,6 +205,10 @@ class Session(MutableMapping[str, Any]):
             draft.view.sync(draft.data)
         return draft.data
 
+    def _whole(self) -> dict[str, Any]:
+        self._read()
+        return self._draft.whole()
+
     def _write(self) -> dict[str, Any]:
         if self._reach is not OPEN:
             if self._reach is CLOSED:
@@ -231,7 +236,8 @@ class Session(MutableMapping[str, Any]):
             )
 
     def __getitem__(self, key: str) -> Any:
-        return self._read()[key]
+        value = self._read()[key]
+        return value if type(value) is not Raw else self._draft.value(key, value)
 
     def __setitem__(self, key: str, value: Any) -> None:
         if type(key) is not str:
@@ -254,16 +260,16 @@ class Session(MutableMapping[str, Any]):
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, Session):
-            return self._read() == other._read()
+            return self._whole() == other._whole()
         if isinstance(other, Mapping):
-            return self._read() == dict(other)
+            return self._whole() == dict(other)
         return NotImplemented
 
     def __or__(self, other: Mapping[str, Any]) -> dict[str, Any]:
-        return self._read() | dict(other)
+        return self._whole() | dict(other)
 
     def __ror__(self, other: Mapping[str, Any]) -> dict[str, Any]:
-        return dict(other) | self._read()
+        return dict(other) | self._whole()
 
     def __ior__(self, other: Any) -> Self:  # type: ignore[misc]
         self.update(other)
@@ -271,16 +277,19 @@ class Session(MutableMapping[str, Any]):
 
     def get(self, key: str, default: Any = None) -> Any:
         """Return the value of ``key``, or ``default``."""
-        return self._read().get(key, default)
+        value = self._read().get(key, default)
+        return value if type(value) is not Raw else self._draft.value(key, value)
 
     def pop(self, key: str, default: Any = _MISSING) -> Any:
         """Remove ``key`` and return its value, or ``default`` if given."""
         data = self._write()
-        return data.pop(key) if default is _MISSING else data.pop(key, default)
+        value = data.pop(key) if default is _MISSING else data.pop(key, default)
+        return value if type(value) is not Raw else self._draft.value(key, value)
 
     def popitem(self) -> tuple[str, Any]:
         """Remove and return the pair that was added last."""
-        return self._write().popitem()
+        key, value = self._write().popitem()
+        return key, (value if type(value) is not Raw else self._draft.value(key, value))
 
     def clear(self) -> None:
         """Remove all keys that this request sees; the session itself stays."""
@@ -288,7 +297,7 @@ class Session(MutableMapping[str, Any]):
 
     def copy(self) -> dict[str, Any]:
         """Return the data as a new dict."""
-        return dict(self._read())
+        return dict(self._whole())
 
     def replace(self, data: Mapping[str, Any]) -> None:
         """Put ``data`` in place of all keys that this request sees."""
@@ -848,7 +857,7 @@ class Session(MutableMapping[str, Any]):
         changes, now = self._changes(), self._manager.settings.clock()
         data = aside.data
         back = msgspec.structs.replace(at.record, data=data)
-        if self._manager.records.values(Stored(at.id, at.key, back)) is None:
+        if not self._manager.records.is_readable(Stored(at.id, at.key, back)):
             data = self._manager.codec.empty()  # somebody has altered it
 
         def edit(record: Record) -> Record:

@@ -231,7 +231,7 @@ def test_records_survive_a_round_trip_through_javascript(framework):
     )
     blank = Record(created=0, renewed_at=0, expires_at=0, data=b"")
     of_tombstones = {"retired", "successor", "successor_until", "same_login"}
-    for name in set(Record.__struct_fields__) - of_tombstones:
+    for name in set(Record.__struct_fields__) - of_tombstones - {"checksum"}:
         assert getattr(record, name) != getattr(blank, name), f"{name} is not tried"
     codec = manager.codec
     key = codec.key("i" * 43 + digest)

@@ -16,6 +16,7 @@ from tornado_mcsession import (
     SessionTooLarge,
     StoreUnavailable,
 )
+from tornado_mcsession.sessions.record import Record
 
 from ..support.clock import ManualClock
 from ..support.requests import begin, data_of, is_alive, key_of, seal, visit
@@ -313,8 +314,9 @@ async def alter(
 
     def change(data: bytes) -> bytes:
         fields = msgspec.msgpack.decode(data[1:])
-        assert fields[-1][2][0] == "ann"
-        fields[-1][2][field] = value
+        login = fields[Record.__struct_fields__.index("login")]
+        assert login[2][0] == "ann"
+        login[2][field] = value
         return data[:1] + msgspec.msgpack.encode(fields)
 
     await store.rewrite(key_of(manager, session_id), change)

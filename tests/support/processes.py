@@ -85,18 +85,23 @@ def _has_ipv6() -> bool:
 LOOPBACKS = ["127.0.0.1", "[::1]"] if _has_ipv6() else ["127.0.0.1"]
 
 # Where a package has another name than the server in it.
+DEBIAN_PACKAGES = {"yrmcdsd": "yrmcds"}
 BREW_PACKAGES = {"nutcracker": "twemproxy"}
+ONLY_DEBIAN = {"yrmcdsd"}
 
 
 def find_server(name: str) -> str:
     """The path of a server's binary; without it the test run ends here."""
     path = shutil.which(name, path=SERVER_PATH)
     if path is None:
-        brewed = BREW_PACKAGES.get(name, name)
+        how = f"apt-get install {DEBIAN_PACKAGES.get(name, name)}, "
+        if name in ONLY_DEBIAN:
+            how += "only Debian has it: leave its tests out by -m 'not debian'"
+        else:
+            how += f"brew install {BREW_PACKAGES.get(name, name)}"
         pytest.exit(
-            f"{name} is needed by these tests and was not found. Install it "
-            f"(apt-get install {name}, brew install {brewed}), or start the tests "
-            "with scripts/test, which does.",
+            f"{name} is needed by these tests and was not found. Install it ({how}), "
+            "or start the tests with scripts/test, which does.",
             returncode=pytest.ExitCode.USAGE_ERROR,
         )
     return path
@@ -112,6 +117,7 @@ class Process:
         *,
         cwd: Path | None = None,
         env: Mapping[str, str] | None = None,
+        pass_fds: Sequence[int] = (),
     ) -> None:
         self.port = port
         self._output = tempfile.TemporaryFile()
@@ -122,6 +128,7 @@ class Process:
             stderr=subprocess.STDOUT,
             cwd=cwd,
             env=env,
+            pass_fds=pass_fds,
         )
         try:
             self._wait_until_it_accepts()
@@ -163,9 +170,11 @@ class Process:
         """Go on after `stop`."""
         self._process.send_signal(signal.SIGCONT)
 
-    def terminate(self, timeout: float = 10) -> int:
+    def terminate(
+        self, timeout: float = 10, *, by: signal.Signals = signal.SIGTERM
+    ) -> int:
         """Ask it to end; return its exit status."""
-        self._process.terminate()
+        self._process.send_signal(by)
         try:
             return self._process.wait(timeout)
         finally:

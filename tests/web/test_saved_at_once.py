@@ -214,7 +214,7 @@ async def test_one_that_the_store_finds_too_large_says_how_large(serve, store, c
     client = await site.client(n=0)
     store.fail("cas", StoreRejected("cas", "", "the test says so", too_large=True))
     assert (await site.get(headers=client)).status == 500
-    assert "72 bytes exceeds the node's item size" in caplog.text
+    assert "73 bytes exceeds the node's item size" in caplog.text
     assert await site.stored(client) == {"n": 0}
 
 

@@ -13,7 +13,7 @@ from ..exceptions import DecodeError
 from .ids import record_key
 from .lifetime import EXPIRED_FOR
 from .record import NewerRecord, Record
-from .serializers import Serializer, is_too_deep
+from .serializers import Serializer, is_too_deep, split_values
 
 if TYPE_CHECKING:
     from .schema import Schema
@@ -147,13 +147,19 @@ class Codec:
             data = self.unseal(data, key)
         return self._layout.decode(data)
 
-    def values(self, record: Record) -> dict[str, Any]:
+    def values(self, record: Record, *, lazily: bool = False) -> dict[str, Any]:
         """Return the session's mapping in ``record``, a new one at each call.
 
-        Raises `.DecodeError` if the serializer cannot read it, or if it does not fit
-        the schema.
+        If it is to be decoded ``lazily``, its values may be `msgspec.Raw`. Raises
+        `.DecodeError` if the serializer cannot read it, or if it does not fit the
+        schema.
         """
+        is_checked = record.is_checked
         try:
+            if lazily and is_checked and self.schema is None:
+                split = split_values(self.serializer, record.data)
+                if split is not None:
+                    return split
             values = self.serializer.loads(record.data)
         except Exception as error:
             # A serializer may raise anything for foreign bytes. The error may quote
@@ -162,7 +168,7 @@ class Codec:
             raise DecodeError(f"with data the serializer refuses ({name})") from None
         if not isinstance(values, dict) or not {str}.issuperset(map(type, values)):
             raise DecodeError("with data that is no mapping of text")
-        if is_too_deep(self.serializer, record.data, values):
+        if not is_checked and is_too_deep(self.serializer, record.data, values):
             raise DecodeError("with data nested too deep")
         return values if self.schema is None else self.schema.read(values)
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import inspect
 import logging
 import secrets
+import threading
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import msgspec
+from msgspec import Raw
 
 from ..exceptions import DecodeError, EncodeError
 from .codec import Codec
@@ -20,6 +22,7 @@ from .serializers import (
     check_value,
     encoded_values,
     is_too_deep,
+    split_values,
     values_of,
 )
 
@@ -27,6 +30,7 @@ __all__ = ["NO_OPTIONS", "Changes", "Draft", "Transaction"]
 
 logger: logging.Logger = logging.getLogger("tornado_mcsession")
 
+_DECODING = threading.Lock()
 _NO_KEYS: frozenset[Any] = frozenset()
 NO_OPTIONS: Mapping[str, Any] = {}
 """What most requests set of `Changes.options`: one object, so that ``is`` tells."""
@@ -61,16 +65,18 @@ class Changes(msgspec.Struct, frozen=True, gc=False):
         """Return the data of a newer state with these changes made to it.
 
         A three-way merge: keys that this request left alone are as in ``theirs``,
-        at any depth of nested mappings. For the same key this request wins.
+        at any depth of nested mappings. For the same key this request wins. Values of
+        ``theirs`` may be `Raw`.
         """
         merged = {key: theirs[key] for key in theirs if key not in self.deleted}
         if self.changed:
             base = values_of(serializer, self.base, self.changed)
             mine = values_of(serializer, self.encoded, self.changed)
             for key, value in mine.items():
-                merged[key] = _merged(
-                    base.get(key), value, theirs.get(key), serializer.dumps
-                )
+                their = theirs.get(key)
+                if type(their) is Raw:
+                    their = serializer.loads(their)
+                merged[key] = _merged(base.get(key), value, their, serializer.dumps)
         return merged
 
     def flashes(self, theirs: tuple[Flash, ...]) -> tuple[Flash, ...]:
@@ -87,7 +93,7 @@ class Changes(msgspec.Struct, frozen=True, gc=False):
                 data = self.encoded
             else:
                 serializer = codec.serializer
-                merged = self.made_to(codec.values(record), serializer)
+                merged = self.made_to(codec.values(record, lazily=True), serializer)
                 if codec.schema is not None:
                     codec.schema.check(merged)
                 data = serializer.dumps(merged)
@@ -144,6 +150,9 @@ class Draft:
     def __init__(self, codec: Codec) -> None:
         self._codec = codec
         self.data: dict[str, Any] = {}
+        """The session's mapping. Values that nobody has asked for may be `Raw`: they
+        encode as they are, so all that compares encoded forms can use it; what looks
+        at values asks for `value` or `whole`."""
 
     def __bool__(self) -> bool:
         if self.view is not None:
@@ -151,6 +160,34 @@ class Draft:
             if self.view.deleted() is not None:
                 return True  # the save will tell
         return bool(self.data or self.flashed)
+
+    def value(self, key: str, raw: Any) -> Any:
+        """Return the ``raw`` value of ``key`` decoded, and keep it so."""
+        if type(raw) is not Raw:
+            return raw
+        decoded = self._plain(raw)
+        with _DECODING:
+            # Another thread may have decoded it, and changed what it got.
+            known = self.data.get(key, raw)
+            if known is raw and key in self.data:
+                self.data[key] = decoded
+        return decoded if known is raw else known
+
+    def _plain(self, value: Any) -> Any:
+        if type(value) is not Raw:
+            return value
+        try:
+            return self._codec.serializer.loads(value)
+        except Exception as error:
+            # Somebody has forged a record, checksum included.
+            name = type(error).__name__
+            raise DecodeError(f"with data the serializer refuses ({name})") from None
+
+    def whole(self) -> dict[str, Any]:
+        """Return the mapping with all of its values decoded."""
+        for key, value in list(self.data.items()):
+            self.value(key, value)
+        return self.data
 
     def typed(self, type: type[Any]) -> Any:
         """Return the data as an object of the schema's ``type``, or as that mapping."""
@@ -258,14 +295,14 @@ class Draft:
             raise self._refused(error) from None
         if record is not None:
             return self._compared(record, encoded)
-        check_items(serializer, self.data, encoded=True)
+        check_items(serializer, self.whole(), encoded=True)
         if codec.schema is not None:
             codec.schema.check(self.data)
         return self._as_changes(frozenset(self.data), _NO_KEYS, b"", encoded)
 
     def _refused(self, error: Exception) -> EncodeError:
         try:
-            check_items(self._codec.serializer, self.data)
+            check_items(self._codec.serializer, self.whole())
         except EncodeError as named:
             return named
         name = type(error).__name__
@@ -282,7 +319,7 @@ class Draft:
         try:
             current = encoded_values(serializer, encoded, data)
         except RecursionError:
-            check_items(serializer, data)  # names what is too deep
+            check_items(serializer, self.whole())  # names what is too deep
             raise
         changed = {
             key: data[key]
@@ -371,7 +408,7 @@ class Draft:
         """
         if record.data != seen.encoded:
             if values is None:
-                values = self._codec.values(record)
+                values = self._codec.values(record, lazily=True)
             self._merge(values, seen if before is None else before)
         if before is not None and self.flashed:
             # A message that was added meanwhile may have been dropped with the data.
@@ -391,10 +428,29 @@ class Draft:
     def _merge(self, values: dict[str, Any], seen: Changes) -> None:
         if self.view is not None:
             self.view.sync(self.data)
-        loads = self._codec.serializer.loads
-        before = loads(seen.encoded) if seen.encoded else dict(self.data)
-        merged = merge(before, self.data, values, self._comparable)
-        replace_values(self.data, merged, self._comparable)
+        serializer, data = self._codec.serializer, self.data
+        before: Mapping[str, Any]
+        if not seen.encoded:
+            before = dict(self.whole())
+        elif (split := split_values(serializer, seen.encoded)) is not None:
+            before = split
+        else:
+            before = serializer.loads(seen.encoded)
+        # What nobody else has changed is as it is here, and need not be decoded.
+        same = {
+            key
+            for key, value in values.items()
+            if type(value) is Raw and type(before.get(key)) is Raw
+            if value == before[key]
+        }
+        merged = merge(
+            {key: self._plain(before[key]) for key in before.keys() - same},
+            {key: self.value(key, data[key]) for key in data if key not in same},
+            {key: self._plain(values[key]) for key in values if key not in same},
+            self._comparable,
+        )
+        merged.update((key, data[key]) for key in same & data.keys())
+        replace_values(data, merged, self._comparable)
         if self.view is not None:
             self.view.sync(self.data)
 

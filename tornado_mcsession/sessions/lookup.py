@@ -127,7 +127,7 @@ class Lookup:
                 return _UNKNOWN if is_over else Found(Presented.ENDED, stored)
             if is_over:
                 return Found(Presented.EXPIRED, expired=stored)
-            values = records.codec.values(record)
+            values = records.codec.values(record, lazily=True)
             schema = records.codec.schema
             if schema is not None and schema.upgrade is not None:
                 stored = _in_shape(stored, values, records.codec)

@@ -6,6 +6,7 @@ import random
 import sys
 from collections.abc import Collection
 from typing import Annotated
+from zlib import crc32
 
 import msgspec
 from msgspec import Meta
@@ -26,6 +27,9 @@ __all__ = [
 WRITE = 10  # bytes
 FEWEST_WRITES = 4 * WRITE
 MOST_WRITES = 64 * WRITE
+
+# Below this, decoding all values costs less than deciding which to decode.
+LARGE = 1024
 
 # What a time may be, which is checked while a record is decoded: any finite number.
 _NEVER = sys.float_info.max
@@ -114,6 +118,19 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=Fals
     """The new id belongs to the same login, so the old id may end it."""
     login: Login | None = None
     """More of the login: read `handle` and `aside`, which know when it is void."""
+    checksum: int | None = None
+    """The CRC-32 of large ``data``. With it, a process knows that the data was checked
+    when it was written, see `is_checked`. None: it is small, or an older release wrote
+    it."""
+
+    @property
+    def is_checked(self) -> bool:
+        """Whether ``data`` is large, and as this or a later release has written it.
+
+        Then its values are not nested too deep, and each can be decoded by itself.
+        """
+        checksum = self.checksum
+        return checksum is not None and crc32(self.data) == checksum
 
     @property
     def handle(self) -> bytes | None:
@@ -152,15 +169,20 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=Fals
 
         Writes of the last ``memory`` seconds are remembered.
         """
-        write = _new_write_id(now)
+        write, data = _new_write_id(now), self.data
+        checksum = crc32(data) if len(data) >= LARGE else None
         if before is None:
-            return msgspec.structs.replace(self, writes=write, written=1)
+            return msgspec.structs.replace(
+                self, writes=write, written=1, checksum=checksum
+            )
         writes = (write + before.writes)[:MOST_WRITES]
         end = len(writes)
         while end > FEWEST_WRITES and _age(writes[end - WRITE : end], write) > memory:
             end -= WRITE
         writes = writes[:end]
-        return msgspec.structs.replace(self, writes=writes, written=before.written + 1)
+        return msgspec.structs.replace(
+            self, writes=writes, written=before.written + 1, checksum=checksum
+        )
 
 
 class NewerRecord(Record, frozen=True, kw_only=True, array_like=True, gc=False):

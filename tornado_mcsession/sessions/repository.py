@@ -319,13 +319,17 @@ class Repository:
             return None
         return Stored(at.id, at.key, record, entry.token)
 
-    def values(self, stored: Stored) -> dict[str, Any] | None:
-        """Return the session's mapping in a record; None if it cannot be read."""
+    def is_readable(self, stored: Stored) -> bool:
+        """Return whether the session's mapping in a record can be read.
+
+        One that cannot is counted and logged.
+        """
         try:
-            return self.codec.values(stored.record)
+            self.codec.values(stored.record, lazily=True)
         except DecodeError as error:
             self.note_foreign(error)
-            return None
+            return False
+        return True
 
     def is_over(self, record: Record) -> bool:
         """Return whether ``record`` has ended by itself."""
@@ -405,7 +409,7 @@ class Repository:
             before = found.record
             if before.retired and not self.is_over(before):
                 raise Replaced(at.id, before)
-            if not self.is_over(before) and self.values(found) is not None:
+            if not self.is_over(before) and self.is_readable(found):
                 return False
         attempt = self._write(Stored(*at, before, entry.token), record)
         return await self.operations.answer(attempt.answer) is CasResult.STORED
@@ -569,7 +573,7 @@ class Repository:
             raise lost from lost.__cause__
         found = self.examine(at, entry)
         if found is not None and not found.record.retired:
-            found = found if self.values(found) is not None else None
+            found = found if self.is_readable(found) else None
         if found is None and entry is not None and unreadable is not None:
             return Stored(at.id, at.key, unreadable, entry.token)
         return found

@@ -102,6 +102,16 @@ _SPLIT: dict[type, Callable[[bytes], dict[str, msgspec.Raw]]] = {
 }
 
 
+def split_values(serializer: Serializer, data: bytes) -> dict[str, Any] | None:
+    """Return the values of an encoded mapping as `msgspec.Raw`, none of them decoded.
+
+    That takes a sixth of the time of decoding it. The serializer decodes each of them,
+    and encodes it as it is. None: another serializer than the package's own made it.
+    """
+    split = _SPLIT.get(type(serializer))
+    return None if split is None else split(data)
+
+
 def encoded_values(
     serializer: Serializer, data: bytes, decoded: Mapping[str, Any] | None = None
 ) -> Mapping[str, Encoded]:
