@@ -16,7 +16,7 @@ from tornado.testing import bind_unused_port
 from ..support.browser import Browser
 from ..support.clock import ManualClock
 from ..support.memcached import Memcached
-from ..support.pages import ROOT, programs, with_ports
+from ..support.pages import programs, with_ports
 from ..support.processes import Process, free_port
 
 
@@ -33,7 +33,7 @@ def start(memcached: Memcached, tmp_path: Path) -> Iterator[Callable[..., Proces
             path = tmp_path / "program.py"
             path.write_text(with_ports(programs(name)[number], port, memcached.port))
             command = [sys.executable, "-W", "error", str(path)]
-            process = Process(command, port, cwd=ROOT)
+            process = Process(command, port, cwd=tmp_path)
             running.callback(process.kill)
             running.callback(no_error_in, process)
             return process
