@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,8 +17,10 @@ from tornado.testing import bind_unused_port
 from ..support.browser import Browser
 from ..support.clock import ManualClock
 from ..support.memcached import Memcached
-from ..support.pages import programs, with_ports
+from ..support.pages import ROOT, programs, with_ports
 from ..support.processes import Process, free_port
+
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
 @pytest.fixture
@@ -33,7 +36,8 @@ def start(memcached: Memcached, tmp_path: Path) -> Iterator[Callable[..., Proces
             path = tmp_path / "program.py"
             path.write_text(with_ports(programs(name)[number], port, memcached.port))
             command = [sys.executable, "-W", "error", str(path)]
-            process = Process(command, port, cwd=tmp_path)
+            # What it stores on disk is not left in the project.
+            process = Process(command, port, cwd=tmp_path, env=ENVIRONMENT)
             running.callback(process.kill)
             running.callback(no_error_in, process)
             return process
