@@ -13,9 +13,10 @@ import os
 import socket
 import subprocess  # nosec B404 # starts this program again
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from demo.control import LINE_LIMIT, Setup
@@ -28,6 +29,7 @@ STOP_SECONDS = 10
 AWAY_SECONDS = 10.0  # memcached
 END_AFTER = 0.3  # so that the response of who asked still leaves
 RESTART_AFTER = 3.0
+LIVED_SECONDS = 5.0  # a process that ends sooner would end again
 
 
 @dataclass
@@ -36,6 +38,7 @@ class Worker:
 
     process: asyncio.subprocess.Process
     writer: asyncio.StreamWriter
+    began: float = field(default_factory=time.monotonic)
     is_ending: bool = False
 
 
@@ -57,7 +60,7 @@ class Cluster:
         self._failed: asyncio.Future[str] | None = None
 
     async def run(self, stop: asyncio.Event) -> int:
-        """Run until ``stop`` is set, or until a worker ends by itself.
+        """Run until ``stop`` is set, or until a worker ends as soon as it has begun.
 
         The sockets are bound already, so a port in use was noticed before. Return
         the exit status: 0 after ``stop``, else 1.
@@ -111,12 +114,15 @@ class Cluster:
         status = await worker.process.wait()
         self._workers.remove(worker)
         worker.writer.close()
-        if worker.is_ending:
+        told = f"The process {worker.process.pid} ended with status {status}"
+        has_lived = time.monotonic() - worker.began > LIVED_SECONDS
+        if not worker.is_ending and has_lived:
+            print(f"{told}; a new one starts in its place.", file=sys.stderr)
+        if worker.is_ending or has_lived:
             await asyncio.sleep(RESTART_AFTER)
             await self._start()
         elif self._failed is not None and not self._failed.done():
-            pid = worker.process.pid
-            self._failed.set_result(f"The process {pid} ended with status {status}")
+            self._failed.set_result(told)
 
     async def _listen(self, worker: Worker, reader: asyncio.StreamReader) -> None:
         with suppress(OSError):  # it has ended

@@ -99,10 +99,11 @@ class OursClick(Ours):
 
 class OursSlow(Ours):
     async def post(self) -> None:
+        name = self.session.principal
         before = self.session.get("slow", 0)
         await asyncio.sleep(SLOW_SECONDS)
         self.session["slow"] = before + 1
-        self.write(self.answer())
+        self.write(self.answer(name=name))  # who it was at the beginning
 
 
 class OursLogout(Ours):
@@ -143,11 +144,12 @@ class NaiveClick(Naive):
 
 class NaiveSlow(Naive):
     async def post(self) -> None:
+        name = self.naive.get("name")
         before = self.naive.get("slow", 0)
         await asyncio.sleep(SLOW_SECONDS)
         self.naive["slow"] = before + 1
         await self.save()
-        self.write(self.answer())
+        self.write(self.answer(name=name))
 
 
 class NaiveLogout(Naive):

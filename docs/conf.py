@@ -58,7 +58,7 @@ myst_enable_extensions = ["colon_fence", "deflist"]
 
 copybutton_prompt_text = r"\$ "
 copybutton_prompt_is_regexp = True
-copybutton_only_copy_prompt_lines = False
+copybutton_only_copy_prompt_lines = True
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
@@ -67,19 +67,25 @@ default_role = "py:obj"
 autodoc_preserve_defaults = True
 
 # Pages lead to files beside them (tests, the demo) by relative links. The site leads to
-# them at this address of the repository, or only names them where none is given.
+# them at this address of the repository, or only names them where none is given. A link
+# that shows the name of a page's file, as [login.md](login.md), shows the title of the
+# page on the site, or that of the section it leads to.
 REPOSITORY = os.environ.get("DOCS_REPOSITORY", "").rstrip("/")
 LINK = re.compile(r"\[([^\]]*)\]\(([^)\s:#]+)(#[^)\s]*)?\)")
+NAME = re.compile(r"[\w-]+\.md")
 ELSEWHERE = {"README.md": "index.md", "CHANGELOG.md": "changelog.md"}
 
 
-def lead_out(app: Sphinx, docname: str, source: list[str]) -> None:
-    """Rewrite the links of a page that leave docs/, each to a file that is there."""
+def rewrite_links(app: Sphinx, docname: str, source: list[str]) -> None:
+    """Rewrite the links of a page that leave docs/ or show the name of a file."""
     folder = (DOCS / docname).parent
 
     def lead(link: re.Match[str]) -> str:
         text, target, fragment = link.groups()
         path = (folder / target).resolve()
+        shown = "" if NAME.fullmatch(text) else text
+        if path.is_relative_to(DOCS) and path.suffix == ".md":
+            return f"[{shown}]({target}{fragment or ''})"
         if path.is_relative_to(DOCS) or not path.exists():
             return link[0]
         name = path.relative_to(ROOT).as_posix()
@@ -87,11 +93,11 @@ def lead_out(app: Sphinx, docname: str, source: list[str]) -> None:
             there = posixpath.relpath(
                 ELSEWHERE[name], posixpath.dirname(docname) or "."
             )
-            return f"[{text}]({there}{fragment or ''})"
+            return f"[{shown}]({there}{fragment or ''})"
         return f"[{text}]({REPOSITORY}/{name})" if REPOSITORY else text
 
     source[0] = LINK.sub(lead, source[0])
 
 
 def setup(app: Sphinx) -> None:
-    app.connect("source-read", lead_out)
+    app.connect("source-read", rewrite_links)

@@ -147,3 +147,14 @@ def test_the_command_has_two_names(command, name):
         [*command, "--help"], capture_output=True, text=True, timeout=60, check=True
     )
     assert help_.stdout.startswith(f"usage: {name} [--help]")
+
+
+def test_nothing_is_left_in_the_project():
+    """At its top there is what belongs there, and no file that a program wrote."""
+    names = {path.name for path in ROOT.iterdir() if path.is_file()}
+    # What git does not see, and what a source distribution has besides.
+    names = {name for name in names if not name.startswith(".")}
+    assert names - {"PKG-INFO", "setup.cfg"} == {
+        *("CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "MANIFEST.in", "README.md"),
+        *("SECURITY.md", "pyproject.toml", "setup.py", "_tornado_mcsession_pytest.py"),
+    }

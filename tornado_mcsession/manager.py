@@ -77,7 +77,7 @@ class SessionManager:
     are then the application's settings of these names, which `revoke` needs.
 
     Raises `ValueError` or `TypeError` for a setting that makes no sense, and
-    `RuntimeError` where a manager of this name is attached already. Starts no
+    `RuntimeError` if a manager of this name is attached already. Starts no
     thread, connection or task before its first use.
     """
 
@@ -206,9 +206,9 @@ class SessionManager:
     # For requests: what SessionMixin calls.
 
     async def open(self, handler: RequestHandler) -> Session:
-        """Return the session of a request, loaded; empty where it has none.
+        """Return the session of a request, loaded; empty if it has none.
 
-        Raises `.StoreError` where the store cannot tell.
+        Raises `.StoreError` if the store cannot tell.
         """
         session = self.session_of(handler)
         await self.load(session)
@@ -373,7 +373,7 @@ class SessionManager:
         """Return the session of ``session_id``, or `None` if there is none.
 
         It can be changed like a request's own; nothing is saved by itself: await its
-        `~.Session.save`. Raises `ValueError` for what is no session id, and
+        `~.Session.save`. Raises `ValueError` for an invalid session id, and
         `.StoreError`.
         """
         found = await self.lookup.find(ids.check_id(session_id))
@@ -396,7 +396,7 @@ class SessionManager:
         request. Where there is none it begins under this very id, which must
         therefore never be one that a client has chosen.
 
-        Raises `ValueError` for what is no session id, `.SessionGone` for one that
+        Raises `ValueError` for an invalid session id, `.SessionGone` for one that
         was ended or replaced, and `.StoreError`.
         """
         at = self.records.at(ids.check_id(session_id))
@@ -450,8 +450,8 @@ class SessionManager:
     ) -> bool:
         """End a session, now or as soon as its node answers.
 
-        Raises `.SessionGone` where another login has taken its place, and
-        `.StoreError` where the end is not confirmed yet.
+        Raises `.SessionGone` if another login has taken its place, and
+        `.StoreError` if the end is not confirmed yet.
         """
         try:
             ended = await self.rotation.end(session_id, at=at)
@@ -472,7 +472,7 @@ class SessionManager:
         ``principal`` for as long as a session may live. Later logins are not
         affected.
 
-        Raises `.StoreError` where that cannot be confirmed; it is not tried again
+        Raises `.StoreError` if that cannot be confirmed; it is not tried again
         by itself. Raises `RuntimeError` in a manager that has no application, and
         was not given its ``cookie_secret`` nor ``encryption_keys``: it would look in
         the wrong place.
@@ -492,7 +492,7 @@ class SessionManager:
         ``current`` is the session of this request, its item says ``is_current``.
         Costs one store operation, however many there are.
 
-        Raises `.StoreError`, and `RuntimeError` where the setting is off, or where
+        Raises `.StoreError`, and `RuntimeError` if the setting is off, or if
         `revoke` raises it.
         """
         self._must_track("sessions")
@@ -500,14 +500,14 @@ class SessionManager:
         return await self.revocation.sessions(principal_name(principal), handle)
 
     async def end(self, principal: str | int, handle: str) -> bool:
-        """End the session of ``principal`` with this `.UserSession.handle`.
+        """End the session of ``principal`` with this ``handle``, see `.UserSession`.
 
         It cannot be used any more when this returns, in any process. Returns whether
         it was in the list. The handle may come from a form as it is: it ends nothing
         but a session of ``principal``. To end the request's own session, use
         `.Session.logout`, which also clears the cookie.
 
-        Raises `.StoreError` where that cannot be confirmed; it is not tried again by
+        Raises `.StoreError` if that cannot be confirmed; it is not tried again by
         itself. Raises `RuntimeError` as `sessions` does.
         """
         self._must_track("end")
@@ -538,12 +538,12 @@ class SessionManager:
         """Call ``callback(kind, node, seconds, outcome)`` after each store operation.
 
         ``kind`` is the operation (``"get"``, ``"get_many"``, ``"add"``, ``"cas"``),
-        ``node`` the node's name (empty where the store has none), and ``outcome``
+        ``node`` the node's name (empty if the store has none), and ``outcome``
         one of ``"hit"``, ``"miss"``, ``"stored"``, ``"not_stored"``,
         ``"conflict"``, ``"missing"``, ``"unavailable"`` and ``"rejected"``. Also
         called with ``"begin"`` when a session begins, and with ``"end"`` when one
         ends; the outcome is then ``"new"``, or a reason of `on_end`. What it raises
-        is logged. For metrics and traces; nothing is paid where nobody observes.
+        is logged. For metrics and traces; without an observer nothing is measured.
         """
         self._operations.observers.append(callback)
 
@@ -636,8 +636,8 @@ class SessionManager:
     async def health(self) -> dict[str, Any]:
         """Ask each node of the store now whether it can keep sessions.
 
-        ``status`` is ``"ok"``, ``"degraded"`` where some nodes cannot, or ``"down"``
-        where none can; ``nodes`` says of each whether it can (``ok``) and in how
+        ``status`` is ``"ok"``, ``"degraded"`` if some nodes cannot, or ``"down"``
+        if none can; ``nodes`` says of each whether it can (``ok``) and in how
         many ``seconds``, or the ``error``. For a readiness endpoint: "degraded" is
         no reason to send users elsewhere, since every process sees the same nodes.
         Takes no longer than two operations, and raises nothing.

@@ -182,7 +182,7 @@ class SessionMixin(_Handler):
     def session(self) -> Session:
         """The session of this request's user; `None` may be assigned, to end it.
 
-        Raises `.SessionNotLoaded` where it was never loaded. While an error page is
+        Raises `.SessionNotLoaded` if it was never loaded. While an error page is
         made for such a request, it is an empty one that is not saved.
         """
         session = self.__session
@@ -207,7 +207,7 @@ class SessionMixin(_Handler):
         return self.session.id
 
     async def load_session(self) -> Session:
-        """Load the session, where `session_load` is ``"lazy"``, and return it.
+        """Load the session, if `session_load` is ``"lazy"``, and return it.
 
         Loaded before, it is returned as it is. Raises `.StoreError`.
         """
@@ -463,7 +463,7 @@ class SessionStatusHandler(SessionMixin, RequestHandler):
 
         {"seconds_left": 58, "logged_in": true}
 
-    ``seconds_left`` is a whole number, rounded down; 0 where there is no session. If
+    ``seconds_left`` is a whole number, rounded down; 0 if there is no session. If
     the store cannot tell, the response is a 503. For a manager with a name, set
     ``session_manager_name`` in a subclass.
     """

@@ -128,7 +128,7 @@ class Session(MutableMapping[str, Any]):
 
     The awaitable methods talk to the store at once; those of one session run one
     after another. Each may raise `.StoreError`, and `RuntimeError` once the
-    response is finished, or where it would change the id after the headers left.
+    response is finished, or if it would change the id after the headers left.
     """
 
     __hash__ = None  # type: ignore[assignment]
@@ -433,27 +433,27 @@ class Session(MutableMapping[str, Any]):
 
     @property
     def idle_timeout(self) -> float | None:
-        """The seconds without a request that end it; `None`: no idle end."""
+        """The seconds without a request that end it, or `None` if there are none."""
         self._read()
         return self._manager.lifetime.idle_timeout_of(self._as_it_would_be())
 
     @property
     def principal(self) -> str | None:
-        """Whom `login` was called with, as text; `None`: nobody is logged in."""
+        """The user who is logged in, as text, or `None`."""
         self._read()
         record = self._record
         return None if record is None else record.principal
 
     @property
     def impersonator(self) -> str | None:
-        """Who acts as `principal` since `impersonate`; `None`: nobody does."""
+        """The user who acts as `principal`, after `impersonate`; otherwise `None`."""
         self._read()
         aside = None if self._record is None else self._record.aside
         return None if aside is None else aside.principal
 
     @property
     def authenticated_at(self) -> datetime | None:
-        """When `login` was last called for it, in UTC; `None`: never."""
+        """When `login` was last called for it, in UTC, or `None`."""
         self._read()
         record = self._record
         if record is None or record.authenticated_at is None:
@@ -462,7 +462,7 @@ class Session(MutableMapping[str, Any]):
 
     @property
     def persistent(self) -> bool | None:
-        """What `remember` chose; `None`: the cookie setting holds."""
+        """What `remember` chose; `None` if the setting of the cookie counts."""
         self._read()
         chosen = self._draft.options.get("persistent")
         if chosen is not None:
@@ -500,10 +500,10 @@ class Session(MutableMapping[str, Any]):
     # Messages for the next page, and the session's own timeouts.
 
     def flash(self, message: Any, category: str = "info") -> None:
-        """Keep ``message`` for whoever calls `flashes` next.
+        """Keep ``message`` until `flashes` is called.
 
         It is text, or anything else that a session can hold, as it is now. Kept
-        beside the mapping. Messages of parallel requests all survive. Raises
+        beside the mapping. Messages of parallel requests are all kept. Raises
         `.EncodeError` for a message that would not come back as it was.
         """
         if isinstance(message, str):
@@ -540,8 +540,8 @@ class Session(MutableMapping[str, Any]):
     def set_expiry(self, when: datetime | None) -> None:
         """End this session at ``when``, an aware datetime, whatever happens.
 
-        Requests do not put it off. A time after the end of its lifetime counts as
-        that end. `None` takes a fixed end back.
+        Requests do not postpone it. A time after the end of its lifetime counts as
+        that end. `None` removes a fixed end.
         """
         if when is not None:
             if not isinstance(when, datetime):
@@ -567,10 +567,10 @@ class Session(MutableMapping[str, Any]):
     async def save(self) -> None:
         """Save the changes now; stored when it returns.
 
-        Unchanged afterwards means no second save at the end of the request, and a
-        later server error does not take it back. Without changes nothing is
-        written. It saves even where the handler says ``session_save = False``.
-        Raises `.SessionGone` where another request ended the session.
+        If nothing changes afterwards, there is no second save at the end of the
+        request. A later server error does not undo it. Without changes nothing is
+        written. It saves even if the handler says ``session_save = False``.
+        Raises `.SessionGone` if another request ended the session.
         """
         self._refuse_ended()
         changes, renew = self._changes(), self._may_renew()
@@ -586,7 +586,7 @@ class Session(MutableMapping[str, Any]):
     async def reload(self) -> None:
         """Drop the changes of this request and take what is stored.
 
-        Raises `.SessionGone` where nothing is stored any more.
+        Raises `.SessionGone` if nothing is stored any more.
         """
         self._refuse_ended()
         snapshot = self._draft.snapshot()
@@ -600,9 +600,9 @@ class Session(MutableMapping[str, Any]):
 
     @_in_turn("touch")
     async def touch(self) -> None:
-        """Put the session's end off now, as a request that renews it does.
+        """Renew the session now, as a request that uses it does from time to time.
 
-        Nothing happens where no session is stored. An open WebSocket keeps its
+        Nothing happens if no session is stored. An open WebSocket keeps its
         session alive by this; the cookie is not sent there.
         """
         self._refuse_ended()
@@ -617,10 +617,11 @@ class Session(MutableMapping[str, Any]):
     async def transact(self, fn: Callable[[dict[str, Any]], Any]) -> Any:
         """Change the stored data by ``fn``, as if no other request were there.
 
-        ``fn`` gets a dict: what is stored, with this request's changes made to it.
-        It changes the dict in place; that is saved, and its result returned. It is
-        called again where another request saved in between, so it must do nothing
-        else. It may be ``async``. If it raises, nothing is saved. ::
+        ``fn`` gets a dict: what is stored, with this request's changes applied. It
+        changes the dict in place. The dict is saved, and the result of ``fn`` is
+        returned. If another request saved in between, ``fn`` is called again, so it
+        must have no other effects. It may be ``async``. If it raises, nothing is
+        saved. ::
 
             def vote(data):
                 data["votes"] = data.get("votes", 0) + 1
@@ -663,12 +664,12 @@ class Session(MutableMapping[str, Any]):
         """Give the session a new id; the old one is dead when it returns.
 
         With the same data, or empty with ``keep=False``. Call it when the user's
-        rights change; `login` does it by itself. Raises `.SessionGone` where
+        rights change; `login` does it by itself. Raises `.SessionGone` if
         another request ended the session.
 
-        Where ids are changed now and then, with no change of rights, requests
-        already in flight with the old id keep working for ``grace`` seconds (60 at
-        most). They are not told the new id.
+        With ``grace``, requests already in flight with the old id keep working for so
+        many seconds (60 at most). They do not get the new id. Use it if you change
+        ids regularly, and not after a change of rights.
         """
         allowance = seconds("grace", grace) if grace else 0.0
         if allowance is None or allowance > MAX_GRACE:
@@ -698,7 +699,7 @@ class Session(MutableMapping[str, Any]):
         """Remember that ``principal`` is logged in, under a new id.
 
         Stored when it returns. A number is kept as text: after ``login(7)``,
-        `principal` is ``"7"``. The data is kept where nobody was logged in, or the
+        `principal` is ``"7"``. The data is kept if nobody was logged in, or the
         same principal; another one starts empty. The lifetime begins anew.
 
         With the setting ``track_sessions``, `.SessionManager.sessions` lists the
@@ -795,15 +796,15 @@ class Session(MutableMapping[str, Any]):
     async def impersonate(self, principal: str | int) -> None:
         """Act as ``principal``, under a new id, until `stop_impersonating`.
 
-        `principal` is then the user acted as, and `impersonator` the one who logged
-        in. The data and the messages of before are set aside, and the session
-        starts empty. The lifetime, the timeouts and `authenticated_at` stay as they
+        `principal` is then the other user, and `impersonator` the one who logged in.
+        The data and the messages until then are set aside, and the session starts
+        empty. The lifetime, the timeouts and `authenticated_at` stay as they
         are. `.SessionManager.revoke` of either user ends the session. A logout ends
-        it, and a `login` begins another: nothing comes back then. Whether the user
-        may do it is for the application to check.
+        it, and a `login` begins another: nothing comes back then. Check in your
+        application whether the user may do this.
 
-        Raises `RuntimeError` where nobody is logged in, or the user acts as another
-        one already; `ValueError` for the user's own name; and `.SessionGone` where
+        Raises `RuntimeError` if nobody is logged in, or the user acts as another
+        one already; `ValueError` for the user's own name; and `.SessionGone` if
         another request ended the session.
         """
         who = principal_name(principal)
@@ -843,11 +844,11 @@ class Session(MutableMapping[str, Any]):
 
     @_in_turn("stop acting as another user", to_its_end=True)
     async def stop_impersonating(self) -> None:
-        """Be the user again who called `impersonate`, under a new id.
+        """Return to the user who called `impersonate`, under a new id.
 
-        With the data and messages of then. What was kept for the user acted as is
-        dropped, but for what is written after this call. Raises `RuntimeError` where
-        the user acts as nobody else, and `.SessionGone` where another request ended
+        That user's data and messages come back. What was written while acting is
+        dropped, except what is written after this call. Raises `RuntimeError` if
+        the user acts as nobody else, and `.SessionGone` if another request ended
         the session.
         """
         self._refuse_sealed("stop acting as another user")
@@ -884,8 +885,8 @@ class Session(MutableMapping[str, Any]):
 
         For a changed password, or a user who asks for it. None of them can be used
         any more when it returns, and this one has a new id. Costs the same however
-        many there are. Raises `RuntimeError` where nobody is logged in, and
-        `.SessionGone` where another request ended this session; then nothing was
+        many there are. Raises `RuntimeError` if nobody is logged in, and
+        `.SessionGone` if another request ended this session; then nothing was
         done. With `.StoreError` nothing may have been ended, or all: this one too.
         """
         self._refuse_sealed("give the session a new id")
@@ -925,8 +926,8 @@ class Session(MutableMapping[str, Any]):
 
         Whatever the request presented is ended, loaded or not. What is written
         afterwards in this request starts a new session. Raises `.SessionGone`
-        where somebody has logged in since under a newer id: the older id cannot
-        end that. Raises `.StoreError` where the end cannot be confirmed; the
+        if somebody has logged in since under a newer id: the older id cannot
+        end that. Raises `.StoreError` if the end cannot be confirmed; the
         response then clears the cookie all the same, and the manager tries again.
         """
         snapshot = self._draft.snapshot() if self._before is None else self._before

@@ -6,7 +6,9 @@
 "use strict";
 
 const CLICKS = 50;
-const SLOW_BEGINS = 0.4; // seconds after which the slow request surely has its session
+// Seconds after which the slow request has its session. Longer on a second try, for a
+// machine that is busy.
+const SLOW_BEGINS = [0.4, 0.9, 1.5];
 const OUTAGE_LONGEST = 25;
 const ENDING_SECONDS = 6;
 const SIDES = { library: "This library", naive: "Get–modify–set" };
@@ -107,12 +109,26 @@ function sumUp(side, requests, answers, failed) {
   }
   const list = [...counts].map(([name, count]) => `${count} × ${name}`).join(", ");
   const processes = new Set(answers.filter(Boolean)).size;
-  const by = `answered by ${processes} process${processes === 1 ? "" : "es"}`;
+  const by = `served by ${processes} process${processes === 1 ? "" : "es"}`;
   const wrong = failed ? `, ${failed} failed` : "";
   return `${SIDES[side]}: ${requests.length} requests, ${by}${wrong}: ${list}.`;
 }
 
 // Log out while a slow request runs.
+
+/** One side's logout, `wait` seconds after its slow request was sent. */
+async function overtake(form, side, wait) {
+  await begun(form, side);
+  const [slow, out, after] = [newAction(), newAction(), newAction()];
+  const slowAnswer = act(form, side, "slow", slow);
+  setBig("logout", side, "slow request runs");
+  await seconds(wait);
+  if (!(await act(form, side, "logout", out)).ok) throw new Error("logout");
+  setBig("logout", side, "logged out");
+  const { name } = await (await slowAnswer).json();
+  const isOut = (await visitor(side, after)).name === null;
+  return { isEarly: name !== null, isOut, actions: [slow, out, after] };
+}
 
 async function logout(form) {
   const stays = {};
@@ -122,15 +138,15 @@ async function logout(form) {
   document.getElementById("logout-strip").replaceChildren();
   await Promise.all(
     sides("logout").map(async (side) => {
-      await begun(form, side);
-      const [slow, out, after] = [newAction(), newAction(), newAction()];
-      const slowAnswer = act(form, side, "slow", slow);
-      setBig("logout", side, "slow request runs");
-      await seconds(SLOW_BEGINS);
-      if (!(await act(form, side, "logout", out)).ok) throw new Error("logout");
-      setBig("logout", side, "logged out");
-      await slowAnswer;
-      stays[side] = (await visitor(side, after)).name === null;
+      let tried;
+      for (const wait of SLOW_BEGINS) {
+        tried = await overtake(form, side, wait);
+        // A slow request that came after the logout shows nothing.
+        if (tried.isEarly) break;
+      }
+      if (!tried.isEarly) throw new Error("slow");
+      const [slow, out, after] = tried.actions;
+      stays[side] = tried.isOut;
       setBig("logout", side, stays[side] ? "stays out" : "comes back", stays[side] ? "good" : "bad");
       const named = [
         [slow, "the slow request"],

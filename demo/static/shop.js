@@ -91,8 +91,8 @@ function stripLine({ label, request }) {
       element("span", { textContent: `${ms.toFixed(1)} ms` }),
     ),
   );
-  const answered = `then answered ${request.status}`;
-  const last = element("li", { className: "answered" }, answered, " ");
+  const responded = `then responded ${request.status}`;
+  const last = element("li", { className: "responded" }, responded, " ");
   last.append(element("span", { textContent: `${request.ms.toFixed(1)} ms` }));
   return element(
     "div",

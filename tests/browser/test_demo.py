@@ -82,13 +82,13 @@ def log_in(page: Page, name: str) -> None:
     page.fill("#login-name", name)
     page.click("#login-here")
     expect(page.locator("#account-title")).to_have_text(f"{name}, you are logged in")
-    expect(page.locator("#shop-strip .answered")).to_have_count(2)
+    expect(page.locator("#shop-strip .responded")).to_have_count(2)
 
 
 def fill_cart(page: Page) -> None:
     page.click("#add-notebook")
     expect(page.locator("#cart")).to_contain_text("Notebook")
-    expect(page.locator("#shop-strip .answered")).to_have_count(2)
+    expect(page.locator("#shop-strip .responded")).to_have_count(2)
 
 
 def fingerprint(page: Page) -> str:
@@ -198,12 +198,12 @@ def test_fifty_clicks_are_counted_by_one_side_only(page, visit):
     result = page.locator("#clicks-result")
     expect(result).to_contain_text("This library: 50 of 50. Get–modify–set:")
     strip = card.locator(".strip")
-    expect(strip).to_contain_text("50 requests, answered by 2 processes: ")
+    expect(strip).to_contain_text("50 requests, served by 2 processes: ")
     expect(strip).to_contain_text("50 × cas stored")
     expect(strip).to_contain_text("50 × get hit, 50 × set.")
     lines = strip.locator(".strip-line")
     expect(lines).to_have_count(2)
-    steps = r"(\w+ (\w+ )?\d+\.\d ms)+then answered 200 \d+\.\d ms"
+    steps = r"(\w+ (\w+ )?\d+\.\d ms)+then responded 200 \d+\.\d ms"
     for line in lines.all():
         assert re.fullmatch(steps, line.locator("ol").text_content().replace("  ", " "))
 
@@ -218,6 +218,41 @@ def test_a_logout_is_final_on_one_side_only(page, visit):
     expect(card.locator(".strip-line")).to_have_count(6)
     slow = card.locator(".strip-line", has_text="Get–modify–set: the slow request")
     expect(slow).to_contain_text("set")
+
+
+def test_a_slow_request_that_comes_late_is_sent_again(page, visit):
+    """If the slow request arrives after the logout, the proof is run once more."""
+    visit(page)
+    late = []
+
+    def hold(route):
+        late.append(route)
+        if len(late) > 1:
+            route.continue_()
+
+    def let_go(response):
+        if response.url.endswith("/proof/naive/logout") and len(late) == 1:
+            late[0].continue_()
+
+    page.route("**/proof/naive/slow", hold)
+    page.on("response", let_go)
+    run(page, "logout")
+    expect(page.locator("#logout-naive .big")).to_have_text("comes back")
+    assert len(late) == 2
+
+
+@pytest.mark.parametrize("width", [1280, 375])
+def test_a_message_is_in_sight(page, visit, width):
+    """What the shop says can be seen, from a button far down and after a logout."""
+    page.set_viewport_size({"width": width, "height": 780})
+    visit(page)
+    flash = page.locator("#flashes .flash")
+    page.click("#add-stamp")
+    expect(flash).to_be_in_viewport(ratio=1)
+    log_in(page, "Ann")
+    page.click("#logout button")
+    expect(flash).to_contain_text("You are logged out.")
+    expect(flash).to_be_in_viewport(ratio=1)
 
 
 def test_memcached_away_logs_nobody_out(page, visit, console):
@@ -432,7 +467,7 @@ def test_one_of_each_tells_how_many_requests_there_were(page, visit):
         sent.clear()
         page.click("#add-all")
         expect(page.locator("#flashes")).to_contain_text(said)
-        expect(page.locator("#shop-strip .answered")).to_have_count(6)
+        expect(page.locator("#shop-strip .responded")).to_have_count(6)
         assert sum(url.endswith("/cart/add") for url in sent) == 6
     expect(page.locator(".quantity")).to_have_text(["2"] * 6)
 
@@ -518,7 +553,7 @@ def test_the_keyboard_reaches_everything_and_keeps_its_place(page, visit):
     for control in ("more-notebook", "regenerate"):
         page.focus(f"#{control}")
         page.keyboard.press("Enter")
-        expect(page.locator("#shop-strip .answered")).to_have_count(2)
+        expect(page.locator("#shop-strip .responded")).to_have_count(2)
         assert focused() == control
     page.focus("#run-clicks")
     page.keyboard.press("Enter")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -19,6 +20,8 @@ from ..support.memcached import Memcached
 from ..support.pages import ROOT, programs, with_ports
 from ..support.processes import Process, free_port
 
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+
 
 @pytest.fixture
 def start(memcached: Memcached, tmp_path: Path) -> Iterator[Callable[..., Process]]:
@@ -33,7 +36,8 @@ def start(memcached: Memcached, tmp_path: Path) -> Iterator[Callable[..., Proces
             path = tmp_path / "program.py"
             path.write_text(with_ports(programs(name)[number], port, memcached.port))
             command = [sys.executable, "-W", "error", str(path)]
-            process = Process(command, port, cwd=ROOT)
+            # What it stores on disk is not left in the project.
+            process = Process(command, port, cwd=tmp_path, env=ENVIRONMENT)
             running.callback(process.kill)
             running.callback(no_error_in, process)
             return process

@@ -39,6 +39,11 @@ def test_the_first_program_is_the_smallest_demo() -> None:
     assert demo.endswith(program)
 
 
+def test_the_first_page_of_the_site_shows_the_same_program() -> None:
+    """So the tests of the quick start run it, too."""
+    assert programs("index.md") == programs("quick-start.md")
+
+
 @pytest.mark.integration
 def test_the_transcript_is_what_curl_prints(
     start: Callable[..., Process], shell: Callable[..., str]

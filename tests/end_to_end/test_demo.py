@@ -20,6 +20,7 @@ from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 
 from demo.app import make_app
+from demo.cluster import LIVED_SECONDS
 from demo.control import Control, Setup, is_loopback
 from demo.memcached import OwnMemcached
 
@@ -183,8 +184,32 @@ async def test_nothing_is_left_of_a_demo_that_was_killed(own):
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_it_ends_if_a_process_ends_by_itself(own):
-    """A process that nobody asked to end is named, and the demo ends with status 1."""
+async def test_a_process_that_was_killed_is_replaced(own):
+    """If somebody kills a process that has served for a while, a new one starts."""
+    browser = Browser(own.port)
+
+    async def process() -> int:
+        told = (await browser.post("/api/counter")).json()["process"]
+        return int(told.rpartition(" ")[2])
+
+    first = await process()
+    await asyncio.sleep(LIVED_SECONDS)
+    os.kill(first, signal.SIGKILL)
+    told = f"The process {first} ended with status -9; a new one starts in its place."
+    await until(lambda: told in own.output())
+    other = await process()
+    assert other != first
+    for _ in range(100):
+        newest = await process()
+        if newest != other:
+            break
+        await asyncio.sleep(0.2)
+    assert newest not in (first, other)
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_it_ends_if_a_process_ends_at_once(own):
+    """A process that cannot stay up is named, and the demo ends with status 1."""
     told = (await Browser(own.port).post("/api/counter")).json()["process"]
     pid = int(told.rpartition(" ")[2])
     os.kill(pid, signal.SIGKILL)

@@ -29,7 +29,7 @@ FEWEST_WRITES = 4 * WRITE
 MOST_WRITES = 64 * WRITE
 
 # Below this, decoding all values costs less than deciding which to decode.
-LARGE = 1024
+LARGE = 512
 
 # What a time may be, which is checked while a record is decoded: any finite number.
 _NEVER = sys.float_info.max
