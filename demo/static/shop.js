@@ -91,7 +91,7 @@ function stripLine({ label, request }) {
       element("span", { textContent: `${ms.toFixed(1)} ms` }),
     ),
   );
-  const responded = `then responded ${request.status}`;
+  const responded = `then answered ${request.status}`;
   const last = element("li", { className: "responded" }, responded, " ");
   last.append(element("span", { textContent: `${request.ms.toFixed(1)} ms` }));
   return element(

@@ -203,7 +203,7 @@ def test_fifty_clicks_are_counted_by_one_side_only(page, visit):
     expect(strip).to_contain_text("50 × get hit, 50 × set.")
     lines = strip.locator(".strip-line")
     expect(lines).to_have_count(2)
-    steps = r"(\w+ (\w+ )?\d+\.\d ms)+then responded 200 \d+\.\d ms"
+    steps = r"(\w+ (\w+ )?\d+\.\d ms)+then answered 200 \d+\.\d ms"
     for line in lines.all():
         assert re.fullmatch(steps, line.locator("ol").text_content().replace("  ", " "))
 

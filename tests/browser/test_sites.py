@@ -181,14 +181,11 @@ def provider(serve):
 @pytest.fixture
 def shop(serve, provider):
     """The program of docs/guides/cross-site.md, with this provider."""
-    text = PROGRAM.replace("asyncio.run(main())", "")
+    text = PROGRAM.replace("memcached://127.0.0.1:11211", "memory://")
     for name in ("pay", "id"):
         old = f"https://{name}.example/"
         assert old in text
         text = text.replace(old, provider.url(host=f"{name}.example"))
-    # What main() makes, without listening.
-    begin, end = text.index("    app = Application("), text.index("    app.listen")
-    text += "\ndef make_app():\n" + text[begin:end] + "    return app\n"
     names = run(text)
 
     def set_default_headers(self):
