@@ -16,33 +16,13 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import urlencode
 
+from ..support.nginx import whole
 from ..support.pages import ROOT
 from ..support.processes import Process, find_server, free_port
 from ..support.tls import Certificates
 
 DEPLOY = ROOT / "demo" / "deploy"
 LINGER = 1.2  # seconds that a process serves after SIGTERM; nginx closes sooner
-
-# What nginx.conf needs around it. One process without a master: it runs as whoever
-# runs the tests, root too.
-AROUND = """\
-daemon off;
-master_process off;
-pid {folder}/nginx.pid;
-error_log stderr warn;
-events {{
-    worker_connections 512;
-}}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
-    include {folder}/shop.conf;
-}}
-"""
 
 
 def text_of(name: str) -> str:
@@ -137,7 +117,8 @@ def nginx(folder: Path, certificates: Certificates, ports: tuple[int, int]) -> P
         ("keepalive_timeout 4s;", "keepalive_timeout 1s;"),
     )
     (folder / "shop.conf").write_text(configuration)
-    (folder / "nginx.conf").write_text(AROUND.format(folder=folder))
+    around = whole(folder, f"include {folder}/shop.conf;")
+    (folder / "nginx.conf").write_text(around)
     options = ["-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", "stderr"]
     return Process([find_server("nginx"), *options], port)
 

@@ -16,10 +16,11 @@ from tornado_mcsession import MemcachedStore
 from tornado_mcsession.doctor import Doctor
 
 from ..support.memcached import Memcached
+from ..support.nginx import whole
 from ..support.pages import ROOT
 from ..support.pages import text_of as page_text
 from ..support.processes import find_server
-from .deployed import AROUND, DEPLOY, replaced, text_of
+from .deployed import DEPLOY, replaced, text_of
 
 COMPOSE = yaml.safe_load(text_of("compose.yaml"))
 KUBERNETES = list(yaml.safe_load_all(text_of("kubernetes.yaml")))
@@ -100,7 +101,9 @@ def test_the_nginx_of_compose_starts(tmp_path: Path) -> None:
         ("shop2:8000", "127.0.0.1:8002"),
     )
     (tmp_path / "shop.conf").write_text(content)
-    (tmp_path / "nginx.conf").write_text(AROUND.format(folder=tmp_path))
+    (tmp_path / "nginx.conf").write_text(
+        whole(tmp_path, f"include {tmp_path}/shop.conf;")
+    )
     command = [find_server("nginx"), "-t", "-e", "stderr", "-p", str(tmp_path)]
     done = subprocess.run(
         [*command, "-c", str(tmp_path / "nginx.conf")], capture_output=True, text=True

@@ -8,8 +8,8 @@ from pathlib import Path
 from .processes import Process, find_server, free_port
 
 # One process without a master: it runs as whoever runs the tests, root too, and
-# there is only one pid to end. A failed upstream is not hidden by asking the next.
-CONFIGURATION = """\
+# there is only one pid to end.
+AROUND = """\
 daemon off;
 master_process off;
 pid {prefix}/nginx.pid;
@@ -24,7 +24,12 @@ http {{
     fastcgi_temp_path {prefix}/fastcgi;
     uwsgi_temp_path {prefix}/uwsgi;
     scgi_temp_path {prefix}/scgi;
-    upstream application {{
+    {http}
+}}
+"""
+# A failed upstream is not hidden by asking the next.
+PROXY = """\
+upstream application {{
         {servers}
     }}
     server {{
@@ -37,9 +42,12 @@ http {{
             proxy_set_header X-Real-Ip $remote_addr;
             proxy_set_header X-Forwarded-Proto $scheme;
         }}
-    }}
-}}
-"""
+    }}"""
+
+
+def whole(prefix: Path, http: str) -> str:
+    """A configuration of the tests that keeps its files in ``prefix``."""
+    return AROUND.format(prefix=prefix, http=http)
 
 
 class Nginx(Process):
@@ -52,9 +60,8 @@ class Nginx(Process):
             f"server 127.0.0.1:{upstream} max_fails=0;" for upstream in upstreams
         )
         configuration = prefix / "nginx.conf"
-        configuration.write_text(
-            CONFIGURATION.format(prefix=prefix, port=port, servers=servers)
-        )
+        http = PROXY.format(port=port, servers=servers)
+        configuration.write_text(whole(prefix, http))
         command = [find_server("nginx"), "-p", str(prefix), "-c", str(configuration)]
         # "-e" (1.19.5) keeps it from opening the system's log before it has read
         # its configuration.

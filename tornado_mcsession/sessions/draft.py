@@ -150,9 +150,9 @@ class Draft:
     def __init__(self, codec: Codec) -> None:
         self._codec = codec
         self.data: dict[str, Any] = {}
-        """The session's mapping. Values that nobody has asked for may be `Raw`: they
-        encode as they are, so all that compares encoded forms can use it; what looks
-        at values asks for `value` or `whole`."""
+        """The session's mapping. A value that nobody has asked for may be `Raw`, which
+        is encoded as it is. So code that compares encoded values need not decode it;
+        code that looks at values calls `value` or `whole`."""
 
     def __bool__(self) -> bool:
         if self.view is not None:

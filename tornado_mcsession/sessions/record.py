@@ -127,8 +127,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=Fals
     def is_checked(self) -> bool:
         """Whether ``data`` is large, and as this or a later release has written it.
 
-        It was one of the package's serializers, of which none reads what another one
-        wrote. So the values are not nested too deep, and each can be decoded by itself.
+        One of the package's serializers made it, and checked it. So its values are not
+        nested too deep, and each can be decoded alone. (By the other one, it cannot
+        even be split into values.)
         """
         checksum = self.checksum
         return checksum is not None and crc32(self.data) == checksum
